@@ -1,0 +1,291 @@
+//! `model.safetensors`: the weights of a model under the tensor names of the authors' PyTorch code, and a description of
+//! what the model is, so that no settings file is needed to load it.
+//!
+//! The description is JSON under one metadata key, `gro`. One key only, because safetensors keeps metadata in a hash
+//! map: with two, equal checkpoints would differ in their bytes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::dataset::Dataset;
+
+/// Name of a checkpoint inside the output directory of a stage.
+pub const MODEL: &str = "model.safetensors";
+
+/// The metadata key that holds the [`Description`].
+const METADATA_KEY: &str = "gro";
+
+/// What a model is in the experiment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The recommender as its owner trained it.
+    Target,
+    /// The recommender that faces the public: a target behind a defence.
+    Protected,
+    /// The attacker's copy.
+    Surrogate,
+    /// The owner's own imitation of an attacker, kept beside a model protected by GRO.
+    Student,
+}
+
+/// A network architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// BERT4Rec, Sun et al. 2019.
+    Bert,
+    /// SASRec, Kang & McAuley 2018.
+    Sas,
+    /// NARM, Li et al. 2017.
+    Narm,
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Bert => "bert",
+            Self::Sas => "sas",
+            Self::Narm => "narm",
+        })
+    }
+}
+
+/// A word that names no [`Architecture`] or [`Policy`].
+#[derive(Debug, thiserror::Error)]
+#[error("`{word}` is not one of {choices}")]
+pub struct UnknownName {
+    word: String,
+    choices: &'static str,
+}
+
+impl FromStr for Architecture {
+    type Err = UnknownName;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "bert" => Ok(Self::Bert),
+            "sas" => Ok(Self::Sas),
+            "narm" => Ok(Self::Narm),
+            _ => Err(UnknownName { word: word.to_owned(), choices: "bert, sas, narm" }),
+        }
+    }
+}
+
+/// What happens to a list of recommendations before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Policy {
+    /// The list is answered as ranked.
+    None,
+    /// The list is shuffled by a seeded generator.
+    Random,
+    /// The list is answered worst first.
+    Reverse,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::None => "none",
+            Self::Random => "random",
+            Self::Reverse => "reverse",
+        })
+    }
+}
+
+impl FromStr for Policy {
+    type Err = UnknownName;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "none" => Ok(Self::None),
+            "random" => Ok(Self::Random),
+            "reverse" => Ok(Self::Reverse),
+            _ => Err(UnknownName { word: word.to_owned(), choices: "none, random, reverse" }),
+        }
+    }
+}
+
+/// Everything about a model that its weights do not say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// Its part in the experiment.
+    pub kind: Kind,
+    /// Its network.
+    pub architecture: Architecture,
+    /// Number of items, n; the embedding has rows for padding and, in BERT4Rec, the mask id besides.
+    pub items: usize,
+    /// Width of the hidden state, H.
+    pub hidden: usize,
+    /// Number of blocks (NARM: of GRU layers).
+    pub blocks: usize,
+    /// Attention heads per block.
+    pub heads: usize,
+    /// Longest input, L.
+    pub max_len: usize,
+    /// Dropout probability in training.
+    pub dropout: f64,
+    /// Dropout probability on attention weights in training.
+    pub attention_dropout: f64,
+    /// What happens to its answers.
+    pub policy: Policy,
+    /// Seed of [`Policy::Random`].
+    pub policy_seed: u64,
+    /// The defence it went through: `none`, `random`, `reverse` or `gro`.
+    pub defense: String,
+    /// Fingerprint of the dataset whose item numbering it uses.
+    pub fingerprint: String,
+}
+
+impl Description {
+    /// Refuse to let a model meet a dataset that numbers items differently. The paths are for the message.
+    ///
+    /// # Errors
+    /// An input error that names both.
+    pub fn check_dataset(&self, dataset: &Dataset, model_path: &Path, data_path: &Path) -> Result<(), Error> {
+        if self.fingerprint == dataset.fingerprint() && self.items == dataset.items() {
+            return Ok(());
+        }
+        let message = format!(
+            "was trained on another dataset than {}: fingerprint {} ({} items) against {} ({} items); use the data it was \
+             trained on, or train it again",
+            data_path.display(),
+            shorten(&self.fingerprint),
+            self.items,
+            shorten(dataset.fingerprint()),
+            dataset.items()
+        );
+        Err(Error::content(model_path, message))
+    }
+}
+
+/// Enough of a hash to compare by eye.
+fn shorten(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+/// A dense array, last axis fastest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// Length of each axis; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// The values, as many as the product of `shape`.
+    pub values: Vec<f32>,
+}
+
+/// A model as a file holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// What the model is.
+    pub description: Description,
+    /// Its weights by name.
+    pub tensors: BTreeMap<String, Array>,
+}
+
+impl Checkpoint {
+    /// Write to `path`.
+    ///
+    /// # Errors
+    /// A write error; also, naming the tensor, when a value is not finite or the shape does not fit the values: a model
+    /// that diverged is never kept as if it were one.
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let description =
+            serde_json::to_string(&self.description).map_err(|source| Error::write(path, source))?;
+        write_arrays(path, &self.tensors, Some((METADATA_KEY, description)))
+    }
+
+    /// Read from `path`.
+    ///
+    /// # Errors
+    /// An input error: no such file, truncated, a tensor that is not float32 or holds NaN or infinity, no description.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let (tensors, metadata) = read_arrays(path)?;
+        let description = metadata.get(METADATA_KEY).ok_or_else(|| {
+            let message = "has no metadata key `gro`, so what model it holds is unknown; write it with `gro-train run`, or \
+                           bring foreign weights in with `gro-train import`";
+            Error::content(path, message)
+        })?;
+        let description = serde_json::from_str(description).map_err(|source| {
+            Error::read(path, "expected a model description under the metadata key `gro`", source)
+        })?;
+        Ok(Self { description, tensors })
+    }
+}
+
+/// Write named arrays to a safetensors file, with at most one metadata key. Training state uses it as well.
+///
+/// # Errors
+/// As [`Checkpoint::write`].
+pub fn write_arrays(
+    path: &Path,
+    tensors: &BTreeMap<String, Array>,
+    metadata: Option<(&str, String)>,
+) -> Result<(), Error> {
+    let mut bytes = Vec::with_capacity(tensors.len());
+    for (name, array) in tensors {
+        let size: usize = array.shape.iter().product();
+        if size != array.values.len() {
+            let message =
+                format!("tensor `{name}` has {} values for the shape {:?}", array.values.len(), array.shape);
+            return Err(Error::unwritable(path, message));
+        }
+        if let Some(place) = array.values.iter().position(|value| !value.is_finite()) {
+            let value = array.values[place];
+            let message = format!(
+                "tensor `{name}` holds {value} at index {place}; training diverged, so lower the learning rate"
+            );
+            return Err(Error::unwritable(path, message));
+        }
+        bytes.push(array.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+    }
+    let mut views = Vec::with_capacity(tensors.len());
+    for ((name, array), bytes) in tensors.iter().zip(&bytes) {
+        let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes)
+            .map_err(|source| Error::write(path, source))?;
+        views.push((name.as_str(), view));
+    }
+    let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value)]));
+    let file = safetensors::serialize(views, metadata).map_err(|source| Error::write(path, source))?;
+    std::fs::write(path, file).map_err(|source| Error::write(path, source))
+}
+
+/// Read every array of a safetensors file, and its metadata.
+///
+/// # Errors
+/// As [`Checkpoint::read`], without the description.
+pub fn read_arrays(path: &Path) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>), Error> {
+    let bytes =
+        std::fs::read(path).map_err(|source| Error::read(path, "expected a safetensors file", source))?;
+    let damaged = |source| {
+        let expected = "expected a whole safetensors file; it may be truncated, so copy it again or rerun the stage that \
+                        makes it";
+        Error::read(path, expected, source)
+    };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
+    let metadata =
+        header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        if view.dtype() != Dtype::F32 {
+            let message = format!("tensor `{name}` is {:?}, expected F32", view.dtype());
+            return Err(Error::content(path, message));
+        }
+        let (chunks, _) = view.data().as_chunks::<4>();
+        let values: Vec<f32> = chunks.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+            let message =
+                format!("tensor `{name}` holds {} at index {place}, expected finite numbers", values[place]);
+            return Err(Error::content(path, message));
+        }
+        tensors.insert(name.to_owned(), Array { shape: view.shape().to_vec(), values });
+    }
+    Ok((tensors, metadata))
+}

@@ -1,0 +1,265 @@
+//! `queries.parquet`: what an attacker asked and was answered. Sequences of item ids, and for every prefix of a sequence
+//! the ids that the black box recommended, best first. Ids only: no score and no weight ever stands in this file.
+//!
+//! Sequences arrive one at a time and leave in row groups, and are read back one group at a time, so neither side's
+//! memory grows with the budget of the attack: 600,000 queries of 100 ids are 240 MB, of which 5 MB are held.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, FixedSizeListArray, ListArray, UInt32Array};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::table::{TableReader, TableWriter, column, element, list_column, list_of_u32, numbers, type_name};
+
+/// Name of a query log inside the output directory of a stage.
+pub const QUERIES: &str = "queries.parquet";
+
+/// The metadata key that holds the [`QueryHeader`] as JSON.
+const METADATA_KEY: &str = "gro";
+/// Sequences of a row group at most.
+const GROUP_SEQUENCES: usize = 64;
+/// Answered ids after which a row group ends: 4 MB.
+const GROUP_IDS: usize = 1 << 20;
+
+/// What the attacker knows of the black box, and how much was asked of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryHeader {
+    /// Number of items, n; ids are 1..=n.
+    pub items: usize,
+    /// Length of every answered list.
+    pub k: usize,
+    /// Fingerprint of the item numbering, see [`crate::dataset::fingerprint`].
+    pub fingerprint: String,
+    /// Number of (prefix, list) pairs; counted by the writer.
+    #[serde(default)]
+    pub queries: u64,
+    /// Number of sequences; counted by the writer.
+    #[serde(default)]
+    pub sequences: u64,
+}
+
+/// A sequence and what was answered to each of its prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The item ids asked with, oldest first; never empty.
+    pub sequence: Vec<u32>,
+    /// `(sequence.len(), k)`, last axis fastest: row i answers the prefix of i + 1 items, best first.
+    pub answers: Vec<u32>,
+}
+
+fn answers_type(k: usize) -> DataType {
+    DataType::List(element(DataType::FixedSizeList(element(DataType::UInt32), k as i32)))
+}
+
+/// Writes a query log, sequence by sequence.
+pub struct QueryWriter {
+    path: PathBuf,
+    table: TableWriter,
+    header: QueryHeader,
+    items: Vec<u32>,
+    lengths: Vec<usize>,
+    answers: Vec<u32>,
+}
+
+impl QueryWriter {
+    /// Begin the file at `path`. The header's counts are ignored: the writer keeps its own.
+    ///
+    /// # Errors
+    /// A write error; also for a k of 0 or above the number of items.
+    pub fn create(path: &Path, header: QueryHeader) -> Result<Self, Error> {
+        if header.k == 0 || header.k > header.items {
+            let message = format!("lists of {} cannot be answered from {} items", header.k, header.items);
+            return Err(Error::unwritable(path, message));
+        }
+        let columns = vec![
+            Field::new("sequence", list_of_u32(), false),
+            Field::new("answers", answers_type(header.k), false),
+        ];
+        Ok(Self {
+            path: path.to_owned(),
+            table: TableWriter::create(path, columns)?,
+            header: QueryHeader { queries: 0, sequences: 0, ..header },
+            items: Vec::new(),
+            lengths: Vec::new(),
+            answers: Vec::new(),
+        })
+    }
+
+    /// Add a sequence with its answers, `(sequence.len(), k)` row by row.
+    ///
+    /// # Errors
+    /// A write error; also when the lengths do not fit or an id lies outside 1..=n.
+    pub fn push(&mut self, sequence: &[u32], answers: &[u32]) -> Result<(), Error> {
+        let QueryHeader { items, k, .. } = self.header;
+        let number = self.header.sequences + 1;
+        if sequence.is_empty() || answers.len() != sequence.len() * k {
+            let message = format!(
+                "sequence {number} has {} items and {} answered ids, expected {k} ids for each of at least one item",
+                sequence.len(),
+                answers.len()
+            );
+            return Err(Error::unwritable(&self.path, message));
+        }
+        if let Some(id) = sequence.iter().chain(answers).find(|&&id| id == 0 || id as usize > items) {
+            let message = format!("sequence {number} has item {id}, outside 1..={items}");
+            return Err(Error::unwritable(&self.path, message));
+        }
+        self.items.extend_from_slice(sequence);
+        self.lengths.push(sequence.len());
+        self.answers.extend_from_slice(answers);
+        self.header.sequences += 1;
+        self.header.queries += sequence.len() as u64;
+        if self.lengths.len() >= GROUP_SEQUENCES || self.answers.len() >= GROUP_IDS {
+            self.end_group()?;
+        }
+        Ok(())
+    }
+
+    fn end_group(&mut self) -> Result<(), Error> {
+        let lengths = std::mem::take(&mut self.lengths);
+        let answers: ArrayRef = Arc::new(UInt32Array::from(std::mem::take(&mut self.answers)));
+        let lists = FixedSizeListArray::new(element(DataType::UInt32), self.header.k as i32, answers, None);
+        let lists = ListArray::new(
+            element(lists.data_type().clone()),
+            OffsetBuffer::from_lengths(lengths.iter().copied()),
+            Arc::new(lists),
+            None,
+        );
+        self.table.group(vec![list_column(std::mem::take(&mut self.items), lengths), Arc::new(lists)])
+    }
+
+    /// Write what is left and end the file. Returns the header with its counts.
+    pub fn finish(mut self) -> Result<QueryHeader, Error> {
+        if !self.lengths.is_empty() {
+            self.end_group()?;
+        }
+        let header =
+            serde_json::to_string(&self.header).map_err(|source| Error::write(&self.path, source))?;
+        self.table.finish(Some((METADATA_KEY, header)))?;
+        Ok(self.header)
+    }
+}
+
+/// A query log opened for reading. Groups may be read in any order and from several threads.
+#[derive(Debug)]
+pub struct QueryLog {
+    path: PathBuf,
+    table: TableReader,
+    header: QueryHeader,
+}
+
+impl QueryLog {
+    /// Open the log at `path` and check its columns against its header.
+    ///
+    /// # Errors
+    /// An input error.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let table = TableReader::open(path, true)?;
+        let header = table.value_of(METADATA_KEY).ok_or_else(|| {
+            Error::content(path, "has no metadata key `gro`; make the query log with `gro-attack generate`")
+        })?;
+        let header: QueryHeader = serde_json::from_str(header).map_err(|source| {
+            Error::read(path, "expected a query header under the metadata key `gro`", source)
+        })?;
+        table.require(&[("sequence", list_of_u32())])?;
+        let expected = answers_type(header.k);
+        let found = type_name(table.column_type("answers")?);
+        if found != type_name(&expected) {
+            let message = format!("column `answers` is {found}, expected {}", type_name(&expected));
+            return Err(Error::content(path, message));
+        }
+        if header.k == 0 || table.rows() as u64 != header.sequences {
+            let message = format!(
+                "holds {} sequences, but its header says {} with lists of {}; make it again with `gro-attack generate`",
+                table.rows(),
+                header.sequences,
+                header.k
+            );
+            return Err(Error::content(path, message));
+        }
+        Ok(Self { path: path.to_owned(), table, header })
+    }
+
+    /// What is known of the black box.
+    pub fn header(&self) -> &QueryHeader {
+        &self.header
+    }
+
+    /// Length of every answered list.
+    pub fn k(&self) -> usize {
+        self.header.k
+    }
+
+    /// Number of sequences.
+    pub fn sequences(&self) -> usize {
+        self.table.rows()
+    }
+
+    /// Number of row groups.
+    pub fn groups(&self) -> usize {
+        self.table.groups()
+    }
+
+    /// The sequences of row group `group`, in the order of the file.
+    ///
+    /// # Errors
+    /// An input error; `group` must be less than [`Self::groups`].
+    pub fn read_group(&self, group: usize) -> Result<Vec<Query>, Error> {
+        if group >= self.groups() {
+            let message = format!("has {} row groups, so group {group} does not exist", self.groups());
+            return Err(Error::content(&self.path, message));
+        }
+        let k = self.k();
+        let mut queries = Vec::new();
+        for batch in self.table.batches(Some(group))? {
+            let batch = batch?;
+            let sequences: &ListArray = column(&self.path, &batch, "sequence")?;
+            let answers: &ListArray = column(&self.path, &batch, "answers")?;
+            let lists = answers.values().as_any().downcast_ref::<FixedSizeListArray>();
+            let lists = lists.filter(|lists| lists.null_count() == 0).ok_or_else(|| {
+                Error::content(
+                    &self.path,
+                    "column `answers` holds a missing list, expected one for every prefix",
+                )
+            })?;
+            let items = numbers(&self.path, sequences.values(), "sequence")?.values();
+            let ids = numbers(&self.path, lists.values(), "answers")?.values();
+            for row in 0..batch.num_rows() {
+                let asked =
+                    sequences.value_offsets()[row] as usize..sequences.value_offsets()[row + 1] as usize;
+                let answered =
+                    answers.value_offsets()[row] as usize..answers.value_offsets()[row + 1] as usize;
+                let query = Query {
+                    sequence: items[asked].to_vec(),
+                    answers: ids[answered.start * k..answered.end * k].to_vec(),
+                };
+                self.check(group, row, &query)?;
+                queries.push(query);
+            }
+        }
+        Ok(queries)
+    }
+
+    fn check(&self, group: usize, row: usize, query: &Query) -> Result<(), Error> {
+        let QueryHeader { items, k, .. } = self.header;
+        let place = format!("row {row} of group {group}");
+        if query.sequence.is_empty() || query.answers.len() != query.sequence.len() * k {
+            let message = format!(
+                "{place} has {} items and {} answered lists, expected one list for each of at least one item",
+                query.sequence.len(),
+                query.answers.len() / k
+            );
+            return Err(Error::content(&self.path, message));
+        }
+        match query.sequence.iter().chain(&query.answers).find(|&&id| id == 0 || id as usize > items) {
+            None => Ok(()),
+            Some(id) => {
+                Err(Error::content(&self.path, format!("{place}: item {id} lies outside 1..={items}")))
+            }
+        }
+    }
+}

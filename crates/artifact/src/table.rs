@@ -1,0 +1,237 @@
+//! Parquet as this crate uses it: one set of writer properties, so that equal rows give equal bytes, and a reader that
+//! checks every column by name and type before the first row is touched.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, ListArray, UInt32Array};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
+use crate::Error;
+
+/// Rows the reader hands over at once.
+const BATCH_ROWS: usize = 8192;
+
+/// The element of every list column; `element` is the name the Parquet format itself prescribes.
+pub(crate) fn element(of: DataType) -> FieldRef {
+    Arc::new(Field::new("element", of, false))
+}
+
+/// `list<uint32>`.
+pub(crate) fn list_of_u32() -> DataType {
+    DataType::List(element(DataType::UInt32))
+}
+
+/// A `list<uint32>` column from flat values and row offsets (`rows + 1` of them, starting at 0).
+pub(crate) fn list_column(values: Vec<u32>, lengths: impl IntoIterator<Item = usize>) -> ArrayRef {
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Arc::new(ListArray::new(element(DataType::UInt32), offsets, Arc::new(UInt32Array::from(values)), None))
+}
+
+/// A Parquet file being written, group of rows by group of rows.
+pub(crate) struct TableWriter {
+    path: PathBuf,
+    schema: SchemaRef,
+    writer: ArrowWriter<File>,
+}
+
+impl TableWriter {
+    pub(crate) fn create(path: &Path, columns: Vec<Field>) -> Result<Self, Error> {
+        let schema = Arc::new(Schema::new(columns));
+        let level = ZstdLevel::try_new(3).map_err(|source| Error::write(path, source))?;
+        // Callers end each row group themselves, so the limit must never be the one that decides.
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_max_row_group_row_count(Some(1 << 24))
+            .build();
+        let file = File::create(path).map_err(|source| Error::write(path, source))?;
+        let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties))
+            .map_err(|source| Error::write(path, source))?;
+        Ok(Self { path: path.to_owned(), schema, writer })
+    }
+
+    /// Write one row group from whole columns.
+    pub(crate) fn group(&mut self, columns: Vec<ArrayRef>) -> Result<(), Error> {
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
+            .map_err(|source| Error::write(&self.path, source))?;
+        self.writer.write(&batch).map_err(|source| Error::write(&self.path, source))?;
+        self.writer.flush().map_err(|source| Error::write(&self.path, source))
+    }
+
+    /// Add a key of file-level metadata and end the file.
+    pub(crate) fn finish(mut self, metadata: Option<(&str, String)>) -> Result<(), Error> {
+        if let Some((key, value)) = metadata {
+            self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        self.writer.close().map_err(|source| Error::write(&self.path, source))?;
+        Ok(())
+    }
+}
+
+/// An opened Parquet file whose columns were checked.
+#[derive(Debug)]
+pub(crate) struct TableReader {
+    path: PathBuf,
+    metadata: ArrowReaderMetadata,
+}
+
+impl TableReader {
+    /// Open `path`. `keep_arrow_types` trusts the Arrow schema kept in the file, which alone can say that a list has a
+    /// fixed size; without it, a file written by pandas (whose strings may be `large_utf8`) reads as well.
+    pub(crate) fn open(path: &Path, keep_arrow_types: bool) -> Result<Self, Error> {
+        let file = File::open(path).map_err(|source| Error::read(path, "expected a Parquet file", source))?;
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(!keep_arrow_types);
+        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|source| {
+            Error::read(
+                path,
+                "expected a whole Parquet file; it may be truncated, so copy it again or rerun the stage that makes it",
+                source,
+            )
+        })?;
+        Ok(Self { path: path.to_owned(), metadata })
+    }
+
+    /// The type of a column, for a check that [`Self::require`] cannot express.
+    pub(crate) fn column_type(&self, name: &str) -> Result<&DataType, Error> {
+        self.metadata.schema().field_with_name(name).map(Field::data_type).map_err(|_| {
+            let names: Vec<_> =
+                self.metadata.schema().fields().iter().map(|field| field.name().as_str()).collect();
+            Error::content(
+                &self.path,
+                format!("has no column `{name}`; its columns are {}", names.join(", ")),
+            )
+        })
+    }
+
+    /// Refuse the file unless every named column is there with the named type.
+    pub(crate) fn require(&self, columns: &[(&str, DataType)]) -> Result<(), Error> {
+        for (name, expected) in columns {
+            let found = self.column_type(name)?;
+            if !same_type(found, expected) {
+                return Err(Error::content(
+                    &self.path,
+                    format!("column `{name}` is {}, expected {}", type_name(found), type_name(expected)),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Names and types of all columns, in the order of the file.
+    pub(crate) fn columns(&self) -> Vec<(String, DataType)> {
+        let fields = self.metadata.schema().fields();
+        fields.iter().map(|field| (field.name().clone(), field.data_type().clone())).collect()
+    }
+
+    /// A value of the file-level metadata.
+    pub(crate) fn value_of(&self, key: &str) -> Option<&str> {
+        let pairs = self.metadata.metadata().file_metadata().key_value_metadata()?;
+        pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
+    }
+
+    /// Number of rows by the file's own account.
+    pub(crate) fn rows(&self) -> usize {
+        usize::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
+    /// Number of row groups.
+    pub(crate) fn groups(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    /// All rows, or those of one group, in batches. A handle of its own for every call: readers on several threads do
+    /// not move each other's position.
+    pub(crate) fn batches(&self, group: Option<usize>) -> Result<Batches<'_>, Error> {
+        let file = File::open(&self.path)
+            .map_err(|source| Error::read(&self.path, "expected a Parquet file", source))?;
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_batch_size(BATCH_ROWS);
+        if let Some(group) = group {
+            builder = builder.with_row_groups(vec![group]);
+        }
+        let reader = builder.build().map_err(|source| self.damaged(source))?;
+        Ok(Batches { table: self, reader })
+    }
+
+    fn damaged(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+        let expected = "its data are damaged; copy it again or rerun the stage that makes it";
+        Error::read(&self.path, expected, source)
+    }
+}
+
+/// The rows of a [`TableReader`].
+pub(crate) struct Batches<'a> {
+    table: &'a TableReader,
+    reader: ParquetRecordBatchReader,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<RecordBatch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.reader.next()?.map_err(|source| self.table.damaged(source)))
+    }
+}
+
+/// A column of a batch as the array type its Arrow type implies, with no null in it.
+pub(crate) fn column<'a, T: Array + 'static>(
+    path: &Path,
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a T, Error> {
+    let array = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<T>());
+    let array =
+        array.ok_or_else(|| Error::content(path, format!("column `{name}` has an unexpected type")))?;
+    if array.null_count() > 0 {
+        return Err(Error::content(
+            path,
+            format!("column `{name}` holds an empty value, which is not allowed there"),
+        ));
+    }
+    Ok(array)
+}
+
+/// The numbers inside a list column, with no null in them.
+pub(crate) fn numbers<'a>(path: &Path, values: &'a ArrayRef, name: &str) -> Result<&'a UInt32Array, Error> {
+    let array = values.as_any().downcast_ref::<UInt32Array>();
+    let array =
+        array.ok_or_else(|| Error::content(path, format!("column `{name}` has an unexpected type")))?;
+    if array.null_count() > 0 {
+        return Err(Error::content(path, format!("column `{name}` holds a list with an empty value in it")));
+    }
+    Ok(array)
+}
+
+/// Equal up to the names of list elements and to whether nulls are allowed, which writers choose differently.
+fn same_type(left: &DataType, right: &DataType) -> bool {
+    match (left, right) {
+        (DataType::List(left), DataType::List(right)) => same_type(left.data_type(), right.data_type()),
+        (DataType::FixedSizeList(left, a), DataType::FixedSizeList(right, b)) => {
+            a == b && same_type(left.data_type(), right.data_type())
+        }
+        _ => left == right,
+    }
+}
+
+/// A type as pandas and Arrow print it.
+pub(crate) fn type_name(of: &DataType) -> String {
+    match of {
+        DataType::List(inner) | DataType::LargeList(inner) => {
+            format!("list<{}>", type_name(inner.data_type()))
+        }
+        DataType::FixedSizeList(inner, size) => {
+            format!("fixed_size_list<{}, {size}>", type_name(inner.data_type()))
+        }
+        other => other.to_string().to_lowercase(),
+    }
+}
