@@ -1,1 +1,53 @@
-//! placeholder
+//! The tensor operations the models are made of, each in two versions that agree.
+//!
+//! candle's own operations leave most of a CPU idle: they run one pass over memory each, many of them on one thread. So
+//! every operation here has a *fused* version (a `CustomOp` with its own backward, parallel over rows, one pass where one
+//! suffices) and beside it, in the same file, a *plain* twin in ordinary candle operations. The plain twin is what runs on
+//! CUDA, and what the tests hold the fused version to. [`set_plain`] makes the whole process use the plain twins.
+//!
+//! Conventions. Tensors are `f32`, contiguous, row-major. A batch is *packed*: the concatenation of its rows' real tokens,
+//! `(tokens, hidden)`, with [`Rows`] saying where each row lies. Work is cut into chunks whose size depends on shapes only,
+//! and partial sums are added in chunk order: results are the same bytes for any number of threads.
+
+mod activation;
+mod adamw;
+mod attach;
+mod attention;
+mod catalogue;
+mod cross_entropy;
+mod dropout;
+mod embedding;
+mod linear;
+mod norm;
+mod outside;
+mod ranking_loss;
+mod rows;
+mod swap_loss;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::Device;
+
+pub use activation::{gelu, relu};
+pub use adamw::{AdamWStep, adamw};
+pub use attention::{Attention, Queries};
+pub use catalogue::Catalogue;
+pub use dropout::{Dropout, dropout};
+pub use embedding::embedding;
+pub use linear::linear;
+pub use norm::norm;
+pub use outside::outside;
+pub use ranking_loss::{Margins, RankingLoss};
+pub use rows::Rows;
+
+static PLAIN: AtomicBool = AtomicBool::new(false);
+
+/// Makes every operation of the process use its plain twin (`true`) or, on the CPU, its fused version (`false`, the default).
+pub fn set_plain(plain: bool) {
+    PLAIN.store(plain, Ordering::Relaxed);
+}
+
+/// Whether operations on `device` run fused.
+fn fused(device: &Device) -> bool {
+    device.is_cpu() && !PLAIN.load(Ordering::Relaxed)
+}
