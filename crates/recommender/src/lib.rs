@@ -1,1 +1,169 @@
-//! placeholder
+//! Sequential recommenders: the architectures, how they train, and the black box an attacker meets.
+//!
+//! An architecture turns packed histories into *states*, `(positions, hidden)`; a state against the
+//! [`kernels::Catalogue`] gives the scores of all items. Everything that follows (training losses, the ranking
+//! loss of a surrogate, GRO's swap loss, lists and ranks) needs states and catalogue only, and so works for
+//! every architecture. One file an architecture; this file holds what they share.
+
+pub mod bert4rec;
+pub mod black_box;
+pub mod contexts;
+mod error;
+pub mod fit;
+pub mod optimizer;
+pub mod parameters;
+pub mod ranking_loss;
+pub mod streams;
+pub mod validation;
+pub mod windows;
+
+use std::path::Path;
+
+use artifact::checkpoint::{Architecture, Checkpoint, Description};
+use candle_core::{Device, Tensor};
+use kernels::{Catalogue, Dropout};
+use rand_chacha::ChaCha8Rng;
+
+pub use contexts::{Contexts, Placed};
+pub use error::{Error, Result};
+pub use parameters::{Declared, Initial, Parameters, Weights};
+pub use streams::{DropoutKeys, Purpose, Streams};
+
+/// The sizes of a model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizes {
+    /// Number of items `n`; ids are 1..=n, 0 is padding.
+    pub items: usize,
+    /// Width of a state and of an item embedding.
+    pub hidden: usize,
+    /// Number of transformer blocks (NARM has none).
+    pub blocks: usize,
+    /// Number of attention heads; divides `hidden`.
+    pub heads: usize,
+    /// Longest context in tokens.
+    pub max_len: usize,
+    /// Dropout on embeddings and sublayers.
+    pub dropout: f64,
+    /// Dropout on attention probabilities.
+    pub attention_dropout: f64,
+}
+
+impl From<&Description> for Sizes {
+    fn from(d: &Description) -> Self {
+        Self {
+            items: d.items,
+            hidden: d.hidden,
+            blocks: d.blocks,
+            heads: d.heads,
+            max_len: d.max_len,
+            dropout: d.dropout,
+            attention_dropout: d.attention_dropout,
+        }
+    }
+}
+
+/// Whether dropout is on.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// No dropout: prediction.
+    Evaluate,
+    /// Dropout with masks from these keys: training.
+    Train(DropoutKeys),
+}
+
+impl Mode {
+    /// The dropout of layer `layer`, counted in the order a model applies them.
+    pub fn dropout(self, probability: f64, layer: u64) -> Option<Dropout> {
+        match self {
+            Mode::Train(keys) if probability > 0.0 => Some(Dropout { probability, key: keys.layer(layer) }),
+            _ => None,
+        }
+    }
+}
+
+/// How training samples are drawn from a window, where the architecture leaves a choice.
+#[derive(Clone, Copy, Debug)]
+pub struct Objective {
+    /// Cloze: chance of an item to be hidden.
+    pub mask_prob: f64,
+    /// Cloze: most items hidden in one window.
+    pub max_predictions: usize,
+}
+
+/// Training samples of one step, packed: contexts whose picked places are the label positions.
+#[derive(Clone, Debug, Default)]
+pub struct TrainingBatch {
+    /// The rows, with the label positions picked.
+    pub contexts: Contexts,
+    /// The item to be predicted at each picked place, `(positions)`.
+    pub labels: Vec<u32>,
+}
+
+/// A sequential recommender.
+pub trait Recommender: Send + Sync {
+    /// Its sizes.
+    fn sizes(&self) -> &Sizes;
+
+    /// The item side of its scores.
+    fn catalogue(&self) -> &Catalogue;
+
+    /// States at the picked places of a packed batch, `(positions, hidden)`.
+    fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor>;
+
+    /// Packs histories (item ids, oldest first, at least one each) for prediction: one row and one picked
+    /// place each, whose state scores the next item. Only the latest items that fit are used.
+    fn contexts(&self, histories: &[&[u32]]) -> Contexts;
+
+    /// Appends to `batch` the training sample that this architecture makes of a window.
+    fn sample(
+        &self,
+        window: &[u32],
+        objective: &Objective,
+        stream: &mut ChaCha8Rng,
+        batch: &mut TrainingBatch,
+    );
+
+    /// The architecture's own training loss, a scalar, from the states at the label positions.
+    fn training_loss(&self, states: &Tensor, batch: &TrainingBatch) -> Result<Tensor>;
+}
+
+/// The tensors of an architecture with these sizes, for fresh weights and for checking loaded ones.
+///
+/// # Errors
+/// [`Error::Request`] for an architecture that this build does not have.
+pub fn declare(architecture: Architecture, sizes: &Sizes) -> Result<Vec<Declared>> {
+    match architecture {
+        Architecture::Bert => Ok(bert4rec::declare(sizes)),
+        Architecture::Sas | Architecture::Narm => Err(not_there_yet(architecture)),
+    }
+}
+
+/// Builds a model over weights: [`Parameters::trainable`] to train it, [`Parameters::frozen`] to use it.
+///
+/// # Errors
+/// [`Error::Request`] for an architecture that this build does not have.
+pub fn build(architecture: Architecture, sizes: &Sizes, weights: &Weights) -> Result<Box<dyn Recommender>> {
+    match architecture {
+        Architecture::Bert => Ok(Box::new(bert4rec::Bert4Rec::new(sizes, weights)?)),
+        Architecture::Sas | Architecture::Narm => Err(not_there_yet(architecture)),
+    }
+}
+
+fn not_there_yet(architecture: Architecture) -> Error {
+    Error::Request(format!("architecture `{architecture}` is not part of this version, use `bert`"))
+}
+
+/// Parameters and description of a checkpoint, checked against its architecture.
+pub fn load_parameters(path: &Path, device: &Device) -> Result<(Parameters, Description)> {
+    let Checkpoint { description, tensors } = Checkpoint::read(path)?;
+    let declared = declare(description.architecture, &Sizes::from(&description))?;
+    let origin = path.display().to_string();
+    Ok((Parameters::from_arrays(&tensors, &declared, &origin, device)?, description))
+}
+
+/// A model to be used, not trained, from a checkpoint.
+pub fn load(path: &Path, device: &Device) -> Result<(Box<dyn Recommender>, Description)> {
+    let (parameters, description) = load_parameters(path, device)?;
+    let model = build(description.architecture, &Sizes::from(&description), &parameters.frozen())?;
+    Ok((model, description))
+}

@@ -1,0 +1,119 @@
+//! What an attacker meets: a service that answers a history with an ordered list of item ids, and nothing
+//! else. The model, its scores and the answer policy are behind it, and every query is counted.
+//!
+//! Answer policies (spec 4): `none` answers the model's list, `reverse` turns it round, `random` shuffles it. A
+//! shuffle is keyed by the seed and the history, not by the order of the queries: the same question always
+//! gets the same answer, so an attacker cannot average the noise away by asking again, and batches may be cut
+//! anywhere without changing an answer.
+
+use artifact::checkpoint::{Description, Policy};
+use candle_core::Device;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use ranking::Answers;
+
+use crate::streams::{Purpose, shuffle};
+use crate::{Error, Mode, Recommender, Result};
+
+/// A recommender as its users see it.
+pub trait BlackBox {
+    /// The ordered list of `k` item ids after each history (item ids, oldest first).
+    ///
+    /// # Errors
+    /// [`Error::Request`] for an empty history, an id outside the catalogue, or `k` outside 1..=items.
+    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers>;
+
+    /// Number of items in the catalogue, which every customer can see.
+    fn items(&self) -> usize;
+
+    /// Number of histories answered so far.
+    fn queries(&self) -> u64;
+}
+
+/// A model behind its answer policy.
+pub struct ProtectedTarget {
+    model: Box<dyn Recommender>,
+    policy: Policy,
+    policy_seed: u64,
+    device: Device,
+    queries: u64,
+}
+
+impl ProtectedTarget {
+    /// Puts the model of a checkpoint behind the policy its description states.
+    pub fn new(model: Box<dyn Recommender>, description: &Description, device: Device) -> Self {
+        Self { model, policy: description.policy, policy_seed: description.policy_seed, device, queries: 0 }
+    }
+
+    fn check(&self, histories: &[&[u32]], k: usize) -> Result<()> {
+        let items = self.items();
+        if k == 0 || k > items {
+            return Err(Error::Request(format!(
+                "a list of {k} was asked for, the catalogue has {items} items; set top_k to 1..={items}"
+            )));
+        }
+        for (row, history) in histories.iter().enumerate() {
+            if history.is_empty() {
+                return Err(Error::Request(format!("history {row} is empty, expected at least one item")));
+            }
+            if let Some(id) = history.iter().find(|&&id| id == 0 || id as usize > items) {
+                return Err(Error::Request(format!("history {row} holds item {id}, expected 1..={items}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn shuffle_answer(&self, history: &[u32], answer: &mut [u32]) {
+        let mut hash = Hash(self.policy_seed);
+        history.iter().for_each(|&item| hash.mix(u64::from(item)));
+        let mut key = [0u8; 32];
+        for (slot, word) in key.chunks_exact_mut(8).zip([
+            self.policy_seed,
+            Purpose::Answers as u64,
+            hash.0,
+            history.len() as u64,
+        ]) {
+            slot.copy_from_slice(&word.to_le_bytes());
+        }
+        shuffle(answer, &mut ChaCha8Rng::from_seed(key));
+    }
+}
+
+/// A hash of a history (the finalizer of Steele's SplitMix64 at each item): it need not resist an adversary
+/// who sees shuffled lists only.
+struct Hash(u64);
+
+impl Hash {
+    fn mix(&mut self, word: u64) {
+        let mut z = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15).wrapping_add(word);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        self.0 = z ^ (z >> 31);
+    }
+}
+
+impl BlackBox for ProtectedTarget {
+    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
+        self.check(histories, k)?;
+        let states =
+            self.model.encode(&self.model.contexts(histories).place(&self.device)?, Mode::Evaluate)?;
+        let mut ids = self.model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?;
+        for (history, answer) in histories.iter().zip(ids.chunks_exact_mut(k)) {
+            match self.policy {
+                Policy::None => {}
+                Policy::Reverse => answer.reverse(),
+                Policy::Random => self.shuffle_answer(history, answer),
+            }
+        }
+        self.queries += histories.len() as u64;
+        Ok(Answers { k, ids })
+    }
+
+    fn items(&self) -> usize {
+        self.model.sizes().items
+    }
+
+    fn queries(&self) -> u64 {
+        self.queries
+    }
+}

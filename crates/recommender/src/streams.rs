@@ -1,0 +1,150 @@
+//! Random numbers, named. Every draw of the laboratory comes from a ChaCha stream keyed by what it is for:
+//! (seed, purpose, epoch, index, layer). Nothing is drawn from a shared generator, so that no result depends
+//! on the order in which work happens, on the number of threads, or on where an interrupted run took up again.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What a stream of random numbers is for. The numbers are part of every result: never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Purpose {
+    /// Initial weights of a target.
+    TargetWeights = 1,
+    /// Initial weights of the student that GRO trains beside the target.
+    StudentWeights = 2,
+    /// Initial weights of a surrogate.
+    SurrogateWeights = 3,
+    /// The order of samples in an epoch.
+    Shuffle = 4,
+    /// Which positions a cloze sample hides, and behind what.
+    Masks = 5,
+    /// Negative items.
+    Negatives = 6,
+    /// Dropout of the model that is trained.
+    Dropout = 7,
+    /// Dropout of the student.
+    StudentDropout = 8,
+    /// First items of generated sequences, and the places picked from each answered list.
+    Generation = 9,
+    /// Shuffled answers of the `random` policy.
+    Answers = 10,
+}
+
+/// The source of all streams of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams {
+    seed: u64,
+}
+
+impl Streams {
+    /// The streams of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// Opens the stream for `purpose` at (`epoch`, `index`, `layer`). `index` counts steps or samples, `layer`
+    /// tensors or layers; equal coordinates give equal numbers, different ones independent numbers.
+    pub fn open(&self, purpose: Purpose, epoch: u64, index: u64, layer: u64) -> ChaCha8Rng {
+        let mut key = [0u8; 32];
+        for (slot, word) in key.chunks_exact_mut(8).zip([self.seed, purpose as u64, epoch, index]) {
+            slot.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut stream = ChaCha8Rng::from_seed(key);
+        stream.set_stream(layer);
+        stream
+    }
+
+    /// Keys for the dropout layers of one training step; see [`DropoutKeys`].
+    pub fn dropout(&self, purpose: Purpose, epoch: u64, step: u64) -> DropoutKeys {
+        DropoutKeys { base: self.open(purpose, epoch, step, 0).next_u64() }
+    }
+}
+
+/// Keys of counter-based dropout masks: one per layer of one step.
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutKeys {
+    base: u64,
+}
+
+impl DropoutKeys {
+    /// The key of dropout layer `layer` (counted by the model in the order it applies them).
+    pub fn layer(&self, layer: u64) -> u64 {
+        // The odd multiplier spreads neighbouring layers over the whole key space (a Weyl sequence).
+        self.base.wrapping_add(layer.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+}
+
+/// An unbiased draw from `0..bound`, by rejection.
+///
+/// # Panics
+/// When `bound` is 0.
+pub fn below(stream: &mut impl Rng, bound: u32) -> u32 {
+    assert!(bound > 0, "cannot draw from an empty range");
+    // Multiply-shift: the high word is the draw, the low word tells whether it fell into the biased remainder.
+    let mut product = u64::from(stream.next_u32()) * u64::from(bound);
+    if (product as u32) < bound {
+        let threshold = bound.wrapping_neg() % bound;
+        while (product as u32) < threshold {
+            product = u64::from(stream.next_u32()) * u64::from(bound);
+        }
+    }
+    (product >> 32) as u32
+}
+
+/// A uniform draw from `[0, 1)` with 53 random bits.
+pub fn unit(stream: &mut impl Rng) -> f64 {
+    (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// Shuffles in place: Fisher and Yates, from the back.
+pub fn shuffle<T>(values: &mut [T], stream: &mut impl Rng) {
+    for last in (1..values.len()).rev() {
+        values.swap(last, below(stream, last as u32 + 1) as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_repeat_and_differ() {
+        let streams = Streams::new(7);
+        let draw = |purpose, epoch, index, layer| streams.open(purpose, epoch, index, layer).next_u64();
+        assert_eq!(draw(Purpose::Masks, 1, 2, 3), draw(Purpose::Masks, 1, 2, 3));
+        let others = [
+            draw(Purpose::Masks, 1, 2, 3),
+            draw(Purpose::Shuffle, 1, 2, 3),
+            draw(Purpose::Masks, 2, 2, 3),
+            draw(Purpose::Masks, 1, 3, 3),
+            draw(Purpose::Masks, 1, 2, 4),
+            Streams::new(8).open(Purpose::Masks, 1, 2, 3).next_u64(),
+        ];
+        for (i, a) in others.iter().enumerate() {
+            assert!(others[..i].iter().all(|b| a != b), "coordinate {i} does not matter");
+        }
+    }
+
+    #[test]
+    fn draws_are_uniform() {
+        let mut stream = Streams::new(1).open(Purpose::Negatives, 0, 0, 0);
+        let mut counts = [0u32; 7];
+        for _ in 0..70_000 {
+            counts[below(&mut stream, 7) as usize] += 1;
+        }
+        // 10,000 expected each, standard deviation 93.
+        assert!(counts.iter().all(|&c| c.abs_diff(10_000) < 470), "{counts:?}");
+        let mean = (0..10_000).map(|_| unit(&mut stream)).sum::<f64>() / 10_000.0;
+        assert!((mean - 0.5).abs() < 0.015, "{mean}");
+    }
+
+    #[test]
+    fn shuffling_keeps_every_value() {
+        let mut values: Vec<u32> = (0..100).collect();
+        shuffle(&mut values, &mut Streams::new(1).open(Purpose::Shuffle, 0, 0, 0));
+        assert_ne!(values, (0..100).collect::<Vec<_>>());
+        values.sort_unstable();
+        assert_eq!(values, (0..100).collect::<Vec<_>>());
+    }
+}

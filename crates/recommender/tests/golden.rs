@@ -1,0 +1,277 @@
+//! Parity with the authors' PyTorch code. The numbers lie in `tests/golden/` of the repository (or the folder
+//! in `GOLDEN_DIR`), one folder a set; every set found there is read. Its README says how they were made.
+//!
+//! Scores and losses must agree to 1e-4 relative, gradients to 1e-4 of the tensor's largest, weights after a
+//! step to 2e-6, except elements whose gradient is itself rounding noise: Adam moves those by up to its
+//! learning rate whatever their size. The key bias is left out of the weights: its true gradient is zero.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should say where")]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use artifact::checkpoint::Architecture;
+use candle_core::{DType, Device, Tensor};
+use kernels::Margins;
+use recommender::optimizer::{AdamW, AdamWSettings};
+use recommender::{Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, build, declare};
+
+type Tensors = HashMap<String, Tensor>;
+
+struct Set {
+    path: PathBuf,
+    architecture: Architecture,
+    sizes: Sizes,
+    config: serde_json::Value,
+}
+
+impl Set {
+    fn read(&self, file: &str) -> Tensors {
+        candle_core::safetensors::load(self.path.join(file), &Device::Cpu).unwrap()
+    }
+
+    fn number(&self, key: &str) -> f64 {
+        self.config[key].as_f64().unwrap()
+    }
+
+    fn optimizer(&self) -> AdamWSettings {
+        AdamWSettings {
+            learning_rate: self.number("lr"),
+            beta1: self.config["adam_betas"][0].as_f64().unwrap(),
+            beta2: self.config["adam_betas"][1].as_f64().unwrap(),
+            epsilon: self.number("adam_epsilon"),
+            weight_decay: self.number("weight_decay"),
+            clip_norm: self.number("clip_norm_per_parameter"),
+        }
+    }
+
+    fn margins(&self) -> Margins {
+        Margins { rank: self.number("margin_topk"), negative: self.number("margin_neg") }
+    }
+
+    /// Parameters from the tensors under `prefix`.
+    fn parameters(&self, tensors: &Tensors, prefix: &str) -> Parameters {
+        let arrays = tensors
+            .iter()
+            .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor)))
+            .map(|(name, tensor)| (name, recommender::parameters::to_array(tensor).unwrap()))
+            .collect();
+        let declared = declare(self.architecture, &self.sizes).unwrap();
+        Parameters::from_arrays(&arrays, &declared, "golden", &Device::Cpu).unwrap()
+    }
+
+    fn build(&self, weights: &Weights) -> Box<dyn Recommender> {
+        build(self.architecture, &self.sizes, weights).unwrap()
+    }
+}
+
+/// Every golden set of an architecture.
+fn sets(architecture: Architecture) -> Vec<Set> {
+    let root = std::env::var_os("GOLDEN_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"), PathBuf::from);
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    let sets: Vec<Set> = folders
+        .into_iter()
+        .map(|folder| folder.join(architecture.to_string()))
+        .filter(|path| path.join("config.json").exists())
+        .map(|path| {
+            let text = std::fs::read_to_string(path.join("config.json")).unwrap();
+            let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let size = |key: &str| config[key].as_u64().unwrap() as usize;
+            let sizes = Sizes {
+                items: size("num_items"),
+                hidden: size("hidden"),
+                blocks: size("num_blocks"),
+                heads: size("num_heads"),
+                max_len: size("max_len"),
+                dropout: 0.0,
+                attention_dropout: 0.0,
+            };
+            Set { path, architecture, sizes, config }
+        })
+        .collect();
+    assert!(!sets.is_empty(), "no golden set of {architecture} in {}", root.display());
+    sets
+}
+
+fn ids(tensor: &Tensor) -> Vec<Vec<u32>> {
+    tensor.to_dtype(DType::U32).unwrap().to_vec2().unwrap()
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn scalar(tensor: &Tensor) -> f32 {
+    values(tensor)[0]
+}
+
+#[track_caller]
+fn assert_close(ours: &[f32], theirs: &[f32], relative: f32, what: &str) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    let scale = theirs.iter().fold(0f32, |m, v| m.max(v.abs())).max(1e-6);
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        assert!((a - b).abs() <= relative * scale, "{what}[{i}]: {a} against {b} (scale {scale})");
+    }
+}
+
+/// Without the key bias, whose true gradient is zero.
+fn has_gradient(name: &str) -> bool {
+    !name.ends_with("linear_layers.1.bias")
+}
+
+#[track_caller]
+fn assert_gradients(
+    parameters: &Parameters,
+    gradients: &candle_core::backprop::GradStore,
+    golden: &Tensors,
+    prefix: &str,
+) {
+    for (name, variable) in parameters.iter().filter(|(name, _)| has_gradient(name)) {
+        let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
+        assert_close(&values(gradient), &values(&golden[&format!("{prefix}{name}")]), 1e-4, name);
+    }
+}
+
+#[track_caller]
+fn assert_stepped(parameters: &Parameters, golden: &Tensors, after: &str, grad: &str, lr: f32) {
+    for (name, variable) in parameters.iter().filter(|(name, _)| has_gradient(name)) {
+        let (ours, theirs) = (values(variable), values(&golden[&format!("{after}{name}")]));
+        let gradient = values(&golden[&format!("{grad}{name}")]);
+        let largest = gradient.iter().fold(0f32, |m, g| m.max(g.abs()));
+        for (i, ((a, b), g)) in ours.iter().zip(&theirs).zip(&gradient).enumerate() {
+            let bound = if g.abs() <= 1e-4 * largest { 2.0 * lr } else { 2e-6 };
+            assert!((a - b).abs() <= bound, "{after}{name}[{i}]: {a} against {b}, gradient {g}");
+        }
+    }
+}
+
+/// Rows without their left padding, and where each kept place lay in the padded matrix.
+fn unpad(rows: &[Vec<u32>]) -> (Vec<Vec<u32>>, Vec<usize>) {
+    let width = rows[0].len();
+    let mut places = Vec::new();
+    let real = rows
+        .iter()
+        .enumerate()
+        .map(|(r, row)| {
+            let first = row.iter().position(|&id| id != 0).unwrap_or(width);
+            places.extend((first..width).map(|column| r * width + column));
+            row[first..].to_vec()
+        })
+        .collect();
+    (real, places)
+}
+
+#[test]
+fn golden_bert_forward() {
+    for set in sets(Architecture::Bert) {
+        let parameters = set.parameters(&set.read("weights.safetensors"), "");
+        let golden = set.read("forward.safetensors");
+        let model = set.build(&parameters.frozen());
+        let (rows, places) = unpad(&ids(&golden["seqs"]));
+        let mut contexts = Contexts::new();
+        for row in &rows {
+            contexts.push(row.iter().copied(), 0..row.len() as u32);
+        }
+        let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+        let scores = model.catalogue().scores(&states).unwrap();
+        let columns = scores.dim(1).unwrap();
+        let theirs = values(&golden["scores"]);
+        let expected: Vec<f32> =
+            places.iter().flat_map(|p| theirs[p * columns..(p + 1) * columns].to_vec()).collect();
+        assert_close(&values(&scores), &expected, 1e-4, "scores");
+
+        // The last places alone, as prediction asks for them, give the same scores.
+        let mut contexts = Contexts::new();
+        for row in &rows {
+            contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
+        }
+        let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+        let last = model.catalogue().scores(&states).unwrap();
+        assert_close(&values(&last), &values(&golden["scores_last"]), 1e-4, "scores_last");
+    }
+}
+
+#[test]
+fn golden_bert_train() {
+    for set in sets(Architecture::Bert) {
+        let parameters = set.parameters(&set.read("weights.safetensors"), "");
+        let golden = set.read("train.safetensors");
+        let model = set.build(&parameters.trainable());
+        let mut optimizer = AdamW::new(&parameters, set.optimizer()).unwrap();
+        for step in 0..3 {
+            let at = |what: &str| format!("step{step}.{what}");
+            let batch = cloze_batch(&ids(&golden[&at("seqs")]), &ids(&golden[&at("labels")]));
+            let states = model.encode(&batch.contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+            let loss = model.training_loss(&states, &batch).unwrap();
+            assert_close(&[scalar(&loss)], &[scalar(&golden[&at("loss")])], 1e-5, &at("loss"));
+            let gradients = loss.backward().unwrap();
+            assert_gradients(&parameters, &gradients, &golden, &at("grad."));
+            optimizer.step(&gradients).unwrap();
+            let lr = set.number("lr") as f32;
+            assert_stepped(&parameters, &golden, &at("after."), &at("grad."), lr);
+        }
+    }
+}
+
+/// A batch whose picked places are those with a label.
+fn cloze_batch(seqs: &[Vec<u32>], labels: &[Vec<u32>]) -> TrainingBatch {
+    let mut batch = TrainingBatch::default();
+    for (row, labels) in seqs.iter().zip(labels) {
+        let first = row.iter().position(|&id| id != 0).unwrap();
+        let labels = &labels[first..];
+        let places = labels.iter().enumerate().filter(|(_, label)| **label != 0);
+        batch.contexts.push(row[first..].iter().copied(), places.clone().map(|(place, _)| place as u32));
+        batch.labels.extend(places.map(|(_, label)| *label));
+    }
+    batch
+}
+
+#[test]
+fn golden_bert_distill() {
+    for set in sets(Architecture::Bert) {
+        let golden = set.read("distill.safetensors");
+        let parameters = set.parameters(&golden, "weight.");
+        let model = set.build(&parameters.trainable());
+        let (rows, _) = unpad(&ids(&golden["seqs"]));
+        let mut contexts = Contexts::new();
+        for row in &rows {
+            contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
+        }
+        let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+        let answers = golden["candidates"].to_dtype(DType::U32).unwrap();
+        let negatives = golden["negatives"].to_dtype(DType::U32).unwrap();
+        let loss = model.catalogue().ranking_loss(&states, &answers, &negatives, set.margins()).unwrap().loss;
+        assert_close(&[scalar(&loss)], &[scalar(&golden["loss"])], 1e-5, "loss");
+        assert_gradients(&parameters, &loss.backward().unwrap(), &golden, "grad.");
+    }
+}
+
+#[test]
+fn golden_bert_generate() {
+    for set in sets(Architecture::Bert) {
+        let golden = set.read("generate.safetensors");
+        let parameters = set.parameters(&golden, "weight.");
+        let model = set.build(&parameters.frozen());
+        let rankings = golden["rankings"].to_dtype(DType::U32).unwrap().to_vec3::<u32>().unwrap();
+        let (starts, picks, sequences) =
+            (ids(&golden["start"]), ids(&golden["picks"]), ids(&golden["sequences"]));
+        let k = rankings[0][0].len();
+        for (row, start) in starts.iter().enumerate() {
+            let mut history = start.clone();
+            for (step, ranking) in rankings[row].iter().enumerate() {
+                let contexts = model.contexts(&[&history]).place(&Device::Cpu).unwrap();
+                let states = model.encode(&contexts, Mode::Evaluate).unwrap();
+                let answer = values(&model.catalogue().top_k(&states, k).unwrap());
+                let answer: Vec<u32> = answer.into_iter().map(|id| id as u32).collect();
+                assert_eq!(&answer, ranking, "row {row} step {step}");
+                if let Some(&pick) = picks[row].get(step) {
+                    history.push(answer[pick as usize]);
+                }
+            }
+            assert_eq!(history, sequences[row], "row {row}");
+        }
+    }
+}
