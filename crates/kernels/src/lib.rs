@@ -14,10 +14,13 @@ mod adamw;
 mod attach;
 mod attention;
 mod catalogue;
+mod chunks;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod lanes;
 mod linear;
+mod matrix;
 mod norm;
 mod outside;
 mod ranking_loss;
@@ -51,3 +54,6 @@ pub fn set_plain(plain: bool) {
 fn fused(device: &Device) -> bool {
     device.is_cpu() && !PLAIN.load(Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,79 @@
+//! Cutting work into chunks that depend on shapes only, and the buffers they write.
+//!
+//! Every task writes its own part of a result or returns a partial sum; partial sums are added in chunk order. That, and
+//! never asking how many threads there are, is what makes results the same bytes for any number of threads.
+
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::lanes;
+
+/// Tokens of one chunk where a chunk's partial sums are as large as a weight matrix.
+pub(crate) const TOKENS: usize = 512;
+
+/// Elements of one chunk of an elementwise pass.
+pub(crate) const ELEMENTS: usize = 32 * 1024;
+
+/// A vector of `length` elements, filled in parallel: `fill(i, part)` writes the part that begins at `i * chunk`.
+///
+/// Each part is zeroed by the task that fills it, while it is in that core's cache, so no separate pass zeroes the whole.
+pub(crate) fn build(length: usize, chunk: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let chunk = chunk.max(1);
+    let mut values: Vec<f32> = Vec::with_capacity(length);
+    values.spare_capacity_mut()[..length].par_chunks_mut(chunk).enumerate().for_each(|(index, part)| {
+        for element in part.iter_mut() {
+            element.write(0.0);
+        }
+        // SAFETY: every element of the part was written just above, and `MaybeUninit<f32>` is laid out as `f32`.
+        let part = unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast::<f32>(), part.len()) };
+        fill(index, part);
+    });
+    // SAFETY: the parts cover the first `length` elements, and each was initialised by its task.
+    unsafe { values.set_len(length) };
+    values
+}
+
+/// As [`build`] for parts of different lengths: part `i` is `offsets[i] * width .. offsets[i + 1] * width`.
+pub(crate) fn split<'a>(mut values: &'a mut [f32], offsets: &[usize], width: usize) -> Vec<&'a mut [f32]> {
+    let mut parts = Vec::with_capacity(offsets.len());
+    for pair in offsets.windows(2) {
+        let (part, rest) = values.split_at_mut((pair[1] - pair[0]) * width);
+        parts.push(part);
+        values = rest;
+    }
+    parts
+}
+
+/// The elementwise sum of partial results, added in their order; `length` zeros without any.
+pub(crate) fn add_up(partials: &[Vec<f32>], length: usize) -> Vec<f32> {
+    build(length, ELEMENTS, |index, sum| {
+        let start = index * ELEMENTS;
+        let end = start + sum.len();
+        for partial in partials {
+            add(sum, &partial[start..end]);
+        }
+    })
+}
+
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2", "x86_64+avx2+fma"))]
+fn add(sum: &mut [f32], x: &[f32]) {
+    lanes::axpy(sum, 1.0, x);
+}
+
+/// The values of an argument of a custom operation.
+pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
+        None => bail!("fused operation: an argument of shape {:?} is not contiguous", layout.dims()),
+    }
+}
+
+/// Calls `f` with the values of a CPU tensor, which are made contiguous where they are not.
+pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => f(slice(storage, layout)?),
+        _ => bail!("fused operation: a tensor is not on the CPU"),
+    }
+}
