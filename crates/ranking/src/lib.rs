@@ -23,4 +23,4 @@ pub use bootstrap::{Bootstrap, Interval, paired_difference};
 pub use error::Error;
 pub use fidelity::{agreement, exact_match, kl_divergence, kl_over_top, rank_biased_overlap};
 pub use quality::{hit, mean, ndcg, place_in, reciprocal};
-pub use selection::{Selection, rank_of, rank_of_unseen, top_k, top_k_unseen};
+pub use selection::{Selection, rank_of, rank_of_unseen, top_k};

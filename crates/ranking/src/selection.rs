@@ -102,17 +102,6 @@ pub fn top_k(scores: &[f32], k: usize) -> Vec<u32> {
     best.take()
 }
 
-/// As [`top_k`], leaving out the items of `seen`, which must be in ascending order (repeats do no harm).
-pub fn top_k_unseen(scores: &[f32], k: usize, seen: &[u32]) -> Vec<u32> {
-    let mut best = Selection::new(k.min(scores.len()));
-    for (id, &score) in (1_u32..).zip(scores) {
-        if seen.binary_search(&id).is_err() {
-            best.offer_one(id, score);
-        }
-    }
-    best.take()
-}
-
 /// The rank of item `id` among all scores: one more than the number of *other* items that score at least as much, so
 /// that a model which gives every item the same score ranks last everywhere. `None` where the row has no such item.
 pub fn rank_of(scores: &[f32], id: u32) -> Option<u32> {
@@ -244,8 +233,6 @@ mod tests {
         assert_eq!(rank_of_unseen(&row, 4, &[2, 1, 2]), Some(2));
         assert_eq!(rank_of_unseen(&row, 4, &[4, 3]), Some(3));
         assert_eq!(rank_of_unseen(&row, 4, &[0, 99]), Some(4));
-        assert_eq!(top_k_unseen(&row, 2, &[1, 3]), [2, 4]);
-        assert_eq!(top_k_unseen(&row, 9, &[1, 3]), [2, 4, 5]);
         // The definition: rank among the row with the seen items' scores taken out.
         for row in awkward_rows().into_iter().filter(|row| row.len() > 10) {
             let seen = [2, 3, 8];
