@@ -1,15 +1,20 @@
-//! The two activations of the feed-forward layers.
+//! The two activations of the feed-forward layers, elementwise.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+
+use crate::{
+    chunks::{self, ELEMENTS},
+    lanes,
+};
 
 /// The tanh form of GELU, elementwise (Hendrycks & Gimpel 2016, arXiv 1606.08415; the form BERT4Rec uses).
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    plain_gelu(x)
+    if crate::fused(x.device()) { fused(x, Activation::Gelu) } else { plain_gelu(x) }
 }
 
 /// `max(0, x)` elementwise; its derivative at 0 is 0.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    plain_relu(x)
+    if crate::fused(x.device()) { fused(x, Activation::Relu) } else { plain_relu(x) }
 }
 
 /// Plain twin of [`gelu`].
@@ -20,4 +25,137 @@ pub(crate) fn plain_gelu(x: &Tensor) -> Result<Tensor> {
 /// Plain twin of [`relu`]: a product with the sign's indicator, because candle's own `relu` has derivative 1 at 0.
 pub(crate) fn plain_relu(x: &Tensor) -> Result<Tensor> {
     x * x.gt(0f32)?.to_dtype(DType::F32)?
+}
+
+pub(crate) fn fused(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(activation)
+}
+
+/// Which activation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Activation {
+    Gelu,
+    Relu,
+}
+
+/// `sqrt(2 / pi)`, doubled: gelu(x) = x / (1 + exp(-2 u)) with u = sqrt(2 / pi) (x + 0.044715 x^3).
+const DOUBLED_ROOT: f32 = 1.595_769_1;
+const CUBIC: f32 = 0.044_715;
+
+#[inline(always)]
+fn gelu_of(x: f32) -> f32 {
+    let twice = DOUBLED_ROOT * x * (CUBIC * x).mul_add(x, 1.0);
+    x / (1.0 + lanes::exp(-twice))
+}
+
+#[inline(always)]
+fn gelu_slope(x: f32) -> f32 {
+    let twice = DOUBLED_ROOT * x * (CUBIC * x).mul_add(x, 1.0);
+    let share = 1.0 / (1.0 + lanes::exp(-twice));
+    let inner = DOUBLED_ROOT * (3.0 * CUBIC * x).mul_add(x, 1.0);
+    (x * share * (1.0 - share)).mul_add(inner, share)
+}
+
+/// `y = activation(x)`.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn forward(activation: Activation, y: &mut [f32], x: &[f32]) {
+    match activation {
+        Activation::Gelu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = gelu_of(x)),
+        Activation::Relu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > 0.0 { x } else { 0.0 }),
+    }
+}
+
+/// `dx = activation'(x) * g`.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn backward(activation: Activation, dx: &mut [f32], x: &[f32], g: &[f32]) {
+    let pairs = dx.iter_mut().zip(x).zip(g);
+    match activation {
+        Activation::Gelu => pairs.for_each(|((dx, &x), &g)| *dx = g * gelu_slope(x)),
+        Activation::Relu => pairs.for_each(|((dx, &x), &g)| *dx = if x > 0.0 { g } else { 0.0 }),
+    }
+}
+
+impl CustomOp1 for Activation {
+    fn name(&self) -> &'static str {
+        match self {
+            Activation::Gelu => "gelu",
+            Activation::Relu => "relu",
+        }
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = chunks::slice(storage, layout)?;
+        let y =
+            chunks::build(x.len(), ELEMENTS, |index, y| forward(*self, y, &x[index * ELEMENTS..][..y.len()]));
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        let dx = chunks::with_values(x, |x| {
+            chunks::with_values(g, |g| {
+                Ok(chunks::build(x.len(), ELEMENTS, |index, dx| {
+                    let range = index * ELEMENTS..index * ELEMENTS + dx.len();
+                    backward(*self, dx, &x[range.clone()], &g[range]);
+                }))
+            })
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::testing::{assert_close, assert_gradients, assert_twins, values, variable};
+
+    #[test]
+    fn twins_agree() {
+        for shape in [[1, 9], [3, 7], [1300, 64]] {
+            let x = [variable(1, &shape)];
+            assert_twins(
+                "gelu",
+                &x,
+                2e-6,
+                |v| fused(&(v[0].as_tensor() * 6.0)?, Activation::Gelu),
+                |v| plain_gelu(&(v[0].as_tensor() * 6.0)?),
+            );
+            assert_twins("relu", &x, 0.0, |v| fused(&v[0], Activation::Relu), |v| plain_relu(&v[0]));
+        }
+    }
+
+    #[test]
+    fn gelu_holds_far_out() {
+        let x = [-1e4f32, -40.0, -12.0, -0.0, 0.0, 12.0, 40.0, 1e4];
+        let x = Var::new(&x, &Device::Cpu).and_then(|x| fused(&x, Activation::Gelu));
+        let expected = [0.0, 0.0, 0.0, 0.0, 0.0, 12.0, 40.0, 1e4];
+        assert!(x.is_ok_and(|x| {
+            assert_close("gelu", &values(&x), &expected, 1e-9);
+            true
+        }));
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        assert_gradients("gelu", &[variable(4, &[3, 5])], 1e-2, 2e-3, |v| {
+            fused(&(v[0].as_tensor() * 3.0)?, Activation::Gelu)
+        });
+    }
+
+    #[test]
+    fn relu_is_flat_at_zero() {
+        let x = Var::new(&[0f32, -0.0, 1.0], &Device::Cpu);
+        let gradient = x.and_then(|x| {
+            let grads = fused(&x, Activation::Relu)?.sum_all()?.backward()?;
+            grads.get(&x).map(|g| g.to_vec1::<f32>()).transpose()
+        });
+        assert!(gradient.is_ok_and(|gradient| gradient == Some(vec![0.0, 0.0, 1.0])));
+    }
 }

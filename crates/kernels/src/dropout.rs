@@ -3,9 +3,9 @@
 //! No mask is stored and none depends on which thread drew it: forward and backward, the fused and the plain versions
 //! compute the same bit from `(key, index)`. The caller draws a fresh key per step and layer from its own named stream.
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 
-use crate::fused as use_fused;
+use crate::chunks::{self, ELEMENTS};
 
 /// Dropout with probability `probability`, its mask decided by `key`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,8 +88,7 @@ impl Dropout {
 pub fn dropout(x: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
     let Some(dropout) = dropout else { return Ok(x.clone()) };
     dropout.check(x.elem_count())?;
-    let _ = use_fused;
-    plain(x, dropout)
+    if crate::fused(x.device()) { fused(x, dropout) } else { plain(x, dropout) }
 }
 
 /// Plain twin: the mask as a tensor, multiplied in.
@@ -97,5 +96,106 @@ pub(crate) fn plain(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
     match dropout.factors(x.dims(), x.device())? {
         Some(factors) => x * factors,
         None => Ok(x.clone()),
+    }
+}
+
+pub(crate) fn fused(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
+    match dropout.mask(0) {
+        Some(mask) => x.contiguous()?.apply_op1(Masked(mask)),
+        None => Ok(x.clone()),
+    }
+}
+
+/// Multiplication with the mask: its own backward.
+struct Masked(Mask);
+
+impl Masked {
+    fn apply(&self, x: &[f32]) -> Vec<f32> {
+        chunks::build(x.len(), ELEMENTS, |index, y| {
+            let start = index * ELEMENTS;
+            masked(self.0, start as u32, y, &x[start..start + y.len()]);
+        })
+    }
+}
+
+/// `y = mask * x` for elements from `start` on.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+pub(crate) fn masked(mask: Mask, start: u32, y: &mut [f32], x: &[f32]) {
+    for ((y, &x), offset) in y.iter_mut().zip(x).zip(0u32..) {
+        *y = x * mask.factor(start.wrapping_add(offset));
+    }
+}
+
+impl CustomOp1 for Masked {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(self.apply(chunks::slice(storage, layout)?)), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        let dx = chunks::with_values(g, |g| Ok(self.apply(g)))?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_twins, values, variable};
+
+    #[test]
+    fn twins_agree() {
+        for shape in [[1, 1], [3, 7], [1300, 64]] {
+            let x = [variable(1, &shape)];
+            let dropout = Dropout { probability: 0.3, key: 7 };
+            assert_twins("dropout", &x, 0.0, |v| fused(&v[0], dropout), |v| plain(&v[0], dropout));
+        }
+    }
+
+    #[test]
+    fn masks_drop_their_share_and_differ_by_key() {
+        let count = 200_000u32;
+        let kept = |probability: f64, key: u64, part: u64| -> Vec<bool> {
+            let mask = Dropout { probability, key }.mask(part);
+            (0..count).map(|i| mask.is_none_or(|mask| mask.factor(i) > 0.0)).collect()
+        };
+        for probability in [0.0, 0.1, 0.2, 0.5, 0.9] {
+            let mut previous: Option<Vec<bool>> = None;
+            for (key, part) in [(0, 0), (1, 0), (0, 1), (u64::MAX, 5), (1 << 40, 0)] {
+                let mask = kept(probability, key, part);
+                let share = |bits: &mut dyn Iterator<Item = bool>| {
+                    bits.filter(|&b| b).count() as f64 / f64::from(count)
+                };
+                // Five standard deviations of a binomial share.
+                let tolerance = 5.0 * (0.25 / f64::from(count)).sqrt();
+                let keep = 1.0 - probability;
+                assert!((share(&mut mask.iter().copied()) - keep).abs() < tolerance);
+                // Neighbours, and equal places under another key, are kept together as often as independent ones are.
+                for lag in [1, 2, 16, 64, 200] {
+                    let together = share(&mut mask.iter().zip(&mask[lag..]).map(|(a, b)| *a && *b));
+                    assert!((together - keep * keep).abs() < tolerance + 2e-3, "lag {lag}: {together}");
+                }
+                if let Some(previous) = &previous {
+                    let together = share(&mut mask.iter().zip(previous).map(|(a, b)| *a && *b));
+                    assert!((together - keep * keep).abs() < tolerance);
+                }
+                previous = Some(mask);
+            }
+        }
+    }
+
+    #[test]
+    fn kept_elements_are_scaled_and_probability_zero_is_the_identity() {
+        let x = variable(3, &[50, 8]);
+        let run = |probability| dropout(&x, Some(Dropout { probability, key: 3 })).map(|y| values(&y));
+        assert!(run(0.0).is_ok_and(|y| y == values(&x)));
+        assert!(run(0.2).is_ok_and(|y| y.iter().zip(values(&x)).all(|(y, x)| *y == 0.0 || *y == x * 1.25)));
+        assert!(run(1.0).is_err());
     }
 }

@@ -67,7 +67,10 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
     })
 }
 
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2", "x86_64+avx2+fma"))]
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
 fn repeat(y: &mut [f32], bias: &[f32]) {
     for row in y.chunks_exact_mut(bias.len()) {
         row.copy_from_slice(bias);
@@ -75,7 +78,10 @@ fn repeat(y: &mut [f32], bias: &[f32]) {
 }
 
 /// Adds each row of `g` to `total`.
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2", "x86_64+avx2+fma"))]
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
 pub(crate) fn column_sums(total: &mut [f32], g: &[f32]) {
     for row in g.chunks_exact(total.len()) {
         lanes::axpy(total, 1.0, row);
@@ -125,7 +131,13 @@ fn backward(
         chunks::build(tokens * inputs, TOKENS * inputs, |index, part| {
             let count = part.len() / inputs;
             let g = View::new(&g[index * TOKENS * outputs..], count, outputs);
-            multiply(ViewMut::new(part, count, inputs), Into::Overwrite, g, View::new(weight, outputs, inputs), 1.0);
+            multiply(
+                ViewMut::new(part, count, inputs),
+                Into::Overwrite,
+                g,
+                View::new(weight, outputs, inputs),
+                1.0,
+            );
             partials[index].get_or_init(|| share(index));
         })
     } else {
@@ -150,11 +162,8 @@ fn gradients(
     g: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
     let (outputs, inputs) = weight.dims2()?;
-    let wanted = Wanted {
-        x: x.track_op(),
-        weight: weight.track_op(),
-        bias: bias.is_some_and(Tensor::track_op),
-    };
+    let wanted =
+        Wanted { x: x.track_op(), weight: weight.track_op(), bias: bias.is_some_and(Tensor::track_op) };
     let (dx, dw, db) = chunks::with_values(x, |x_values| {
         chunks::with_values(weight, |weight_values| {
             chunks::with_values(g, |g| Ok(backward(x_values, weight_values, g, inputs, outputs, wanted)))
@@ -178,13 +187,25 @@ impl CustomOp2 for Linear {
         "linear"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (outputs, inputs) = l2.shape().dims2()?;
         let y = forward(chunks::slice(s1, l1)?, chunks::slice(s2, l2)?, None, inputs, outputs);
         Ok((CpuStorage::F32(y), (l1.dims()[0], outputs).into()))
     }
 
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (dx, dw, _) = gradients(x, weight, None, g)?;
         Ok((dx, dw))
     }
@@ -230,10 +251,23 @@ mod tests {
     #[test]
     fn twins_agree() {
         for (tokens, inputs, outputs) in [(1, 3, 5), (7, 64, 64), (1100, 24, 40), (1537, 64, 17)] {
-            let inputs_ = [variable(1, &[tokens, inputs]), variable(2, &[outputs, inputs]), variable(3, &[outputs])];
+            let inputs_ =
+                [variable(1, &[tokens, inputs]), variable(2, &[outputs, inputs]), variable(3, &[outputs])];
             let (with, without) = (&inputs_, &inputs_[..2]);
-            assert_twins("linear", with, 2e-5, |v| fused(&v[0], &v[1], Some(&v[2])), |v| plain(&v[0], &v[1], Some(&v[2])));
-            assert_twins("linear", without, 2e-5, |v| fused(&v[0], &v[1], None), |v| plain(&v[0], &v[1], None));
+            assert_twins(
+                "linear",
+                with,
+                2e-5,
+                |v| fused(&v[0], &v[1], Some(&v[2])),
+                |v| plain(&v[0], &v[1], Some(&v[2])),
+            );
+            assert_twins(
+                "linear",
+                without,
+                2e-5,
+                |v| fused(&v[0], &v[1], None),
+                |v| plain(&v[0], &v[1], None),
+            );
         }
     }
 
