@@ -1,1 +1,235 @@
-//! placeholder
+//! The fourth stage, in the attacker's shoes: ask a protected target, and distil a surrogate from its answers.
+//!
+//! `generate` reaches the target through a black box that gives ranked ids and nothing else; `distill` never
+//! sees the target at all, only the query log.
+
+pub mod distill;
+pub mod generate;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, MODEL, Policy};
+use artifact::queries::{QUERIES, QueryHeader, QueryLog, QueryWriter};
+use kernels::Margins;
+use recommender::black_box::{BlackBox, ProtectedTarget};
+use recommender::fit::{Keep, Run, Schedule, fit};
+use recommender::optimizer::AdamWSettings;
+use recommender::{Sizes, Streams};
+use stage::{Checked, Flags, Plan, Refusal, progress, settings};
+
+use crate::distill::{Lesson, Surrogate};
+use crate::generate::{Budget, Strategy, generate};
+
+/// Query a protected target and distil a surrogate from its answers.
+///
+/// The attack of Yue, He, Zeng and McAuley (RecSys 2021): it owns no user data and sees ordered lists only.
+#[derive(clap::Parser, Debug)]
+#[command(name = "gro-attack", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Make synthetic sequences from the target's answers, and keep the answers
+    ///
+    /// Example: gro-attack generate --config pipelines/ml-100k.yaml --target out/ml-100k-bert/protected-gro --out
+    /// out/ml-100k-bert/queries-gro
+    Generate {
+        /// Protected target made by `gro-defend`, or any target
+        #[arg(long, value_name = "DIR")]
+        target: PathBuf,
+        /// Directory to write queries.parquet to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Train a surrogate to answer as the target did
+    ///
+    /// Example: gro-attack distill --config pipelines/ml-100k.yaml --queries out/ml-100k-bert/queries-gro
+    /// --surrogate bert --out out/ml-100k-bert/surrogate-gro-bert
+    Distill {
+        /// Queries made by `gro-attack generate`
+        #[arg(long, value_name = "DIR")]
+        queries: PathBuf,
+        /// Architecture of the surrogate; by default model.architecture of the settings
+        #[arg(long, value_name = "ARCHITECTURE")]
+        surrogate: Option<Architecture>,
+        /// Directory to write the surrogate to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Take up an interrupted run after its last whole epoch
+        #[arg(long)]
+        resume: bool,
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+impl Cli {
+    /// The flags every stage has.
+    pub fn flags(&self) -> Option<&Flags> {
+        match &self.command {
+            Command::Generate { flags, .. } | Command::Distill { flags, .. } => Some(flags),
+        }
+    }
+}
+
+/// Runs the subcommand, unless its output is up to date.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Generate { target, out, flags } => run_generate(&target, &out, &flags),
+        Command::Distill { queries, surrogate, out, resume, flags } => {
+            run_distill(&queries, surrogate, &out, resume, &flags)
+        }
+    }
+}
+
+fn run_generate(target: &Path, out: &Path, flags: &Flags) -> Result<()> {
+    let settings = settings::load(flags)?;
+    let model = target.join(MODEL);
+    let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"]).input(&model);
+    plan.produce(|directory| {
+        let device = recommender::device(&flags.device.to_string())?;
+        let (recommender, description) = recommender::load(&model, &device)?;
+        let asked = &settings.generate;
+        if asked.top_k > description.items {
+            return Err(above_catalogue("generate.top_k", asked.top_k, "at most", description.items, &model));
+        }
+        let budget = Budget {
+            sequences: asked.sequences,
+            length: asked.length.unwrap_or(description.max_len),
+            top_k: asked.top_k,
+            strategy: match asked.strategy {
+                settings::Strategy::Autoregressive => Strategy::Autoregressive,
+                settings::Strategy::Random => Strategy::Random,
+            },
+            batch: asked.batch,
+        };
+        if budget.length < 2 {
+            return Err(Refusal::new(
+                "generate.length is 1, expected at least 2: one item to learn, one to check",
+            )
+            .into());
+        }
+        let mut service = ProtectedTarget::new(recommender, &description, device);
+        let header = QueryHeader {
+            items: service.items(),
+            k: budget.top_k,
+            fingerprint: description.fingerprint.clone(),
+            queries: 0,
+            sequences: 0,
+        };
+        let mut log = QueryWriter::create(&directory.join(QUERIES), header)?;
+        let bar = progress::bar(0, "generate", flags.quiet);
+        let queries = generate(&mut service, &budget, &Streams::new(settings.seed), &mut log, &bar)?;
+        log.finish()?;
+        tracing::info!("{queries} queries for {} sequences of {}", budget.sequences, budget.length);
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn run_distill(
+    queries: &Path,
+    surrogate: Option<Architecture>,
+    out: &Path,
+    resume: bool,
+    flags: &Flags,
+) -> Result<()> {
+    let settings = settings::load(flags)?;
+    let architecture = surrogate.unwrap_or(settings.model.architecture);
+    let log = queries.join(QUERIES);
+    let plan = Plan::new("gro-attack distill", out, flags, &settings, &["model", "optimizer", "distill"])
+        .argument("surrogate", architecture)
+        .input(&log);
+    let identity = plan.identity()?;
+    plan.produce(|directory| {
+        let run = Run {
+            output: directory,
+            state: plan.state_dir(),
+            resume,
+            identity: identity.clone(),
+            bar: progress::bar(0, "distill", flags.quiet),
+        };
+        distill(&settings, flags, &log, architecture, &run)
+    })?;
+    Ok(())
+}
+
+fn distill(
+    settings: &Checked,
+    flags: &Flags,
+    path: &Path,
+    architecture: Architecture,
+    run: &Run<'_>,
+) -> Result<()> {
+    let device = recommender::device(&flags.device.to_string())?;
+    let log = QueryLog::open(path)?;
+    let QueryHeader { items, k, fingerprint, .. } = log.header().clone();
+    if k >= items {
+        return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
+    }
+    let (model, asked) = (&settings.model, &settings.distill);
+    let sizes = Sizes {
+        items,
+        hidden: model.hidden,
+        blocks: model.blocks,
+        heads: model.heads,
+        max_len: model.max_len,
+        dropout: model.dropout,
+        attention_dropout: model.attention_dropout,
+    };
+    let lesson = Lesson {
+        batch: asked.batch,
+        margins: Margins { rank: asked.margin_rank, negative: asked.margin_negative },
+        optimizer: AdamWSettings {
+            learning_rate: settings.optimizer.learning_rate,
+            beta1: settings.optimizer.beta1,
+            beta2: settings.optimizer.beta2,
+            epsilon: settings.optimizer.epsilon,
+            weight_decay: settings.optimizer.weight_decay,
+            clip_norm: settings.optimizer.clip_norm,
+        },
+    };
+    let mut surrogate =
+        Surrogate::new(architecture, &sizes, log, &lesson, Streams::new(settings.seed), &device)?;
+    let schedule = Schedule {
+        epochs: asked.epochs,
+        patience: asked.patience,
+        validate_every: asked.validate_every,
+        keep: Keep::Best,
+    };
+    let fitted = fit(&mut surrogate, &schedule, run)?;
+    tracing::info!(
+        "kept epoch {} of {}: NDCG@10 of the first answered item {:.4}",
+        fitted.kept_epoch,
+        fitted.epochs,
+        fitted.kept_score
+    );
+    let description = Description {
+        kind: Kind::Surrogate,
+        architecture,
+        items,
+        hidden: sizes.hidden,
+        blocks: sizes.blocks,
+        heads: sizes.heads,
+        max_len: sizes.max_len,
+        dropout: sizes.dropout,
+        attention_dropout: sizes.attention_dropout,
+        policy: Policy::None,
+        policy_seed: 0,
+        defense: "none".to_owned(),
+        fingerprint,
+    };
+    let tensors = surrogate.parameters().to_arrays()?;
+    Checkpoint { description, tensors }.write(&run.output.join(MODEL))?;
+    Ok(())
+}
+
+fn above_catalogue(what: &str, k: usize, bound: &str, items: usize, origin: &Path) -> anyhow::Error {
+    Refusal::new(format!("{what} is {k}, expected {bound} the {items} items of {}", origin.display())).into()
+}

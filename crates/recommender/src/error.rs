@@ -8,7 +8,7 @@ pub enum Error {
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
     /// A file of the contract between stages could not be read or written.
-    #[error(transparent)]
+    #[error("{0}")]
     Artifact(#[from] artifact::Error),
     /// A set of weights does not belong to the architecture and sizes asked for.
     #[error("{0}")]
@@ -31,3 +31,8 @@ pub enum Error {
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// True for an error of this crate for which the caller's settings or files are to blame, not the run.
+pub fn is_input(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Weights(_) | Error::Request(_)))
+}

@@ -8,6 +8,7 @@
 pub mod bert4rec;
 pub mod black_box;
 pub mod contexts;
+mod device;
 mod error;
 pub mod fit;
 pub mod optimizer;
@@ -25,7 +26,8 @@ use kernels::{Catalogue, Dropout};
 use rand_chacha::ChaCha8Rng;
 
 pub use contexts::{Contexts, Placed};
-pub use error::{Error, Result};
+pub use device::device;
+pub use error::{Error, Result, is_input};
 pub use parameters::{Declared, Initial, Parameters, Weights};
 pub use streams::{DropoutKeys, Purpose, Streams};
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use artifact::checkpoint::Architecture;
 use candle_core::{DType, Device, Tensor};
+use defend::gro::{self, GroSettings, ZeroGradient};
 use kernels::Margins;
 use recommender::optimizer::{AdamW, AdamWSettings};
 use recommender::{Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, build, declare};
@@ -68,7 +69,7 @@ impl Set {
 /// Every golden set of an architecture.
 fn sets(architecture: Architecture) -> Vec<Set> {
     let root = std::env::var_os("GOLDEN_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"), PathBuf::from);
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden"), PathBuf::from);
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
@@ -274,4 +275,78 @@ fn golden_bert_generate() {
             assert_eq!(history, sequences[row], "row {row}");
         }
     }
+}
+
+/// One whole step of GRO: lists, replacements, losses, gradients, and both models after their optimizers.
+/// The authors take item 1 where the gradient is zero, hence `first_item`.
+#[test]
+fn golden_bert_gro() {
+    for set in sets(Architecture::Bert) {
+        let golden = set.read("gro.safetensors");
+        let party = |prefix: &str| {
+            let parameters = set.parameters(&golden, &format!("{prefix}.weight."));
+            let optimizer = AdamW::new(&parameters, set.optimizer()).unwrap();
+            let model = set.build(&parameters.trainable());
+            (parameters, optimizer, model)
+        };
+        let (target, mut target_optimizer, target_model) = party("target");
+        let (student, mut student_optimizer, student_model) = party("student");
+
+        let batch = cloze_batch(&ids(&golden["seqs"]), &ids(&golden["labels"]));
+        let contexts = batch.contexts.place(&Device::Cpu).unwrap();
+        let states = target_model.encode(&contexts, Mode::Evaluate).unwrap();
+        let student_states = student_model.encode(&contexts, Mode::Evaluate).unwrap();
+        let (_, k) = golden["top_k"].dims2().unwrap();
+        let lists = target_model.catalogue().top_k(&states, k).unwrap();
+        assert_eq!(ids(&lists), item_ids(&golden["top_k"]), "lists");
+
+        let negatives = Tensor::new(item_ids(&golden["negatives"]), &Device::Cpu).unwrap();
+        let settings = GroSettings {
+            top_k: k,
+            lambda: set.number("lambda_"),
+            margins: set.margins(),
+            margin_swap: 0.0,
+            zero_gradient: ZeroGradient::FirstItem,
+            student_warmup_epochs: 0,
+        };
+        let losses = |settings| {
+            let target = (&*target_model, &states);
+            let student = (&*student_model, &student_states);
+            gro::losses(target, student, &batch, &lists, &negatives, settings).unwrap()
+        };
+        let step = losses(&settings);
+        assert_eq!(ids(&step.replacements), item_ids(&golden["replacement"]), "replacements");
+        let zero: Vec<f32> = values(&step.pull).iter().map(|&pull| f32::from(pull == 0.0)).collect();
+        assert_eq!(zero, values(&golden["row_has_zero_gradient"]), "rows without a gradient");
+        assert_close(&[scalar(&step.target)], &[scalar(&golden["target_loss"])], 1e-5, "target loss");
+        assert_close(&[scalar(&step.student)], &[scalar(&golden["student_loss"])], 1e-5, "student loss");
+        assert_close(&[scalar(&step.swap)], &[scalar(&golden["swap_loss_unweighted"])], 1e-5, "swap loss");
+
+        // By default those rows have no replacement, and nothing else changes.
+        let skipped = losses(&GroSettings { zero_gradient: ZeroGradient::Skip, ..settings });
+        let (skip, first) = (values(&skipped.replacements), values(&step.replacements));
+        for ((skip, first), zero) in skip.iter().zip(&first).zip(&zero) {
+            assert_eq!(*skip, if *zero == 1.0 { 0.0 } else { *first });
+        }
+
+        let total = (&step.target + (&step.swap * settings.lambda).unwrap()).unwrap();
+        assert_close(&[scalar(&total)], &[scalar(&golden["total_target_loss"])], 1e-5, "total");
+        let lr = set.number("lr") as f32;
+        let sides = [
+            ("target", &target, &mut target_optimizer, &total),
+            ("student", &student, &mut student_optimizer, &step.student),
+        ];
+        for (side, parameters, optimizer, loss) in sides {
+            let (grad, after) = (format!("{side}.grad."), format!("{side}.after."));
+            let gradients = loss.backward().unwrap();
+            assert_gradients(parameters, &gradients, &golden, &grad);
+            optimizer.step(&gradients).unwrap();
+            assert_stepped(parameters, &golden, &after, &grad, lr);
+        }
+    }
+}
+
+/// Item ids from 0-based indices.
+fn item_ids(indices: &Tensor) -> Vec<Vec<u32>> {
+    ids(indices).into_iter().map(|row| row.into_iter().map(|index| index + 1).collect()).collect()
 }

@@ -1,0 +1,54 @@
+//! Where the arithmetic runs: the CPU, or an NVIDIA GPU in a build with the `cuda` feature.
+
+use candle_core::Device;
+
+use crate::{Error, Result};
+
+/// The device called `name`: `cpu`, `cuda:N`, or `auto` for the first GPU where this build can use one and one
+/// answers, else the CPU.
+///
+/// # Errors
+/// [`Error::Request`] where a GPU is asked for by name and there is none, or this build cannot use one: a run
+/// is never moved to the CPU silently.
+pub fn device(name: &str) -> Result<Device> {
+    let device = match name {
+        "cpu" => Device::Cpu,
+        "auto" if candle_core::utils::cuda_is_available() => Device::new_cuda(0).unwrap_or_else(|error| {
+            // A driver without a device fails here rather than above.
+            tracing::warn!("this build can use a GPU, but none answers ({error}); using the CPU");
+            Device::Cpu
+        }),
+        "auto" => Device::Cpu,
+        _ => {
+            let number = name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+            let number = number
+                .ok_or_else(|| Error::Request(format!("device `{name}`: expected auto, cpu or cuda:N")))?;
+            if !candle_core::utils::cuda_is_available() {
+                return Err(Error::Request(format!(
+                    "device `{name}`: this binary was built without CUDA; build it with `--features cuda`, or use \
+                     --device cpu"
+                )));
+            }
+            Device::new_cuda(number).map_err(|error| {
+                Error::Request(format!("device `{name}` does not answer ({error}); use --device cpu"))
+            })?
+        }
+    };
+    tracing::debug!("running on {}", if device.is_cuda() { "the GPU" } else { "the CPU" });
+    Ok(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_asked_for_by_name_is_never_replaced_silently() {
+        assert!(matches!(device("cpu"), Ok(Device::Cpu)));
+        assert!(device("auto").is_ok());
+        assert!(device("tpu").unwrap_err().to_string().contains("expected auto, cpu or cuda:N"));
+        if !candle_core::utils::cuda_is_available() {
+            assert!(device("cuda:0").unwrap_err().to_string().contains("--features cuda"));
+        }
+    }
+}

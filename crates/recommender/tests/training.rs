@@ -1,0 +1,235 @@
+//! What must hold of every architecture that trains: every variable gets a gradient, one batch can be
+//! learned by heart, a run gives the same bytes with one thread and with two, and a run that is resumed ends
+//! where one that was never stopped would have.
+
+#![allow(clippy::unwrap_used, reason = "a failed test should say where")]
+
+use std::path::Path;
+
+use artifact::checkpoint::Architecture;
+use artifact::dataset::{Dataset, UserSequence};
+use candle_core::{Device, Tensor};
+use recommender::fit::{Fitted, Keep, Learner, Run, Schedule, Trained, fit};
+use recommender::optimizer::{AdamW, AdamWSettings};
+use recommender::windows::Samples;
+use recommender::{
+    Contexts, Mode, Objective, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation,
+};
+
+const OPTIMIZER: AdamWSettings = AdamWSettings {
+    learning_rate: 1e-2,
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-9,
+    weight_decay: 0.01,
+    clip_norm: 5.0,
+};
+
+const OBJECTIVE: Objective = Objective { mask_prob: 0.3, max_predictions: 5 };
+
+fn sizes(dropout: f64) -> Sizes {
+    Sizes { items: 40, hidden: 16, blocks: 2, heads: 2, max_len: 12, dropout, attention_dropout: dropout }
+}
+
+/// Users who walk the catalogue in steps of their own, so that the next item can be known.
+fn dataset() -> Dataset {
+    let sequences: Vec<Vec<u32>> = (0..30u32)
+        .map(|user| (0..8 + user % 9).map(|t| 1 + (user * 7 + t * (1 + user % 3)) % 40).collect())
+        .collect();
+    let raw_ids: Vec<String> = (1..=40).map(|id| id.to_string()).collect();
+    let users: Vec<UserSequence<'_>> =
+        sequences.iter().map(|s| UserSequence { train: s, valid: 1 + s[0] % 40, test: 1 }).collect();
+    Dataset::from_sequences(&raw_ids, users).unwrap()
+}
+
+struct Lesson<'a> {
+    dataset: &'a Dataset,
+    samples: Samples<'a>,
+    streams: Streams,
+    parameters: Parameters,
+    optimizer: AdamW,
+    model: Box<dyn Recommender>,
+    frozen: Box<dyn Recommender>,
+}
+
+impl<'a> Lesson<'a> {
+    fn new(architecture: Architecture, dataset: &'a Dataset) -> Self {
+        let (sizes, streams) = (sizes(0.2), Streams::new(5));
+        let declared = declare(architecture, &sizes).unwrap();
+        let parameters =
+            Parameters::initial(&declared, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
+        Self {
+            dataset,
+            samples: Samples::new(dataset, sizes.max_len, 8, OBJECTIVE, streams),
+            streams,
+            optimizer: AdamW::new(&parameters, OPTIMIZER).unwrap(),
+            model: build(architecture, &sizes, &parameters.trainable()).unwrap(),
+            frozen: build(architecture, &sizes, &parameters.frozen()).unwrap(),
+            parameters,
+        }
+    }
+}
+
+impl Learner for Lesson<'_> {
+    fn losses(&self) -> &'static [&'static str] {
+        &["loss"]
+    }
+
+    fn steps(&self) -> usize {
+        self.samples.steps()
+    }
+
+    fn samples(&self) -> usize {
+        self.samples.count()
+    }
+
+    fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
+        let batch = self.samples.batch(&*self.model, epoch, step);
+        let keys = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
+        let states = self.model.encode(&batch.contexts.place(&Device::Cpu)?, Mode::Train(keys))?;
+        let loss = self.model.training_loss(&states, &batch)?;
+        self.optimizer.step(&loss.backward()?)?;
+        Ok(vec![loss.detach()])
+    }
+
+    fn validate(&mut self) -> recommender::Result<Vec<(&'static str, f64)>> {
+        let (ndcg, _) = validation::on_dataset(&*self.frozen, self.dataset, 16, &Device::Cpu)?;
+        Ok(vec![("ndcg@10", ndcg)])
+    }
+
+    fn trained(&mut self) -> Vec<Trained<'_>> {
+        vec![Trained { name: "target", parameters: &self.parameters, optimizer: &mut self.optimizer }]
+    }
+}
+
+fn run(learner: &mut dyn Learner, epochs: usize, directory: &Path, resume: bool) -> Fitted {
+    let output = directory.join("out");
+    std::fs::create_dir_all(&output).unwrap();
+    let schedule = Schedule { epochs, patience: 100, validate_every: 1, keep: Keep::Best };
+    let run = Run {
+        output: &output,
+        state: directory.join("out.state"),
+        resume,
+        identity: "test".to_owned(),
+        bar: indicatif::ProgressBar::hidden(),
+    };
+    fit(learner, &schedule, &run).unwrap()
+}
+
+fn every_variable_gets_a_gradient(architecture: Architecture) {
+    let data = dataset();
+    let mut lesson = Lesson::new(architecture, &data);
+    let batch = lesson.samples.batch(&*lesson.model, 1, 0);
+    let keys = lesson.streams.dropout(Purpose::Dropout, 1, 0);
+    let contexts = batch.contexts.place(&Device::Cpu).unwrap();
+    let states = lesson.model.encode(&contexts, Mode::Train(keys)).unwrap();
+    let gradients = lesson.model.training_loss(&states, &batch).unwrap().backward().unwrap();
+    for (name, variable) in lesson.parameters.iter() {
+        let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
+        let values: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(values.iter().all(|v| v.is_finite()), "{name}");
+        assert!(values.iter().any(|&v| v != 0.0), "{name} has a gradient of zero");
+    }
+}
+
+fn one_batch_can_be_learned_by_heart(architecture: Architecture) {
+    let data = dataset();
+    let lesson = &mut Lesson::new(architecture, &data);
+    let batch = lesson.samples.batch(&*lesson.model, 1, 0);
+    let contexts = batch.contexts.place(&Device::Cpu).unwrap();
+    let mut losses = Vec::new();
+    for _ in 0..150 {
+        let states = lesson.model.encode(&contexts, Mode::Evaluate).unwrap();
+        let loss = lesson.model.training_loss(&states, &batch).unwrap();
+        lesson.optimizer.step(&loss.backward().unwrap()).unwrap();
+        losses.push(loss.to_scalar::<f32>().unwrap());
+    }
+    assert!(losses[149] < 0.05 * losses[0], "{} to {}", losses[0], losses[149]);
+}
+
+fn threads_do_not_change_a_byte(architecture: Architecture) {
+    let data = dataset();
+    let bytes = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let directory = tempfile::tempdir().unwrap();
+            let mut lesson = Lesson::new(architecture, &data);
+            run(&mut lesson, 2, directory.path(), false);
+            let history = std::fs::read(directory.path().join("out/history.csv")).unwrap();
+            (lesson.parameters.to_arrays().unwrap(), history)
+        })
+    };
+    let (one, two) = (bytes(1), bytes(2));
+    assert!(one.0 == two.0, "the weights differ");
+    assert_eq!(String::from_utf8(one.1).unwrap(), String::from_utf8(two.1).unwrap());
+}
+
+fn a_resumed_run_ends_in_the_same_bytes(architecture: Architecture) {
+    let data = dataset();
+    let (whole, halves) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut uninterrupted = Lesson::new(architecture, &data);
+    let expected = run(&mut uninterrupted, 4, whole.path(), false);
+
+    run(&mut Lesson::new(architecture, &data), 2, halves.path(), false);
+    let mut second = Lesson::new(architecture, &data);
+    let resumed = run(&mut second, 4, halves.path(), true);
+
+    assert_eq!(expected, resumed);
+    assert!(uninterrupted.parameters.to_arrays().unwrap() == second.parameters.to_arrays().unwrap());
+    let read = |at: &Path| std::fs::read_to_string(at.join("out/history.csv")).unwrap();
+    assert_eq!(read(whole.path()), read(halves.path()));
+    assert_eq!(read(whole.path()).lines().count(), 1 + 5, "a header, and epochs 0 to 4");
+}
+
+/// States do not depend on the rows packed beside a row.
+fn rows_do_not_see_each_other(architecture: Architecture) {
+    let data = dataset();
+    let lesson = Lesson::new(architecture, &data);
+    let encode = |histories: &[&[u32]]| -> Vec<Vec<f32>> {
+        let contexts: Contexts = lesson.frozen.contexts(histories);
+        let contexts = contexts.place(&Device::Cpu).unwrap();
+        lesson.frozen.encode(&contexts, Mode::Evaluate).unwrap().to_vec2().unwrap()
+    };
+    let rows: [&[u32]; 3] = [&[3], &[4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], &[7, 8]];
+    let together = encode(&rows);
+    for (row, expected) in rows.iter().zip(&together) {
+        for (a, b) in encode(&[row])[0].iter().zip(expected) {
+            assert!((a - b).abs() < 1e-5, "{a} against {b}");
+        }
+    }
+}
+
+macro_rules! hold_for {
+    ($module:ident, $architecture:expr) => {
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn every_variable_gets_a_gradient() {
+                super::every_variable_gets_a_gradient($architecture);
+            }
+
+            #[test]
+            fn one_batch_can_be_learned_by_heart() {
+                super::one_batch_can_be_learned_by_heart($architecture);
+            }
+
+            #[test]
+            fn threads_do_not_change_a_byte() {
+                super::threads_do_not_change_a_byte($architecture);
+            }
+
+            #[test]
+            fn a_resumed_run_ends_in_the_same_bytes() {
+                super::a_resumed_run_ends_in_the_same_bytes($architecture);
+            }
+
+            #[test]
+            fn rows_do_not_see_each_other() {
+                super::rows_do_not_see_each_other($architecture);
+            }
+        }
+    };
+}
+
+hold_for!(bert, Architecture::Bert);

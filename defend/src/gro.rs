@@ -1,0 +1,210 @@
+//! Gradient-based Ranking Optimization (Zhang, Yin, Chen and Long, WSDM 2024, arXiv 2310.16335).
+//!
+//! A student imitates the lists of the target, as an attacker's surrogate would, while the target trains. The
+//! gradient of the student's loss says, for every place of a list, which item put there would hurt the student
+//! most; the target's swap loss then asks the target to rank that item above the one it has there.
+//!
+//! With the list of a position as a 0/1 matrix A, row j one-hot at item a_j, the student's list is A s and
+//! dL/dA[j, i] = g_j s_i with g_j = dL/ds[a_j]. The gradient has rank one, so the item with the largest entry
+//! in row j is the student's highest scored item where g_j > 0 and its lowest where g_j < 0. No k x n matrix
+//! is ever made (the authors' code makes one for every position).
+//!
+//! Deviations from the authors' code:
+//! - Where g_j = 0 no item is better than another, and no swap is asked for (`zero_gradient: skip`). Their
+//!   arg max over a row of zeros takes item 1, in a third to a half of all rows; `first_item` reproduces that.
+//! - Negatives are drawn uniformly outside the list; theirs are drawn inside it too, e times less often.
+//! - `student_warmup_epochs` lets the student imitate the unchanged target first (0 as published): a student
+//!   that cannot imitate yet has no one's gradients but its own.
+
+use artifact::dataset::Dataset;
+use candle_core::{DType, Device, Tensor};
+use kernels::{Catalogue, Margins, RankingLoss};
+use recommender::fit::{Learner, Trained};
+use recommender::optimizer::AdamW;
+use recommender::ranking_loss::draw_negatives;
+use recommender::windows::Samples;
+use recommender::{Mode, Parameters, Purpose, Recommender, Streams, TrainingBatch, validation};
+
+/// What to put where the student's gradient is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZeroGradient {
+    /// Nothing: the place keeps its item.
+    Skip,
+    /// Item 1, as the authors' code does.
+    FirstItem,
+}
+
+/// Settings of GRO, named as in the paper.
+#[derive(Clone, Copy, Debug)]
+pub struct GroSettings {
+    /// Length of the lists, k.
+    pub top_k: usize,
+    /// Weight of the swap loss.
+    pub lambda: f64,
+    /// Margins of the student's ranking loss.
+    pub margins: Margins,
+    /// Margin of the swap loss.
+    pub margin_swap: f64,
+    /// What to do where the gradient is zero.
+    pub zero_gradient: ZeroGradient,
+    /// Epochs in which the student alone learns.
+    pub student_warmup_epochs: usize,
+}
+
+/// A model, its weights and its optimizer.
+pub struct Party {
+    /// Weights.
+    pub parameters: Parameters,
+    /// Their optimizer.
+    pub optimizer: AdamW,
+    /// The model over the weights, with gradients.
+    pub model: Box<dyn Recommender>,
+    /// The same without gradients.
+    pub frozen: Box<dyn Recommender>,
+}
+
+/// A target and the student it learns to mislead.
+pub struct Gro<'a> {
+    /// The target, from gold weights.
+    pub target: Party,
+    /// The student, from fresh weights.
+    pub student: Party,
+    /// The target's training samples.
+    pub samples: Samples<'a>,
+    /// The data set, for validation.
+    pub dataset: &'a Dataset,
+    /// Settings.
+    pub settings: GroSettings,
+    /// Random streams.
+    pub streams: Streams,
+    /// Device of both models.
+    pub device: Device,
+}
+
+/// What one step of GRO computes.
+pub struct Losses {
+    /// The target's own training loss.
+    pub target: Tensor,
+    /// The swap loss of the target, before lambda.
+    pub swap: Tensor,
+    /// The student's ranking loss.
+    pub student: Tensor,
+    /// The student's gradient at each place of the lists, `(positions, k)`.
+    pub pull: Tensor,
+    /// The item each place should rather hold, `(positions, k)`, 0 for none.
+    pub replacements: Tensor,
+}
+
+/// The losses of target and student, from their states `(positions, hidden)` at the labels of `batch`, the
+/// target's `lists` `(positions, k)` there, and negatives of the same shape.
+pub fn losses(
+    (target, states): (&dyn Recommender, &Tensor),
+    (student, student_states): (&dyn Recommender, &Tensor),
+    batch: &TrainingBatch,
+    lists: &Tensor,
+    negatives: &Tensor,
+    settings: &GroSettings,
+) -> recommender::Result<Losses> {
+    // The student imitates the lists.
+    let RankingLoss { loss, pull } =
+        student.catalogue().ranking_loss(student_states, lists, negatives, settings.margins)?;
+    // Its gradient names, for each place, the item that would hurt it most there ...
+    let replacements = replacements(student.catalogue(), student_states, &pull, settings.zero_gradient)?;
+    // ... and the target is asked to rank that item above the one it has there.
+    let swap = target.catalogue().swap_loss(states, lists, &replacements, settings.margin_swap)?;
+    let own = target.training_loss(states, batch)?;
+    Ok(Losses { target: own, swap, student: loss, pull, replacements })
+}
+
+/// The replacement for every place of the lists, `(rows, k)` ids, 0 for none: where `pull` `(rows, k)`, the
+/// gradient g of the student's loss at the listed items, is positive, the student's highest scored item; where
+/// it is negative, the lowest.
+pub fn replacements(
+    student: &Catalogue,
+    student_states: &Tensor,
+    pull: &Tensor,
+    zero_gradient: ZeroGradient,
+) -> candle_core::Result<Tensor> {
+    let (highest, lowest) = student.extremes(student_states)?; // (rows)
+    let highest = highest.unsqueeze(1)?.broadcast_as(pull.shape())?.contiguous()?;
+    let lowest = lowest.unsqueeze(1)?.broadcast_as(pull.shape())?.contiguous()?;
+    let none = match zero_gradient {
+        ZeroGradient::Skip => highest.zeros_like()?,
+        ZeroGradient::FirstItem => highest.ones_like()?,
+    };
+    let down = pull.lt(0f32)?.where_cond(&lowest, &none)?;
+    pull.gt(0f32)?.where_cond(&highest, &down)
+}
+
+impl Learner for Gro<'_> {
+    fn losses(&self) -> &'static [&'static str] {
+        &["target_loss", "swap_loss", "student_loss", "zero_gradient_share"]
+    }
+
+    fn steps(&self) -> usize {
+        self.samples.steps()
+    }
+
+    fn samples(&self) -> usize {
+        self.samples.count()
+    }
+
+    fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
+        let (target, student, settings) = (&mut self.target, &mut self.student, &self.settings);
+        let (at_epoch, at_step) = (epoch as u64, step as u64);
+        let mode = |purpose| Mode::Train(self.streams.dropout(purpose, at_epoch, at_step));
+        let warming_up = epoch <= settings.student_warmup_epochs;
+
+        let batch = self.samples.batch(&*target.model, epoch, step);
+        let contexts = batch.contexts.place(&self.device)?;
+        let states = if warming_up {
+            target.frozen.encode(&contexts, Mode::Evaluate)?
+        } else {
+            target.model.encode(&contexts, mode(Purpose::Dropout))?
+        };
+        let lists = target.model.catalogue().top_k(&states, settings.top_k)?; // (positions, k)
+
+        let student_states = student.model.encode(&contexts, mode(Purpose::StudentDropout))?;
+        let mut stream = self.streams.open(Purpose::Negatives, at_epoch, at_step, 0);
+        let negatives = draw_negatives(&lists, self.dataset.items(), &mut stream)?;
+
+        let losses = losses(
+            (&*target.model, &states),
+            (&*student.model, &student_states),
+            &batch,
+            &lists,
+            &negatives,
+            settings,
+        )?;
+        if !warming_up {
+            let loss = (&losses.target + (&losses.swap * settings.lambda)?)?;
+            target.optimizer.step(&loss.backward()?)?;
+        }
+        student.optimizer.step(&losses.student.backward()?)?;
+
+        let zero = losses.pull.eq(0f32)?.to_dtype(DType::F32)?.mean_all()?;
+        Ok(vec![losses.target.detach(), losses.swap.detach(), losses.student.detach(), zero])
+    }
+
+    /// The target's ranking quality, and how well the student imitates it: the share of its top 10 that the
+    /// student's top 10 holds, after the users' train sequences.
+    fn validate(&mut self) -> recommender::Result<Vec<(&'static str, f64)>> {
+        const BATCH: usize = 256;
+        let (target, student) = (&*self.target.frozen, &*self.student.frozen);
+        let (ndcg, hit_rate) = validation::on_dataset(target, self.dataset, BATCH, &self.device)?;
+        let histories: Vec<&[u32]> = (0..self.dataset.users()).map(|user| self.dataset.train(user)).collect();
+        let agreement = validation::agreement_at_10(target, student, &histories, BATCH, &self.device)?;
+        Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate), ("student_agr@10", agreement)])
+    }
+
+    fn trained(&mut self) -> Vec<Trained<'_>> {
+        [("target", &mut self.target), ("student", &mut self.student)]
+            .into_iter()
+            .map(|(name, party)| Trained {
+                name,
+                parameters: &party.parameters,
+                optimizer: &mut party.optimizer,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,90 @@
+//! The gold target: a model that learns its users' histories by the objective of its own architecture.
+
+use anyhow::Result;
+use artifact::checkpoint::Architecture;
+use artifact::dataset::Dataset;
+use candle_core::{Device, Tensor};
+use recommender::fit::{Learner, Trained};
+use recommender::optimizer::{AdamW, AdamWSettings};
+use recommender::windows::Samples;
+use recommender::{Mode, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation};
+
+/// Users validated at a time.
+const VALIDATION_BATCH: usize = 256;
+
+/// A target in training.
+pub struct Gold<'a> {
+    dataset: &'a Dataset,
+    samples: Samples<'a>,
+    streams: Streams,
+    device: Device,
+    parameters: Parameters,
+    optimizer: AdamW,
+    model: Box<dyn Recommender>,
+    /// The same weights without gradients, for validation.
+    frozen: Box<dyn Recommender>,
+}
+
+impl<'a> Gold<'a> {
+    /// A target with fresh weights.
+    pub fn new(
+        architecture: Architecture,
+        sizes: &Sizes,
+        dataset: &'a Dataset,
+        samples: Samples<'a>,
+        optimizer: AdamWSettings,
+        streams: Streams,
+        device: &Device,
+    ) -> Result<Self> {
+        let declared = declare(architecture, sizes)?;
+        let parameters = Parameters::initial(&declared, &streams, Purpose::TargetWeights, device)?;
+        Ok(Self {
+            dataset,
+            samples,
+            streams,
+            device: device.clone(),
+            optimizer: AdamW::new(&parameters, optimizer)?,
+            model: build(architecture, sizes, &parameters.trainable())?,
+            frozen: build(architecture, sizes, &parameters.frozen())?,
+            parameters,
+        })
+    }
+
+    /// The weights as they are now.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+}
+
+impl Learner for Gold<'_> {
+    fn losses(&self) -> &'static [&'static str] {
+        &["loss"]
+    }
+
+    fn steps(&self) -> usize {
+        self.samples.steps()
+    }
+
+    fn samples(&self) -> usize {
+        self.samples.count()
+    }
+
+    fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
+        let batch = self.samples.batch(&*self.model, epoch, step);
+        let dropout = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
+        let states = self.model.encode(&batch.contexts.place(&self.device)?, Mode::Train(dropout))?;
+        let loss = self.model.training_loss(&states, &batch)?;
+        self.optimizer.step(&loss.backward()?)?;
+        Ok(vec![loss.detach()])
+    }
+
+    fn validate(&mut self) -> recommender::Result<Vec<(&'static str, f64)>> {
+        let (ndcg, hit_rate) =
+            validation::on_dataset(&*self.frozen, self.dataset, VALIDATION_BATCH, &self.device)?;
+        Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate)])
+    }
+
+    fn trained(&mut self) -> Vec<Trained<'_>> {
+        vec![Trained { name: "target", parameters: &self.parameters, optimizer: &mut self.optimizer }]
+    }
+}
