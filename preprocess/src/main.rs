@@ -1,2 +1,10 @@
-//! placeholder
-fn main() {}
+//! `gro-preprocess`: the first stage, from ratings to sequences. The work is in the library beside this file.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    stage::main(preprocess::Cli::flags, preprocess::run)
+}

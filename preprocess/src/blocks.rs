@@ -1,0 +1,169 @@
+//! A file of lines, cut into blocks of a few megabytes that end where a line ends. Blocks are read one after another
+//! and parsed side by side; each knows the number of its first line, so a bad line can be named exactly.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// How much is read at once.
+const BLOCK_BYTES: usize = 4 << 20;
+/// A line longer than this is no row of a table; most likely the file is no text at all.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// Whole lines of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lines {
+    /// The lines with their ends; only the last line of a file may lack its own.
+    pub bytes: Vec<u8>,
+    /// The number of the first of them in the file, counted from 1.
+    pub first_line: u64,
+}
+
+/// Reads a file as blocks of lines.
+#[derive(Debug)]
+pub struct Blocks<R> {
+    source: R,
+    /// What was read behind the end of the last whole line.
+    rest: Vec<u8>,
+    next_line: u64,
+    block_bytes: usize,
+    finished: bool,
+}
+
+impl Blocks<File> {
+    /// Opens a file. A byte order mark at its start is passed over.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Self::new(File::open(path)?, BLOCK_BYTES)
+    }
+}
+
+impl<R: Read> Blocks<R> {
+    fn new(source: R, block_bytes: usize) -> io::Result<Self> {
+        let mut blocks = Self { source, rest: Vec::new(), next_line: 1, block_bytes, finished: false };
+        blocks.fill(3)?;
+        if blocks.rest.starts_with(b"\xEF\xBB\xBF") {
+            blocks.rest.clear();
+        }
+        Ok(blocks)
+    }
+
+    /// The first line, without taking it: empty in an empty file.
+    pub fn peek_line(&mut self) -> io::Result<&[u8]> {
+        let end = loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.rest) {
+                break end;
+            }
+            let before = self.rest.len();
+            self.check_length(before)?;
+            self.fill(before + 4096)?;
+            if self.rest.len() == before {
+                break before;
+            }
+        };
+        let line = &self.rest[..end];
+        Ok(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+
+    /// Passes over the first line.
+    pub fn skip_line(&mut self) -> io::Result<()> {
+        self.peek_line()?;
+        let end = memchr::memchr(b'\n', &self.rest).map_or(self.rest.len(), |end| end + 1);
+        self.rest.drain(..end);
+        self.next_line += 1;
+        Ok(())
+    }
+
+    /// The next lines; `None` at the end of the file.
+    pub fn next_block(&mut self) -> io::Result<Option<Lines>> {
+        let mut wanted = self.block_bytes;
+        while !self.finished {
+            self.fill(wanted)?;
+            if memchr::memrchr(b'\n', &self.rest).is_some() {
+                break;
+            }
+            self.check_length(self.rest.len())?;
+            wanted = self.rest.len() + self.block_bytes;
+        }
+        let end = if self.finished {
+            self.rest.len()
+        } else {
+            memchr::memrchr(b'\n', &self.rest).map_or(0, |end| end + 1)
+        };
+        if end == 0 {
+            return Ok(None);
+        }
+        let rest = self.rest.split_off(end);
+        let bytes = std::mem::replace(&mut self.rest, rest);
+        let first_line = self.next_line;
+        self.next_line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
+        Ok(Some(Lines { bytes, first_line }))
+    }
+
+    /// Reads until `rest` holds `wanted` bytes or the file ends.
+    fn fill(&mut self, wanted: usize) -> io::Result<()> {
+        let missing = wanted.saturating_sub(self.rest.len());
+        self.rest.reserve(missing);
+        let read = self.source.by_ref().take(missing as u64).read_to_end(&mut self.rest)?;
+        self.finished |= read < missing;
+        Ok(())
+    }
+
+    fn check_length(&self, length: usize) -> io::Result<()> {
+        if length > LONGEST_LINE {
+            let message = format!(
+                "line {} is longer than {LONGEST_LINE} bytes, expected a text table with one interaction a line",
+                self.next_line
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+    use super::*;
+
+    fn all(text: &[u8], block_bytes: usize) -> Vec<Lines> {
+        let mut blocks = Blocks::new(text, block_bytes).unwrap();
+        std::iter::from_fn(|| blocks.next_block().unwrap()).collect()
+    }
+
+    #[test]
+    fn blocks_join_to_the_file_and_know_their_lines() {
+        for text in ["", "a\n", "a", "\n\n", "one\ntwo\r\n\nthree\nfour", "one\ntwo\n"] {
+            for block_bytes in [1, 2, 4, 7, 100] {
+                let blocks = all(text.as_bytes(), block_bytes);
+                let mut joined = Vec::new();
+                for block in &blocks {
+                    assert_eq!(
+                        block.first_line,
+                        1 + joined.iter().filter(|&&byte| byte == b'\n').count() as u64
+                    );
+                    joined.extend_from_slice(&block.bytes);
+                }
+                assert_eq!(joined, text.as_bytes(), "blocks of {block_bytes}");
+                let whole = blocks.iter().rev().skip(1).all(|block| block.bytes.ends_with(b"\n"));
+                assert!(whole, "a block of {block_bytes} ends within a line");
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_line_can_be_looked_at_and_passed_over() {
+        let mut blocks = Blocks::new(&b"\xEF\xBB\xBFhead\r\n1\n2\n"[..], 4).unwrap();
+        assert_eq!(blocks.peek_line().unwrap(), b"head");
+        blocks.skip_line().unwrap();
+        let block = blocks.next_block().unwrap().unwrap();
+        assert_eq!((block.first_line, &block.bytes[..2]), (2, &b"1\n"[..]));
+        assert_eq!(Blocks::new(&b""[..], 4).unwrap().peek_line().unwrap(), b"");
+    }
+
+    #[test]
+    fn a_file_without_lines_is_not_swallowed() {
+        let text = vec![b'x'; LONGEST_LINE + 10];
+        let message = Blocks::new(&text[..], 4096).unwrap().next_block().unwrap_err().to_string();
+        assert!(message.starts_with("line 1 is longer than"), "{message}");
+    }
+}

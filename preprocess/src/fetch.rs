@@ -1,0 +1,387 @@
+//! Public data sets, fetched and checked. A data set has a home (the publisher's archive, by curl) and may have a
+//! second source (a Python wheel that carries a copy, by pip) for places the home cannot be reached from. Nothing is
+//! believed before its checksum agrees, nothing lies in the directory half-written, and what was placed by hand is
+//! checked and used like what was downloaded.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use stage::Refusal;
+
+/// Seconds until an unreachable host counts as unreachable.
+const CONNECT_SECONDS: &str = "10";
+/// What lies beside the data and says where they came from.
+const RECORD: &str = "source.json";
+
+/// A data set and where it can be had.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Its name, which is also that of its directory.
+    pub name: &'a str,
+    /// The publisher's zip archive.
+    pub archive: &'a str,
+    /// MD5 of the archive, as the publisher gives it.
+    pub archive_md5: &'a str,
+    /// The one file of the archive that is needed.
+    pub member: &'a str,
+    /// A copy elsewhere.
+    pub copy: Option<Copy<'a>>,
+}
+
+/// A copy of a data set inside a Python wheel.
+#[derive(Clone, Copy, Debug)]
+pub struct Copy<'a> {
+    /// What pip is asked for, name and exact version.
+    pub requirement: &'a str,
+    /// The one file of the wheel that is needed.
+    pub member: &'a str,
+    /// SHA-256 of that file.
+    pub sha256: &'a str,
+}
+
+/// MovieLens-100K, 943 users.
+pub const ML_100K: Source<'static> = Source {
+    name: "ml-100k",
+    archive: "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+    archive_md5: "0e33842e24a9c977be4e0107933c0723",
+    member: "ml-100k/u.data",
+    copy: Some(Copy {
+        requirement: "recbole==1.2.1",
+        member: "recbole/dataset_example/ml-100k/ml-100k.inter",
+        sha256: "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+    }),
+};
+
+/// MovieLens-1M, 6,040 users.
+pub const ML_1M: Source<'static> = Source {
+    name: "ml-1m",
+    archive: "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+    archive_md5: "c4d9eecfca2ab87c1945afe126590906",
+    member: "ml-1m/ratings.dat",
+    copy: None,
+};
+
+/// MovieLens-20M, 138,493 users.
+pub const ML_20M: Source<'static> = Source {
+    name: "ml-20m",
+    archive: "https://files.grouplens.org/datasets/movielens/ml-20m.zip",
+    archive_md5: "cd245b17a1ae2cc31bb14903e1204af3",
+    member: "ml-20m/ratings.csv",
+    copy: None,
+};
+
+/// The programs that can reach other machines. They, and not this one, know the proxies and certificates of the place.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The curl program.
+    pub curl: OsString,
+    /// The ways to run pip, best first: program and leading arguments.
+    pub pips: Vec<Vec<OsString>>,
+    /// Whether downloads show how far they are.
+    pub show_progress: bool,
+}
+
+impl Tools {
+    /// The programs as a PATH usually has them.
+    pub fn usual(show_progress: bool) -> Self {
+        let ways: [&[&str]; 4] = [&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"]];
+        let pips = ways.iter().map(|way| way.iter().map(OsString::from).collect()).collect();
+        Self { curl: "curl".into(), pips, show_progress }
+    }
+}
+
+/// Where a file came from and what it was then.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// In words: a URL, a wheel, or a hand.
+    source: String,
+    /// The file in the same directory.
+    file: String,
+    /// Its length in bytes.
+    bytes: u64,
+    /// Its SHA-256.
+    sha256: String,
+}
+
+/// How a fetch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The file was there and still is what it was.
+    AlreadyThere,
+    /// The file was put there now.
+    Placed,
+}
+
+/// Puts the data set at `<to>/<name>/<file>` and tells (in the log) where it came from.
+pub fn fetch(source: &Source<'_>, to: &Path, tools: &Tools) -> anyhow::Result<Outcome> {
+    let directory = to.join(source.name);
+    if let Some(record) = verified(&directory)? {
+        let path = directory.join(record.file);
+        tracing::info!("{} is already there and verified (from {})", path.display(), record.source);
+        return Ok(Outcome::AlreadyThere);
+    }
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    if placed_by_hand(source, to, &directory)? {
+        return Ok(Outcome::Placed);
+    }
+    let Err(from_home) = download(source, &directory, tools) else { return Ok(Outcome::Placed) };
+    let by_hand = by_hand(source, &directory);
+    let Some(copy) = &source.copy else { return Err(from_home.context(by_hand)) };
+    tracing::warn!("the publisher's archive could not be had: {from_home:#}");
+    download_copy(copy, &directory, tools).with_context(|| {
+        format!("{by_hand}; the publisher's archive failed ({from_home:#}) and so did the copy")
+    })?;
+    Ok(Outcome::Placed)
+}
+
+/// What is left to do for a person.
+fn by_hand(source: &Source<'_>, directory: &Path) -> String {
+    let zip = directory.join(format!("{}.zip", source.name));
+    let mut text = format!(
+        "cannot fetch {}; download {} by other means to {} and run this again",
+        source.name,
+        source.archive,
+        zip.display()
+    );
+    if let Some(copy) = &source.copy {
+        let path = directory.join(base_name(copy.member));
+        text += &format!(" (or put {} of the wheel {} at {})", copy.member, copy.requirement, path.display());
+    }
+    text
+}
+
+/// The record beside the data, where the data still are what it says.
+fn verified(directory: &Path) -> anyhow::Result<Option<Record>> {
+    let path = directory.join(RECORD);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let record: Record = serde_json::from_str(&text).map_err(|error| {
+        Refusal::new(format!("{}: {error}; delete it to fetch the data again", path.display()))
+    })?;
+    let file = directory.join(&record.file);
+    if !file.is_file() {
+        return Ok(None);
+    }
+    if digest::<Sha256>(&file)? == record.sha256 {
+        return Ok(Some(record));
+    }
+    tracing::warn!("{} is not what {} says it was, so it is fetched again", file.display(), path.display());
+    // Out of the way, so that it is not taken for one placed by hand.
+    fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    Ok(None)
+}
+
+/// Uses what a person put into the directory: the archive, the copy, or the file itself.
+fn placed_by_hand(source: &Source<'_>, to: &Path, directory: &Path) -> anyhow::Result<bool> {
+    let zip = format!("{}.zip", source.name);
+    for archive in [directory.join(&zip), to.join(&zip)] {
+        if archive.is_file() {
+            check::<Md5>(&archive, source.archive_md5, "MD5")?;
+            unpack(
+                &archive,
+                source.member,
+                directory,
+                None,
+                &format!("{zip} placed by hand, MD5 as published"),
+            )?;
+            return Ok(true);
+        }
+    }
+    if let Some(copy) = &source.copy {
+        let name = base_name(copy.member);
+        let path = directory.join(name);
+        if path.is_file() {
+            check::<Sha256>(&path, copy.sha256, "SHA-256")?;
+            record(
+                directory,
+                name,
+                &format!("{name} placed by hand, equal to the copy in {}", copy.requirement),
+            )?;
+            return Ok(true);
+        }
+    }
+    let name = base_name(source.member);
+    if directory.join(name).is_file() {
+        tracing::warn!(
+            "no checksum is published for {name} itself; it is used as it is and pinned in {RECORD}"
+        );
+        record(directory, name, &format!("{name} placed by hand, pinned as first seen"))?;
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// Gets the publisher's archive, taking up where an earlier try broke off.
+fn download(source: &Source<'_>, directory: &Path, tools: &Tools) -> anyhow::Result<()> {
+    let part = directory.join(format!("{}.zip.part", source.name));
+    let complete = part.is_file() && digest::<Md5>(&part)? == source.archive_md5;
+    if !complete {
+        tracing::info!("downloading {}", source.archive);
+        let mut curl = Command::new(&tools.curl);
+        curl.args(["--fail", "--location", "--connect-timeout", CONNECT_SECONDS]);
+        // A connection that has gone quiet is as good as none.
+        curl.args(["--speed-limit", "1000", "--speed-time", "30", "--continue-at", "-"]);
+        curl.args(if tools.show_progress {
+            &["--progress-bar"][..]
+        } else {
+            &["--silent", "--show-error"][..]
+        });
+        curl.arg("--output").arg(&part).arg(source.archive);
+        let status = curl.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        let status = status.with_context(|| format!("cannot run {}", tools.curl.display()))?;
+        if !status.success() {
+            bail!("{} could not download {} ({status})", tools.curl.display(), source.archive);
+        }
+    }
+    if let Err(error) = check::<Md5>(&part, source.archive_md5, "MD5") {
+        // Resuming a wrong file would never make it right.
+        fs::remove_file(&part).with_context(|| format!("cannot remove {}", part.display()))?;
+        return Err(error.context("the download was discarded"));
+    }
+    unpack(&part, source.member, directory, None, source.archive)?;
+    fs::remove_file(&part).with_context(|| format!("cannot remove {}", part.display()))
+}
+
+/// Gets the wheel with the copy by the first pip that there is.
+fn download_copy(copy: &Copy<'_>, directory: &Path, tools: &Tools) -> anyhow::Result<()> {
+    tracing::info!("downloading {} with pip, for the copy in it", copy.requirement);
+    let scratch = tempfile::tempdir().context("cannot create a temporary directory")?;
+    let mut failures = Vec::new();
+    for way in &tools.pips {
+        let Some((program, leading)) = way.split_first() else { continue };
+        let mut pip = Command::new(program);
+        pip.args(leading).args([
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--disable-pip-version-check",
+        ]);
+        if !tools.show_progress {
+            pip.arg("--quiet");
+        }
+        pip.arg("--dest").arg(scratch.path()).arg(copy.requirement);
+        // pip reports on stdout, which here is for data.
+        let status = pip.stdin(Stdio::null()).stdout(io::stderr()).status();
+        match status {
+            Ok(status) if status.success() => {
+                let wheel = wheel_in(scratch.path())?;
+                let source = format!("{} in {}", copy.member, copy.requirement);
+                return unpack(&wheel, copy.member, directory, Some(copy.sha256), &source);
+            }
+            Ok(status) => failures.push(format!("{}: {status}", program.display())),
+            Err(error) => failures.push(format!("{}: {error}", program.display())),
+        }
+    }
+    bail!("no pip could download {} ({})", copy.requirement, failures.join("; "))
+}
+
+fn wheel_in(directory: &Path) -> anyhow::Result<PathBuf> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "whl") {
+            return Ok(path);
+        }
+    }
+    bail!("pip succeeded without leaving a wheel")
+}
+
+/// Takes one member out of an archive, checks it where its SHA-256 is known, and puts it and its record in place.
+fn unpack(
+    archive: &Path,
+    member: &str,
+    directory: &Path,
+    sha256: Option<&str>,
+    source: &str,
+) -> anyhow::Result<()> {
+    let context = || format!("cannot unpack {member} from {}", archive.display());
+    let mut zip = zip::ZipArchive::new(BufReader::new(File::open(archive).with_context(context)?))
+        .with_context(context)?;
+    let mut content = zip.by_name(member).with_context(context)?;
+    let name = base_name(member);
+    place(directory, name, sha256, |file| io::copy(&mut content, file).map(|_| ())).with_context(context)?;
+    record(directory, name, source)
+}
+
+/// Writes down where a file that is in place came from.
+fn record(directory: &Path, name: &str, source: &str) -> anyhow::Result<()> {
+    let path = directory.join(name);
+    let record = Record {
+        source: source.to_owned(),
+        file: name.to_owned(),
+        bytes: fs::metadata(&path)?.len(),
+        sha256: digest::<Sha256>(&path)?,
+    };
+    let text = serde_json::to_string_pretty(&record)? + "\n";
+    place(directory, RECORD, None, |file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", directory.join(RECORD).display()))?;
+    tracing::info!("{} is in place and verified (from {source})", path.display());
+    Ok(())
+}
+
+/// Writes `<directory>/<name>` so that it is there as a whole or not at all.
+fn place(
+    directory: &Path,
+    name: &str,
+    sha256: Option<&str>,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let beside = directory.join(format!(".{name}.unfinished"));
+    let finish = || -> anyhow::Result<()> {
+        let mut file = File::create(&beside)?;
+        write(&mut file)?;
+        file.sync_all()?;
+        if let Some(sha256) = sha256 {
+            check::<Sha256>(&beside, sha256, "SHA-256")?;
+        }
+        fs::rename(&beside, directory.join(name))?;
+        Ok(())
+    };
+    finish().inspect_err(|_| {
+        // The first error is the one to tell; what cannot be removed is overwritten next time.
+        fs::remove_file(&beside).ok();
+    })
+}
+
+/// Refuses a file whose digest is not the expected one.
+fn check<D: Digest>(path: &Path, expected: &str, algorithm: &str) -> anyhow::Result<()> {
+    let found = digest::<D>(path)?;
+    if found != expected {
+        let message = format!(
+            "{} has the {algorithm} {found}, expected {expected}; it is damaged or another version, so replace it",
+            path.display()
+        );
+        return Err(Refusal::new(message).into());
+    }
+    Ok(())
+}
+
+/// The digest of a file in hexadecimal.
+fn digest<D: Digest>(path: &Path) -> anyhow::Result<String> {
+    let context = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(context)?;
+    let mut hasher = D::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer).with_context(context)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn base_name(member: &str) -> &str {
+    member.rsplit('/').next().unwrap_or(member)
+}

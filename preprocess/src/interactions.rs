@@ -1,0 +1,97 @@
+//! All interactions in memory, as columns of codes: eight bytes for user and item and eight for the time, whatever
+//! the raw ids look like. Blocks of a file are read side by side, each into a [`Block`] with codes of its own, and
+//! appended in the order of the file.
+
+use crate::interner::Interner;
+use crate::timestamps::{Timestamp, Timestamps};
+
+/// The interactions of a file, in its order.
+#[derive(Debug, Default)]
+pub struct Interactions {
+    /// Raw user ids.
+    pub users: Interner,
+    /// Raw item ids.
+    pub items: Interner,
+    /// The user of each row, a code of `users`.
+    pub user_codes: Vec<u32>,
+    /// The item of each row, a code of `items`.
+    pub item_codes: Vec<u32>,
+    /// The time of each row, where the file has times.
+    pub times: Option<Timestamps>,
+    /// Rows of the file, those with too low a rating included.
+    pub rows_read: u64,
+}
+
+/// More distinct ids in one column than there are codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyIds;
+
+/// Interactions of one block of a file.
+#[derive(Debug, Default)]
+pub struct Block {
+    table: Interactions,
+}
+
+impl Block {
+    /// Adds a row. All rows of a file have a time, or none has.
+    pub fn push(&mut self, user: &str, item: &str, time: Option<Timestamp>) -> Result<(), TooManyIds> {
+        let table = &mut self.table;
+        table.user_codes.push(table.users.code(user).ok_or(TooManyIds)?);
+        table.item_codes.push(table.items.code(item).ok_or(TooManyIds)?);
+        if let Some(time) = time {
+            table.times.get_or_insert_default().push(time);
+        }
+        table.rows_read += 1;
+        Ok(())
+    }
+
+    /// Counts a row that was read but is not wanted.
+    pub fn skip(&mut self) {
+        self.table.rows_read += 1;
+    }
+
+    /// How many rows were kept.
+    pub fn len(&self) -> usize {
+        self.table.user_codes.len()
+    }
+
+    /// Whether no row was kept.
+    pub fn is_empty(&self) -> bool {
+        self.table.user_codes.is_empty()
+    }
+}
+
+impl Interactions {
+    /// Adds the rows of `block` behind these.
+    pub fn append(&mut self, block: Block) -> Result<(), TooManyIds> {
+        let block = block.table;
+        let users = self.users.absorb(&block.users).ok_or(TooManyIds)?;
+        let items = self.items.absorb(&block.items).ok_or(TooManyIds)?;
+        self.user_codes.extend(block.user_codes.iter().map(|&code| users[code as usize]));
+        self.item_codes.extend(block.item_codes.iter().map(|&code| items[code as usize]));
+        if let Some(times) = block.times {
+            self.times.get_or_insert_default().append(times);
+        }
+        self.rows_read += block.rows_read;
+        Ok(())
+    }
+
+    /// Makes room for `rows` more. Growing by doubling would hold old and new columns at once.
+    pub fn reserve(&mut self, rows: usize) {
+        self.user_codes.reserve(rows);
+        self.item_codes.reserve(rows);
+        if let Some(times) = &mut self.times {
+            times.reserve(rows);
+        }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.user_codes.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.user_codes.is_empty()
+    }
+}

@@ -1,0 +1,104 @@
+//! Raw ids as small integers. A ratings file repeats a few thousand ids millions of times; each distinct text is
+//! kept once, in one arena, and everything after reading works on its `u32` code. Codes count up from 0 in order of
+//! first appearance, so they depend on the file and on nothing else.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// The distinct texts of one column and the code of each.
+#[derive(Debug, Default)]
+pub struct Interner {
+    /// All texts, one after another.
+    arena: String,
+    /// Where each text ends in `arena`, by code.
+    ends: Vec<usize>,
+    /// Finds a code by its text; holds codes only, the texts are looked up in `arena`.
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// The code handed out last: files are often grouped by user, and then this saves the look-up.
+    latest: Option<u32>,
+}
+
+impl Interner {
+    /// How many distinct texts there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether no text was seen yet.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The text behind a code.
+    ///
+    /// # Panics
+    /// When this table never handed out `code`.
+    pub fn text(&self, code: u32) -> &str {
+        text(&self.arena, &self.ends, code)
+    }
+
+    /// The code of `name`, a new one where it was not seen before. `None` when all 2^32 codes are taken.
+    pub fn code(&mut self, name: &str) -> Option<u32> {
+        if let Some(latest) = self.latest
+            && self.text(latest) == name
+        {
+            return Some(latest);
+        }
+        let Self { arena, ends, table, hasher, .. } = self;
+        let hash = hasher.hash_one(name);
+        let found = table.find(hash, |&code| text(arena, ends, code) == name).copied();
+        let code = if let Some(code) = found {
+            code
+        } else {
+            let code = u32::try_from(ends.len()).ok()?;
+            arena.push_str(name);
+            ends.push(arena.len());
+            table.insert_unique(hash, code, |&code| hasher.hash_one(text(arena, ends, code)));
+            code
+        };
+        self.latest = Some(code);
+        Some(code)
+    }
+
+    /// Takes in all texts of `other`; the result gives, for each code of `other`, the code here. `None` when the
+    /// codes run out.
+    pub fn absorb(&mut self, other: &Self) -> Option<Vec<u32>> {
+        (0..other.len() as u32).map(|code| self.code(other.text(code))).collect()
+    }
+}
+
+fn text<'a>(arena: &'a str, ends: &[usize], code: u32) -> &'a str {
+    let code = code as usize;
+    let start = if code == 0 { 0 } else { ends[code - 1] };
+    &arena[start..ends[code]]
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+    use super::*;
+
+    #[test]
+    fn codes_follow_first_appearance() {
+        let mut names = Interner::default();
+        let codes: Vec<u32> =
+            ["b", "a", "b", "", "a", "é", "b"].iter().map(|name| names.code(name).unwrap()).collect();
+        assert_eq!(codes, [0, 1, 0, 2, 1, 3, 0]);
+        assert_eq!((0..4).map(|code| names.text(code)).collect::<Vec<_>>(), ["b", "a", "", "é"]);
+    }
+
+    #[test]
+    fn absorbing_maps_codes_by_text() {
+        let mut names = Interner::default();
+        names.code("x").unwrap();
+        names.code("y").unwrap();
+        let mut other = Interner::default();
+        for name in ["z", "y", "x"] {
+            other.code(name).unwrap();
+        }
+        assert_eq!(names.absorb(&other).unwrap(), [2, 1, 0]);
+        assert_eq!(names.len(), 3);
+    }
+}
