@@ -28,3 +28,8 @@ pub fn file(path: &Path) -> Result<Digest, Error> {
     hasher.update_reader(opened).map_err(refuse)?;
     Ok(Digest { size: hasher.count(), blake3: hasher.finalize().to_hex().to_string() })
 }
+
+/// BLAKE3 of `bytes`, in 64 lower-case hexadecimal digits.
+pub fn bytes(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}

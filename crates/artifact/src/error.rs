@@ -61,19 +61,19 @@ impl Error {
         }
     }
 
-    pub(crate) fn read(path: &Path, expected: impl Into<String>, source: impl Into<Cause>) -> Self {
+    pub fn read(path: &Path, expected: impl Into<String>, source: impl Into<Cause>) -> Self {
         Self::Read { path: path.to_owned(), expected: expected.into(), source: source.into() }
     }
 
-    pub(crate) fn content(path: &Path, message: impl Into<String>) -> Self {
+    pub fn content(path: &Path, message: impl Into<String>) -> Self {
         Self::Content { path: path.to_owned(), message: message.into() }
     }
 
-    pub(crate) fn write(path: &Path, source: impl Into<Cause>) -> Self {
+    pub fn write(path: &Path, source: impl Into<Cause>) -> Self {
         Self::Write { path: path.to_owned(), source: source.into() }
     }
 
-    pub(crate) fn unwritable(path: &Path, message: impl Into<String>) -> Self {
+    pub fn unwritable(path: &Path, message: impl Into<String>) -> Self {
         Self::Unwritable { path: path.to_owned(), message: message.into() }
     }
 }

@@ -1,1 +1,24 @@
-//! placeholder
+//! What every stage binary does around its work: flags, settings, logging, the lock, the output directory.
+//!
+//! A binary hands its command line and its `run` to [`main`], asks [`settings::load`] for checked settings, and lets a
+//! [`Plan`] decide whether there is anything to do and make the output directory appear whole or not at all. The stage
+//! itself is then a function from input files to files in a fresh directory, and knows of none of this.
+
+mod completions;
+mod device;
+mod flags;
+mod frame;
+mod interrupt;
+mod lock;
+mod logging;
+pub mod output;
+pub mod progress;
+mod refusal;
+pub mod settings;
+
+pub use device::Device;
+pub use flags::Flags;
+pub use frame::{main, main_where};
+pub use output::{Outcome, Plan};
+pub use refusal::Refusal;
+pub use settings::{Checked, Settings};

@@ -1,0 +1,147 @@
+//! The frame of a binary: parse, log, run, exit code. It is the only place that prints an error.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{Flags, Refusal, completions, interrupt, logging, progress};
+
+/// Done, or already up to date.
+const DONE: u8 = 0;
+/// The run failed.
+const FAILED: u8 = 1;
+/// Bad usage, settings or input.
+const REFUSED: u8 = 2;
+
+/// Run a binary: parse its command line into `C`, set up log, threads and signals as its [`Flags`] say (`flags_of` finds
+/// them; a subcommand may have none), and call `run`. An error is printed once, as a chain.
+///
+/// Returns 0 when done or up to date, 1 when the run failed, 2 for bad usage, settings or input.
+pub fn main<C: Parser>(flags_of: fn(&C) -> Option<&Flags>, run: fn(C) -> anyhow::Result<()>) -> ExitCode {
+    main_where(|_| false, flags_of, run)
+}
+
+/// As [`main`], for a stage with errors of another library's: those for which `is_input` is true, anywhere in a chain,
+/// are laid to usage, settings or input as well.
+pub fn main_where<C: Parser>(
+    is_input: fn(&(dyn Error + 'static)) -> bool,
+    flags_of: fn(&C) -> Option<&Flags>,
+    run: fn(C) -> anyhow::Result<()>,
+) -> ExitCode {
+    let command = C::command().after_help("Shell completions: give `completions` and the name of a shell.");
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    match completions::requested(&words, &command) {
+        None => {}
+        Some(Ok(script)) => {
+            return ExitCode::from(if completions::print(&script).is_ok() { DONE } else { FAILED });
+        }
+        Some(Err(refusal)) => return report(&refusal.into(), is_input, false),
+    }
+    let parsed = command.try_get_matches_from(arguments).and_then(|matches| C::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; clap knows the stream and the code for each.
+            let code = error.exit_code();
+            return ExitCode::from(if error.print().is_ok() { code as u8 } else { FAILED });
+        }
+    };
+    let flags = flags_of(&cli).cloned().unwrap_or_default();
+    set_threads(&flags);
+    logging::begin(&flags);
+    let outcome = interrupt::watch().map_err(anyhow::Error::from).and_then(|()| run(cli));
+    match outcome {
+        Ok(()) => ExitCode::from(DONE),
+        Err(error) => report(&error, is_input, flags.json_log),
+    }
+}
+
+/// Size the thread pools, ours and the one inside candle, once.
+fn set_threads(flags: &Flags) {
+    let Some(threads) = flags.threads else { return };
+    for name in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
+        // SAFETY: changing the environment is unsound only while another thread may read it. `main` calls this before
+        // the logger, the signal watcher and the thread pool exist, and nothing before it (clap) starts a thread.
+        unsafe { std::env::set_var(name, threads.to_string()) };
+    }
+    // The pool can be built once in a process; a test harness that calls `main` twice keeps its first.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+}
+
+/// Print the error and everything behind it as one message, and say which code it means.
+fn report(error: &anyhow::Error, is_input: fn(&(dyn Error + 'static)) -> bool, json: bool) -> ExitCode {
+    let message = chain(error);
+    if json {
+        tracing::error!("{message}");
+    } else {
+        progress::bars().suspend(|| {
+            #[expect(clippy::print_stderr, reason = "the one place that prints an error")]
+            {
+                eprintln!("error: {message}");
+            }
+        });
+    }
+    ExitCode::from(if is_refusal(error) || error.chain().any(is_input) { REFUSED } else { FAILED })
+}
+
+/// The messages of a chain, outermost first. A cause that repeats the end of what was said before it is left out: some
+/// libraries put their cause into their own message as well.
+fn chain(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if message.is_empty() {
+            message = text;
+        } else if !message.ends_with(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+    }
+    message
+}
+
+/// True where the chain says that usage, settings or input are to blame.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refusal>().is_some()
+        || error.downcast_ref::<artifact::Error>().is_some_and(artifact::Error::is_input)
+        || error.chain().any(|cause| {
+            cause.is::<Refusal>()
+                || cause.downcast_ref::<artifact::Error>().is_some_and(artifact::Error::is_input)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input_error() -> artifact::Error {
+        artifact::Error::content(std::path::Path::new("model.safetensors"), "tensor `a` is F64, expected F32")
+    }
+
+    #[test]
+    fn only_the_callers_faults_are_refusals() {
+        let refused: anyhow::Error = Refusal::new("no").into();
+        assert!(is_refusal(&refused));
+        assert!(is_refusal(&refused.context("outer")));
+        assert!(is_refusal(&anyhow::Error::new(input_error()).context("outer").context("more")));
+        assert!(is_refusal(&anyhow::anyhow!("disk full").context(Refusal::new("no"))));
+        assert!(!is_refusal(&anyhow::anyhow!("disk full").context("outer")));
+        let path = std::path::Path::new("model.safetensors");
+        let unwritable: anyhow::Error = artifact::Error::write(path, "disk full").into();
+        assert!(!is_refusal(&unwritable));
+    }
+
+    #[test]
+    fn a_chain_is_one_message_without_repetition() {
+        let error = anyhow::Error::new(input_error()).context("cannot load the target");
+        assert_eq!(
+            chain(&error),
+            "cannot load the target: model.safetensors: tensor `a` is F64, expected F32"
+        );
+        let repeated = anyhow::anyhow!("end").context("begin: end");
+        assert_eq!(chain(&repeated), "begin: end");
+    }
+}

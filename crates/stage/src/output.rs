@@ -1,0 +1,449 @@
+//! The output directory of a stage: up to date or not, and if not, whole or not at all.
+//!
+//! The work happens in a directory beside the output. When it succeeded, the resolved settings and the lock are added,
+//! everything is flushed to disk, and the directory takes the place of the old one in one step. A run that fails or is
+//! interrupted leaves the old output as it was. This holds on any file system where a rename is atomic, shared ones
+//! included, and needs no coordination between machines.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use anyhow::Context;
+use artifact::digest;
+use serde::Serialize;
+use serde_yaml::{Mapping, Value};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use crate::interrupt::Unfinished;
+use crate::lock::{self, Cause, Entry, LOCK, Lock};
+use crate::{Checked, Flags, Refusal};
+
+/// The resolved settings inside an output directory: a file that `--config` takes.
+pub const SETTINGS: &str = "settings.yaml";
+/// The record of the run inside an output directory.
+pub const RUN_LOG: &str = "run.log";
+
+/// What became of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The output was made before from the same things, and is whole: nothing was done.
+    UpToDate,
+    /// The output was made.
+    Done,
+}
+
+/// What a stage is about to make, and everything that decides what it will be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    command: &'static str,
+    out: PathBuf,
+    inputs: Vec<PathBuf>,
+    arguments: BTreeMap<String, String>,
+    settings: Value,
+    seed: u64,
+    force: bool,
+    device: String,
+}
+
+/// The file `run.log`: what a person may want to know later and no result may depend on.
+#[derive(Serialize)]
+struct RunLog {
+    started: String,
+    ended: String,
+    wall_seconds: f64,
+    host: String,
+    arguments: Vec<String>,
+    working_directory: String,
+    output: String,
+    inputs: Vec<String>,
+    device: String,
+    threads: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_mib: Option<u64>,
+}
+
+impl Plan {
+    /// A plan for `command` (such as `gro-train run`) to make the directory `out`, depending on the named sections of
+    /// the settings.
+    pub fn new(
+        command: &'static str,
+        out: &Path,
+        flags: &Flags,
+        settings: &Checked,
+        sections: &[&str],
+    ) -> Self {
+        Self {
+            command,
+            out: out.to_owned(),
+            inputs: Vec::new(),
+            arguments: BTreeMap::new(),
+            settings: settings.sections(sections),
+            seed: settings.seed,
+            force: flags.force,
+            device: flags.device.to_string(),
+        }
+    }
+
+    /// Add a file that the stage reads.
+    #[must_use]
+    pub fn input(mut self, path: impl Into<PathBuf>) -> Self {
+        self.inputs.push(path.into());
+        self
+    }
+
+    /// Add files that the stage reads.
+    #[must_use]
+    pub fn inputs(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.inputs.extend(paths);
+        self
+    }
+
+    /// Add an argument of the command line that decides what is made, such as `method`.
+    #[must_use]
+    pub fn argument(mut self, name: &str, value: impl ToString) -> Self {
+        self.arguments.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// Say which device was chosen, for `run.log`; by default what `--device` says.
+    #[must_use]
+    pub fn device(mut self, device: impl ToString) -> Self {
+        self.device = device.to_string();
+        self
+    }
+
+    /// The directory that will be made.
+    pub fn out(&self) -> &Path {
+        &self.out
+    }
+
+    /// Where the state of unfinished work is kept for `--resume`: `<out>.state/`. The stage makes it when it has something
+    /// to keep; it is removed when the output is done.
+    pub fn state_dir(&self) -> PathBuf {
+        let mut name = self.out.components().as_path().as_os_str().to_owned();
+        name.push(".state");
+        PathBuf::from(name)
+    }
+
+    /// A digest of everything that decides what the output will be: command, version, arguments, seed, settings and the
+    /// content of the inputs. State for `--resume` is kept under it.
+    ///
+    /// # Errors
+    /// A refusal for a missing or damaged input.
+    pub fn identity(&self) -> anyhow::Result<String> {
+        let cause = serde_yaml::to_string(&self.cause(&self.place()?)?)?;
+        Ok(digest::bytes(cause.as_bytes()))
+    }
+
+    /// Make the output with `work`, which fills the empty directory it is given, unless it is up to date.
+    ///
+    /// # Errors
+    /// A refusal for a missing or damaged input and for an output directory that is not ours to replace; the error of
+    /// `work`; a failure to write. In every case an old output is as it was and nothing new is left.
+    pub fn produce(&self, work: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<Outcome> {
+        let (started, clock) = (timestamp(), Instant::now());
+        let place = self.place()?;
+        let cause = self.cause(&place)?;
+        let existing = self.existing(&place)?;
+        if let Some(lock) = &existing {
+            if !self.force && lock.cause == cause && lock.outputs_are_whole(&place) {
+                tracing::info!("{} is up to date", self.out.display());
+                return Ok(Outcome::UpToDate);
+            }
+            tracing::debug!("{} was made from something else or has changed", self.out.display());
+        }
+        let beside = self.begin(&place)?;
+        let unfinished = Unfinished::begin(beside.path());
+        work(beside.path())?;
+
+        self.write(beside.path(), SETTINGS, &self.resolved_settings()?)?;
+        let lock = Lock { cause, outputs: entries(beside.path())? };
+        self.write(beside.path(), LOCK, &lock.to_yaml()?)?;
+        self.write(beside.path(), RUN_LOG, &serde_yaml::to_string(&self.run_log(started, clock))?)?;
+        flush(beside.path()).with_context(|| format!("cannot flush {} to disk", self.out.display()))?;
+        unfinished
+            .finish(|| replace(beside, &place))
+            .with_context(|| format!("cannot move the finished output to {}", self.out.display()))?;
+        let state = self.state_dir();
+        if state.exists() {
+            fs::remove_dir_all(&state).with_context(|| format!("cannot remove {}", state.display()))?;
+        }
+        tracing::info!("wrote {} in {:.1} s", self.out.display(), clock.elapsed().as_secs_f64());
+        Ok(Outcome::Done)
+    }
+
+    /// The output's path, absolute; its parent exists afterwards.
+    fn place(&self) -> anyhow::Result<PathBuf> {
+        let absolute = std::path::absolute(&self.out).map_err(|source| {
+            Refusal::because(format!("{} is no path for an output", self.out.display()), source)
+        })?;
+        let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+            let message =
+                format!("{} cannot be an output directory; name one to be made", self.out.display());
+            return Err(Refusal::new(message).into());
+        };
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make the directory {}", parent.display()))?;
+        let parent = fs::canonicalize(parent).with_context(|| format!("cannot find {}", parent.display()))?;
+        let place = parent.join(name);
+        if place.exists() && !place.is_dir() {
+            let message =
+                format!("{} is a file, expected a directory to make or replace", self.out.display());
+            return Err(Refusal::new(message).into());
+        }
+        Ok(place)
+    }
+
+    /// Hash the inputs, and refuse those that are missing, damaged or inside the output.
+    fn cause(&self, place: &Path) -> anyhow::Result<Cause> {
+        let mut inputs = Vec::with_capacity(self.inputs.len());
+        for input in &self.inputs {
+            let Ok(canonical) = fs::canonicalize(input) else {
+                return Err(
+                    Refusal::new(format!("{} does not exist{}", input.display(), maker(input))).into()
+                );
+            };
+            if !canonical.is_file() {
+                let message = format!("{} is not a file, expected one to read", input.display());
+                return Err(Refusal::new(message).into());
+            }
+            if canonical.starts_with(place) {
+                let message = format!(
+                    "the input {} lies inside the output {}, which would replace it; choose another --out",
+                    input.display(),
+                    self.out.display()
+                );
+                return Err(Refusal::new(message).into());
+            }
+            let digest = digest::file(input)?;
+            lock::check_against_neighbour(input, &digest)?;
+            inputs.push(Entry { path: lock::relative(&canonical, place), digest });
+        }
+        Ok(Cause {
+            command: self.command.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            arguments: self.arguments.clone(),
+            seed: self.seed,
+            settings: self.settings.clone(),
+            inputs,
+        })
+    }
+
+    /// The lock of the output that is there, if any. A directory that no stage wrote, or in which someone keeps files of
+    /// their own, is not replaced without `--force`.
+    fn existing(&self, place: &Path) -> anyhow::Result<Option<Lock>> {
+        if self.force || !place.exists() {
+            return Ok(None);
+        }
+        let shown = self.out.display();
+        let Some(lock) = Lock::read(place)? else {
+            let mut entries = fs::read_dir(place).with_context(|| format!("cannot read {shown}"))?;
+            if entries.next().is_none() {
+                return Ok(None);
+            }
+            let message = format!(
+                "{shown} holds files and no {LOCK}, so no stage wrote it; choose another --out, or --force"
+            );
+            return Err(Refusal::new(message).into());
+        };
+        let foreign = files(place)?
+            .into_iter()
+            .find(|path| is_declared(path) && !lock.outputs.iter().any(|entry| entry.path == *path));
+        match foreign {
+            None => Ok(Some(lock)),
+            Some(path) => {
+                let message = format!(
+                    "{shown} holds {path}, which no stage wrote; move it elsewhere, or --force to lose it"
+                );
+                Err(Refusal::new(message).into())
+            }
+        }
+    }
+
+    /// An empty directory beside the output, removed again unless it takes the output's place.
+    fn begin(&self, place: &Path) -> anyhow::Result<tempfile::TempDir> {
+        let parent = place.parent().unwrap_or(place);
+        let mut prefix = OsString::from(".");
+        prefix.push(place.file_name().unwrap_or_default());
+        prefix.push(".partial-");
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+                let path = entry.path();
+                tracing::warn!(
+                    "{} is left from a run that was killed, or a run is writing it now",
+                    path.display()
+                );
+            }
+        }
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // As any directory is made, where tempfile's default would shut out everyone else.
+            builder.permissions(fs::Permissions::from_mode(0o777));
+        }
+        builder.tempdir_in(parent).with_context(|| format!("cannot make a directory in {}", parent.display()))
+    }
+
+    fn resolved_settings(&self) -> anyhow::Result<String> {
+        let mut resolved = Mapping::from_iter([(Value::from("seed"), Value::from(self.seed))]);
+        if let Value::Mapping(sections) = &self.settings {
+            resolved.extend(sections.clone());
+        }
+        serde_yaml::to_string(&resolved).context("the settings cannot be shown as YAML")
+    }
+
+    fn run_log(&self, started: String, clock: Instant) -> RunLog {
+        let absolute =
+            |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone()).display().to_string();
+        RunLog {
+            started,
+            ended: timestamp(),
+            wall_seconds: (clock.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            host: host(),
+            arguments: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
+            working_directory: std::env::current_dir()
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
+            output: std::path::absolute(&self.out).map(|path| path.display().to_string()).unwrap_or_default(),
+            inputs: self.inputs.iter().map(absolute).collect(),
+            device: self.device.clone(),
+            threads: rayon::current_num_threads(),
+            peak_memory_mib: peak_memory_mib(),
+        }
+    }
+
+    fn write(&self, directory: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+        fs::write(directory.join(name), text)
+            .with_context(|| format!("cannot write {}", self.out.join(name).display()))
+    }
+}
+
+/// Which command makes a file of that name.
+fn maker(input: &Path) -> &'static str {
+    match input.file_name().and_then(|name| name.to_str()) {
+        Some("sequences.parquet" | "items.parquet" | "users.parquet" | "stats.json") => {
+            "; `gro-preprocess run` makes it"
+        }
+        Some("model.safetensors") => {
+            "; `gro-train run` makes a target, `gro-defend` a protected one, `gro-attack distill` a surrogate"
+        }
+        Some("student.safetensors") => "; `gro-defend --method gro` makes it",
+        Some("queries.parquet") => "; `gro-attack generate` makes it",
+        Some("metrics.json" | "ranks.parquet") => "; `gro-evaluate run` makes it",
+        _ => ", expected a file to read",
+    }
+}
+
+/// False for what may differ between equal runs, and so is neither hashed nor compared; and for the lock itself.
+fn is_declared(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    !matches!(name, LOCK | RUN_LOG | "speed.csv") && !name.starts_with("events.")
+}
+
+/// All files under `directory`, relative to it, sorted.
+fn files(directory: &Path) -> anyhow::Result<Vec<String>> {
+    fn walk(directory: &Path, prefix: &str, found: &mut Vec<String>) -> io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let path = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                walk(&entry.path(), &format!("{path}/"), found)?;
+            } else {
+                found.push(path);
+            }
+        }
+        Ok(())
+    }
+    let mut found = Vec::new();
+    walk(directory, "", &mut found).with_context(|| format!("cannot read {}", directory.display()))?;
+    found.sort();
+    Ok(found)
+}
+
+/// The declared files under `directory` with their hashes.
+fn entries(directory: &Path) -> anyhow::Result<Vec<Entry>> {
+    let declared = files(directory)?.into_iter().filter(|path| is_declared(path));
+    declared.map(|path| Ok(Entry { digest: digest::file(&directory.join(&path))?, path })).collect()
+}
+
+/// Flush every file and directory under `directory`, and `directory` itself.
+fn flush(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            flush(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(directory)?.sync_all()
+}
+
+/// Let `beside` take the place of what is at `place`.
+fn replace(beside: tempfile::TempDir, place: &Path) -> io::Result<()> {
+    if !place.exists() {
+        // The guard is given up only after the rename, so a rename that fails leaves nothing behind.
+        fs::rename(beside.path(), place)?;
+        let _ = beside.keep();
+    } else if exchange(beside.path(), place).is_ok() {
+        // The guard now holds the old output, and removes it.
+        beside.close()?;
+    } else {
+        // No atomic exchange here: the old output steps aside, and comes back should the new one not arrive.
+        let parent = place.parent().unwrap_or(place);
+        let aside = tempfile::Builder::new().prefix(".replaced-").tempdir_in(parent)?;
+        let old = aside.path().join("old");
+        fs::rename(place, &old)?;
+        if let Err(error) = fs::rename(beside.path(), place) {
+            fs::rename(&old, place)?;
+            return Err(error);
+        }
+        let _ = beside.keep();
+        aside.close()?;
+    }
+    place.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// Swap two paths in one step.
+#[cfg(target_os = "linux")]
+fn exchange(left: &Path, right: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, left, CWD, right, RenameFlags::EXCHANGE)?)
+}
+
+/// Swap two paths in one step: not offered here.
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The time in UTC, as RFC 3339 writes it.
+fn timestamp() -> String {
+    let mut text = String::new();
+    match tracing_subscriber::fmt::time::SystemTime.format_time(&mut Writer::new(&mut text)) {
+        Ok(()) => text,
+        Err(_) => format!("{:?}", SystemTime::now()),
+    }
+}
+
+/// The name of this machine, as well as it can be told.
+fn host() -> String {
+    let known =
+        fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
+    known.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// The most memory this process has held, where the system says so.
+fn peak_memory_mib() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024)
+}

@@ -1,0 +1,200 @@
+//! The layers of the settings: reading YAML, merging it key by key, and saying exactly where a layer is wrong.
+
+use std::path::{Path, PathBuf};
+
+use serde_yaml::{Mapping, Value};
+
+use super::Settings;
+use crate::Refusal;
+
+/// How alike two keys must be (Jaro-Winkler, 0 to 1) for one to be suggested for the other.
+const ALIKE: f64 = 0.8;
+
+/// One layer: where it comes from, its text where it has lines, and what it says.
+struct Layer<'a> {
+    origin: String,
+    text: Option<&'a str>,
+    value: Value,
+}
+
+/// The built-in defaults, then each file, each `key.path=value`, and the seed; not checked yet.
+///
+/// # Errors
+/// A refusal: a file that cannot be read or is no YAML, a key that does not exist (with the nearest one that does), a
+/// value of another type.
+pub fn layered(files: &[PathBuf], assignments: &[String], seed: Option<u64>) -> Result<Settings, Refusal> {
+    let defaults = serde_yaml::to_value(Settings::default())
+        .map_err(|source| Refusal::because("the built-in settings cannot be shown as YAML", source))?;
+    let mut merged = defaults.clone();
+    let mut settings = Settings::default();
+    for path in files {
+        let text = read(path)?;
+        let value = serde_yaml::from_str(&text).map_err(|source| {
+            Refusal::because(format!("{} is not YAML as it should be", path.display()), source)
+        })?;
+        let layer = Layer { origin: path.display().to_string(), text: Some(&text), value };
+        settings = layer.apply(&defaults, &mut merged)?;
+    }
+    for assignment in assignments {
+        let layer = Layer { origin: format!("--set {assignment}"), text: None, value: nested(assignment)? };
+        settings = layer.apply(&defaults, &mut merged)?;
+    }
+    settings.seed = seed.unwrap_or(settings.seed);
+    Ok(settings)
+}
+
+fn read(path: &Path) -> Result<String, Refusal> {
+    std::fs::read_to_string(path).map_err(|source| {
+        Refusal::because(format!("cannot read the settings file {}", path.display()), source)
+    })
+}
+
+/// `a.b=c` as the YAML `a: {b: c}`.
+fn nested(assignment: &str) -> Result<Value, Refusal> {
+    let malformed = || {
+        Refusal::new(format!(
+            "--set {assignment}: expected key.path=value, for example `--set train.epochs=20`"
+        ))
+    };
+    let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
+    let value: Value = serde_yaml::from_str(value)
+        .map_err(|source| Refusal::because(format!("--set {assignment}: the value is not YAML"), source))?;
+    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    if keys.iter().any(|key| key.is_empty()) {
+        return Err(malformed());
+    }
+    keys.reverse();
+    Ok(keys
+        .into_iter()
+        .fold(value, |inner, key| Value::Mapping(Mapping::from_iter([(Value::from(key), inner)]))))
+}
+
+impl Layer<'_> {
+    /// Merge the layer in. Types are checked after every layer, so that the layer at fault is the one that is named.
+    fn apply(&self, defaults: &Value, merged: &mut Value) -> Result<Settings, Refusal> {
+        self.check_keys(&self.value, defaults, defaults, &mut Vec::new())?;
+        merge(merged, &self.value);
+        serde_path_to_error::deserialize(&*merged).map_err(|error| {
+            let path = error.path().to_string();
+            let keys: Vec<String> =
+                path.split('.').map(|key| key.split('[').next().unwrap_or(key).to_owned()).collect();
+            Refusal::new(format!("{}: `{path}`: {}", self.place(&keys), error.into_inner()))
+        })
+    }
+
+    fn check_keys(
+        &self,
+        value: &Value,
+        known: &Value,
+        defaults: &Value,
+        path: &mut Vec<String>,
+    ) -> Result<(), Refusal> {
+        let Value::Mapping(known) = known else { return Ok(()) };
+        let mapping = match value {
+            // A file that is empty or comments only, or a section without a key.
+            Value::Null => return Ok(()),
+            Value::Mapping(mapping) => mapping,
+            _ => {
+                let name =
+                    if path.is_empty() { "the file".to_owned() } else { format!("`{}`", path.join(".")) };
+                let message = format!("{}: {name} is one value, expected settings by name", self.place(path));
+                return Err(Refusal::new(message));
+            }
+        };
+        for (key, inner) in mapping {
+            let name = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
+            path.push(name);
+            let Some(known) = known.get(key) else {
+                let advice = advice(path, defaults);
+                let message = format!("{}: unknown setting `{}`; {advice}", self.place(path), path.join("."));
+                return Err(Refusal::new(message));
+            };
+            self.check_keys(inner, known, defaults, path)?;
+            path.pop();
+        }
+        Ok(())
+    }
+
+    /// The origin, with the line of the key where the text shows it.
+    fn place(&self, path: &[String]) -> String {
+        match self.text.and_then(|text| line_of(text, path)) {
+            Some(line) => format!("{}:{line}", self.origin),
+            None => self.origin.clone(),
+        }
+    }
+}
+
+/// Deep merge: mappings key by key, everything else replaced. A section left empty changes nothing.
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Mapping(into), Value::Mapping(from)) => {
+            for (key, value) in from {
+                match into.get_mut(key) {
+                    Some(inner) => merge(inner, value),
+                    None => {
+                        into.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+        }
+        (Value::Mapping(_), Value::Null) => {}
+        (into, from) => *into = from.clone(),
+    }
+}
+
+/// What to do about an unknown key: the nearest known one, or all of its section.
+fn advice(path: &[String], defaults: &Value) -> String {
+    let mut known = Vec::new();
+    collect(defaults, "", &mut known);
+    let asked = path.join(".");
+    let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let likeness = |candidate: &String| {
+        let whole = strsim::jaro_winkler(&asked, candidate);
+        // The right name in the wrong section counts nearly as much.
+        let name = 0.95 * strsim::jaro_winkler(&last(&asked), &last(candidate));
+        whole.max(name)
+    };
+    let nearest = known.iter().map(|candidate| (likeness(candidate), candidate));
+    match nearest.max_by(|left, right| left.0.total_cmp(&right.0)) {
+        Some((likeness, candidate)) if likeness >= ALIKE => format!("did you mean `{candidate}`?"),
+        _ => {
+            let section = path[..path.len() - 1].iter().try_fold(defaults, |value, key| value.get(key));
+            let names: Vec<&str> = section
+                .and_then(Value::as_mapping)
+                .map(|mapping| mapping.keys().filter_map(Value::as_str).collect())
+                .unwrap_or_default();
+            format!("the settings there are {}", names.join(", "))
+        }
+    }
+}
+
+/// All key paths of a tree, sections included.
+fn collect(value: &Value, prefix: &str, paths: &mut Vec<String>) {
+    let Value::Mapping(mapping) = value else { return };
+    for (key, inner) in mapping {
+        let Some(key) = key.as_str() else { continue };
+        let path = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+        collect(inner, &path, paths);
+        paths.push(path);
+    }
+}
+
+/// The line (from 1) on which a block-style YAML text sets the key at `path`. serde_yaml keeps no positions in a tree, so
+/// this follows the indentation; a key in flow style (`{a: 1}`) is not found, and the message then names the file only.
+fn line_of(text: &str, path: &[String]) -> Option<usize> {
+    let mut open: Vec<(usize, &str)> = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let content = line.trim_start();
+        let indent = line.len() - content.len();
+        let Some((key, _)) = content.split_once(':') else { continue };
+        if content.starts_with('#') || content.starts_with('-') {
+            continue;
+        }
+        open.retain(|(outer, _)| *outer < indent);
+        open.push((indent, key.trim().trim_matches(['"', '\''])));
+        if open.iter().map(|(_, key)| *key).eq(path.iter().map(String::as_str)) {
+            return Some(index + 1);
+        }
+    }
+    None
+}
