@@ -9,6 +9,7 @@ use candle_core::{D, Result, Tensor, bail};
 
 use crate::{
     cross_entropy::{self, BUDGET},
+    picked::Picked,
     ranking_loss::{self, Margins, RankingLoss},
     swap_loss,
 };
@@ -76,11 +77,14 @@ impl Catalogue {
 
     /// The scores of chosen columns, `(rows, c)`, of `ids` `(rows, c)` of u32; differentiable.
     pub fn pick(&self, states: &Tensor, ids: &Tensor) -> Result<Tensor> {
-        let (rows, count) = ids.dims2()?;
-        if states.dim(0)? != rows {
+        if states.dim(0)? != ids.dim(0)? {
             bail!("pick: {} states but ids {:?}", states.dim(0)?, ids.dims());
         }
-        self.plain_pick(states, ids, rows, count)
+        if crate::fused(states.device()) {
+            Picked::new(self, &[ids])?.tensor(self, states)
+        } else {
+            self.plain_pick(states, ids)
+        }
     }
 
     /// The ranking loss of `answers` (best first) against `negatives`, both `(rows, k)` of u32, columns:
@@ -176,13 +180,8 @@ impl Catalogue {
     }
 
     /// Plain twin: chosen rows of the weight, batched products with the states.
-    pub(crate) fn plain_pick(
-        &self,
-        states: &Tensor,
-        ids: &Tensor,
-        rows: usize,
-        count: usize,
-    ) -> Result<Tensor> {
+    pub(crate) fn plain_pick(&self, states: &Tensor, ids: &Tensor) -> Result<Tensor> {
+        let (rows, count) = ids.dims2()?;
         let flat = ids.flatten_all()?;
         let hidden = self.weight.dim(1)?;
         let chosen = self.weight.index_select(&flat, 0)?.reshape((rows, count, hidden))?;

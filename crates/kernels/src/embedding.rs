@@ -1,15 +1,144 @@
 //! Looking rows of a table up by id.
+//!
+//! The gradient is the interesting half: many tokens share a row. The tokens are sorted by id (a counting sort, stable), and
+//! each task takes a range of ids, so that equal ids add in token order whatever the threads, without partial tables.
 
-use candle_core::{Result, Tensor};
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::{
+    chunks::{self, TOKENS},
+    lanes,
+};
 
 /// Row `ids[t]` of `table` for each `t`: `table` is `(rows, hidden)`, `ids` `(tokens)` of u32; the result is `(tokens, hidden)`.
 ///
 /// The gradient of the table is dense, `(rows, hidden)`; tokens with equal ids add up in token order whatever the threads.
 pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
-    plain(table, ids)
+    if crate::fused(table.device()) { fused(table, ids) } else { plain(table, ids) }
 }
 
 /// Plain twin.
 pub(crate) fn plain(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     table.index_select(ids, 0)
+}
+
+pub(crate) fn fused(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (rows, _) = table.dims2()?;
+    let ids = ids.to_vec1::<u32>()?;
+    if let Some(place) = ids.iter().position(|&id| id as usize >= rows) {
+        bail!("embedding: id {} at place {place} is outside a table of {rows} rows", ids[place]);
+    }
+    table.contiguous()?.apply_op1(Lookup { ids: ids.into() })
+}
+
+struct Lookup {
+    ids: Arc<[u32]>,
+}
+
+/// Places sorted by key: those with key `i` are `places[starts[i]..starts[i + 1]]`, ascending.
+pub(crate) struct Sorted {
+    pub(crate) starts: Vec<u32>,
+    pub(crate) places: Vec<u32>,
+}
+
+impl Sorted {
+    /// Sorts the places `0..keys.len()` for which `wanted` holds by their key, which is below `bound`.
+    pub(crate) fn new(keys: &[u32], bound: usize, wanted: impl Fn(usize) -> bool) -> Self {
+        let mut starts = vec![0u32; bound + 2];
+        for (place, &key) in keys.iter().enumerate() {
+            starts[key as usize + 2] += u32::from(wanted(place));
+        }
+        for key in 2..starts.len() {
+            starts[key] += starts[key - 1];
+        }
+        let mut places = vec![0u32; starts[bound + 1] as usize];
+        for (place, &key) in keys.iter().enumerate() {
+            if wanted(place) {
+                let next = &mut starts[key as usize + 1];
+                places[*next as usize] = place as u32;
+                *next += 1;
+            }
+        }
+        starts.pop();
+        Self { starts, places }
+    }
+
+    /// Places with this key.
+    pub(crate) fn of(&self, key: usize) -> &[u32] {
+        &self.places[self.starts[key] as usize..self.starts[key + 1] as usize]
+    }
+}
+
+/// Adds to `sum` the rows of `g` at `places`.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn add_rows(sum: &mut [f32], g: &[f32], places: &[u32]) {
+    let hidden = sum.len();
+    for &place in places {
+        let start = place as usize * hidden;
+        lanes::axpy(sum, 1.0, &g[start..start + hidden]);
+    }
+}
+
+impl CustomOp1 for Lookup {
+    fn name(&self) -> &'static str {
+        "embedding"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (_, hidden) = layout.shape().dims2()?;
+        let table = chunks::slice(storage, layout)?;
+        let y = chunks::build(self.ids.len() * hidden, TOKENS * hidden, |index, y| {
+            for (row, &id) in y.chunks_exact_mut(hidden).zip(&self.ids[index * TOKENS..]) {
+                row.copy_from_slice(&table[id as usize * hidden..][..hidden]);
+            }
+        });
+        Ok((CpuStorage::F32(y), (self.ids.len(), hidden).into()))
+    }
+
+    fn bwd(&self, table: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        let (rows, hidden) = table.dims2()?;
+        let sorted = Sorted::new(&self.ids, rows, |_| true);
+        let gradient = chunks::with_values(g, |g| {
+            let mut gradient = vec![0.0; rows * hidden];
+            gradient
+                .par_chunks_mut(hidden)
+                .with_min_len(16)
+                .enumerate()
+                .for_each(|(id, sum)| add_rows(sum, g, sorted.of(id)));
+            Ok(gradient)
+        })?;
+        Ok(Some(Tensor::from_vec(gradient, table.shape(), table.device())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use candle_core::Device;
+
+    use super::*;
+    use crate::testing::{assert_twins, ids, variable};
+
+    #[test]
+    fn twins_agree() {
+        for (rows, hidden, tokens) in [(1, 1, 1), (9, 5, 400), (300, 64, 1500)] {
+            let ids = Tensor::new(ids(3, tokens, rows as u32), &Device::Cpu).unwrap();
+            let table = [variable(1, &[rows, hidden])];
+            assert_twins("embedding", &table, 1e-6, |v| fused(&v[0], &ids), |v| plain(&v[0], &ids));
+        }
+    }
+
+    #[test]
+    fn ids_outside_the_table_are_refused() {
+        let ids = Tensor::new(&[0u32, 3], &Device::Cpu).unwrap();
+        let message = fused(&variable(1, &[3, 2]), &ids).unwrap_err().to_string();
+        assert!(message.contains("id 3 at place 1"), "{message}");
+    }
 }

@@ -23,6 +23,7 @@ mod linear;
 mod matrix;
 mod norm;
 mod outside;
+mod picked;
 mod ranking_loss;
 mod rows;
 mod swap_loss;

@@ -5,8 +5,9 @@
 //! whose parts cancel must be exactly zero: the parts are the same constants with opposite signs, added as such.
 
 use candle_core::{DType, Result, Tensor, bail};
+use rayon::prelude::*;
 
-use crate::catalogue::Catalogue;
+use crate::{catalogue::Catalogue, picked::Picked};
 
 /// Margins of the two hinges.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +46,61 @@ pub(crate) fn ranking_loss(
     if rows == 0 || k < 2 {
         bail!("ranking loss: needs at least one row and two answers, found {rows} and {k}");
     }
-    plain(catalogue, states, answers, negatives, margins)
+    if crate::fused(states.device()) {
+        fused(catalogue, states, answers, negatives, margins)
+    } else {
+        plain(catalogue, states, answers, negatives, margins)
+    }
+}
+
+/// Fused: the scores of all answers and negatives at once, then one walk over them for value, derivatives and pull.
+pub(crate) fn fused(
+    catalogue: &Catalogue,
+    states: &Tensor,
+    answers: &Tensor,
+    negatives: &Tensor,
+    margins: Margins,
+) -> Result<RankingLoss> {
+    let (rows, k) = answers.dims2()?;
+    let picked = Picked::new(catalogue, &[answers, negatives])?;
+    let scores = picked.values(catalogue, states)?;
+    let (pairs, terms) = ((rows * (k - 1)) as f64, (rows * k) as f64);
+    let (rank_share, against_share) = ((1.0 / pairs) as f32, (1.0 / terms) as f32);
+    let (rank_margin, against_margin) = (margins.rank as f32, margins.negative as f32);
+    let mut coefficients = vec![0.0; rows * 2 * k];
+    let sums: Vec<(f64, f64)> = coefficients
+        .par_chunks_mut(2 * k)
+        .zip(scores.par_chunks(2 * k))
+        .with_min_len(32)
+        .map(|(coefficients, scores)| {
+            let (positive, negative) = scores.split_at(k);
+            let (pull, push) = coefficients.split_at_mut(k);
+            let (mut rank, mut against) = (0.0, 0.0);
+            // A candidate's parts are added in the plain twin's order: as the lower of a pair, as the upper, its negative.
+            for j in 0..k - 1 {
+                let hinge = positive[j + 1] - positive[j] + rank_margin;
+                if hinge > 0.0 {
+                    rank += f64::from(hinge);
+                    pull[j] -= rank_share;
+                    pull[j + 1] += rank_share;
+                }
+            }
+            for j in 0..k {
+                let hinge = negative[j] - positive[j] + against_margin;
+                if hinge > 0.0 {
+                    against += f64::from(hinge);
+                    pull[j] -= against_share;
+                    push[j] = against_share;
+                }
+            }
+            (rank, against)
+        })
+        .collect();
+    let (rank, against) = sums.iter().fold((0.0, 0.0), |total, row| (total.0 + row.0, total.1 + row.1));
+    let value = (rank / pairs + against / terms) as f32;
+    let pull: Vec<f32> = coefficients.chunks_exact(2 * k).flat_map(|row| row[..k].iter().copied()).collect();
+    let pull = Tensor::from_vec(pull, (rows, k), states.device())?;
+    Ok(RankingLoss { loss: picked.loss(catalogue, states, value, coefficients)?, pull })
 }
 
 /// Plain twin: scores of the chosen columns, hinges by hand.
@@ -57,8 +112,8 @@ pub(crate) fn plain(
     margins: Margins,
 ) -> Result<RankingLoss> {
     let (rows, k) = answers.dims2()?;
-    let positive = catalogue.pick(states, answers)?;
-    let negative = catalogue.pick(states, negatives)?;
+    let positive = catalogue.plain_pick(states, answers)?;
+    let negative = catalogue.plain_pick(states, negatives)?;
     let upper = positive.narrow(1, 0, k - 1)?;
     let lower = positive.narrow(1, 1, k - 1)?;
     let rank = ((lower - upper)? + margins.rank)?;
@@ -76,4 +131,77 @@ pub(crate) fn plain(
     let as_upper = Tensor::cat(&[&rank_share, &edge], 1)?;
     let pull = ((as_lower - as_upper)? - against_share)?;
     Ok(RankingLoss { loss, pull })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::testing::{assert_close, assert_gradients, assert_twins, ids, values, variable};
+
+    const MARGINS: Margins = Margins { rank: 0.5, negative: 0.5 };
+
+    fn of(v: &[Var], items: usize) -> Catalogue {
+        Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|b| b.as_tensor().clone()), items }
+    }
+
+    fn choices(seed: u64, rows: usize, k: usize, columns: usize) -> Tensor {
+        Tensor::from_vec(ids(seed, rows * k, columns as u32), (rows, k), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn twins_agree() {
+        // A small catalogue goes by whole blocks of scores, a large one by inner products; 1100 rows are several groups.
+        for (rows, k, items, hidden) in
+            [(1, 2, 3, 4), (130, 10, 50, 24), (130, 10, 900, 24), (1100, 4, 30, 8)]
+        {
+            let v =
+                [variable(1, &[rows, hidden]), variable(2, &[items + 2, hidden]), variable(3, &[items + 2])];
+            let (answers, negatives) = (choices(4, rows, k, items + 2), choices(5, rows, k, items + 2));
+            for v in [&v[..], &v[..2]] {
+                assert_twins(
+                    "ranking loss",
+                    v,
+                    2e-5,
+                    |v| Ok((fused(&of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0)?),
+                    |v| Ok((plain(&of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0)?),
+                );
+                let pull = fused(&of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().pull;
+                let expected = plain(&of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().pull;
+                let (pull, expected) = (values(&pull), values(&expected));
+                assert_close("pull", &pull, &expected, 1e-5);
+                assert_eq!(
+                    pull.iter().filter(|&&g| g == 0.0).count(),
+                    expected.iter().filter(|&&g| g == 0.0).count()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        let v = [variable(1, &[6, 5]), variable(2, &[12, 5]), variable(3, &[12])];
+        let (answers, negatives) = (choices(4, 6, 4, 12), choices(5, 6, 4, 12));
+        assert_gradients("ranking loss", &v, 1e-3, 2e-2, |v| {
+            Ok(fused(&of(v, 10), &v[0], &answers, &negatives, MARGINS)?.loss)
+        });
+    }
+
+    #[test]
+    fn pulls_that_cancel_are_exactly_zero() {
+        // Scores 3, 3, 3 with far negatives: the middle answer is pulled down by one pair and up by the other.
+        let states = Tensor::new(&[[1f32]], &Device::Cpu).unwrap();
+        let weight = Tensor::new(&[[0f32], [3.0], [3.0], [3.0], [-9.0]], &Device::Cpu).unwrap();
+        let catalogue = Catalogue { weight, bias: None, items: 4 };
+        let answers = Tensor::new(&[[1u32, 2, 3]], &Device::Cpu).unwrap();
+        let negatives = Tensor::new(&[[4u32, 4, 4]], &Device::Cpu).unwrap();
+        for run in [fused, plain] {
+            let result = run(&catalogue, &states, &answers, &negatives, MARGINS).unwrap();
+            assert_eq!(values(&result.pull), [-0.5, 0.0, 0.5]);
+            assert_eq!(values(&result.loss), [0.5]);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::catalogue::Catalogue;
+use crate::{catalogue::Catalogue, picked::Picked};
 
 pub(crate) fn swap_loss(
     catalogue: &Catalogue,
@@ -24,7 +24,42 @@ pub(crate) fn swap_loss(
     if rows == 0 || k == 0 {
         bail!("swap loss: needs at least one row and one answer, found {rows} and {k}");
     }
-    plain(catalogue, states, answers, replacements, margin)
+    if crate::fused(states.device()) {
+        fused(catalogue, states, answers, replacements, margin)
+    } else {
+        plain(catalogue, states, answers, replacements, margin)
+    }
+}
+
+/// Fused: the scores of answers and replacements at once, then one walk over them.
+pub(crate) fn fused(
+    catalogue: &Catalogue,
+    states: &Tensor,
+    answers: &Tensor,
+    replacements: &Tensor,
+    margin: f64,
+) -> Result<Tensor> {
+    let (rows, k) = answers.dims2()?;
+    let picked = Picked::new(catalogue, &[answers, replacements])?;
+    let scores = picked.values(catalogue, states)?;
+    let replacements = replacements.flatten_all()?.to_vec1::<u32>()?;
+    let terms = (rows * k) as f64;
+    let share = (1.0 / terms) as f32;
+    let mut coefficients = vec![0.0; rows * 2 * k];
+    let mut total = 0.0;
+    for ((coefficients, scores), replacements) in
+        coefficients.chunks_exact_mut(2 * k).zip(scores.chunks_exact(2 * k)).zip(replacements.chunks_exact(k))
+    {
+        for j in 0..k {
+            let hinge = scores[j] - scores[k + j] + margin as f32;
+            if replacements[j] != 0 && hinge > 0.0 {
+                total += f64::from(hinge);
+                coefficients[j] = share;
+                coefficients[k + j] = -share;
+            }
+        }
+    }
+    picked.loss(catalogue, states, (total / terms) as f32, coefficients)
 }
 
 /// Plain twin.
@@ -35,8 +70,63 @@ pub(crate) fn plain(
     replacements: &Tensor,
     margin: f64,
 ) -> Result<Tensor> {
-    let gap = (catalogue.pick(states, answers)? - catalogue.pick(states, replacements)?)?;
+    let gap = (catalogue.plain_pick(states, answers)? - catalogue.plain_pick(states, replacements)?)?;
     let gap = (gap + margin)?;
     let active = gap.detach().gt(0f32)?.mul(&replacements.ne(0u32)?)?.to_dtype(DType::F32)?;
     (gap * active)?.sum_all()? / answers.elem_count() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::testing::{assert_gradients, assert_twins, ids, values, variable};
+
+    fn of(v: &[Var], items: usize) -> Catalogue {
+        Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|b| b.as_tensor().clone()), items }
+    }
+
+    fn choices(seed: u64, rows: usize, k: usize, columns: usize) -> Tensor {
+        Tensor::from_vec(ids(seed, rows * k, columns as u32), (rows, k), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn twins_agree() {
+        for (rows, k, items, hidden) in [(1, 1, 3, 4), (130, 10, 50, 24), (130, 10, 900, 24)] {
+            let v =
+                [variable(1, &[rows, hidden]), variable(2, &[items + 1, hidden]), variable(3, &[items + 1])];
+            let (answers, other) = (choices(4, rows, k, items), choices(5, rows, k, items));
+            for v in [&v[..], &v[..2]] {
+                assert_twins(
+                    "swap loss",
+                    v,
+                    2e-5,
+                    |v| fused(&of(v, items), &v[0], &answers, &other, 0.1),
+                    |v| plain(&of(v, items), &v[0], &answers, &other, 0.1),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        let v = [variable(1, &[6, 5]), variable(2, &[12, 5])];
+        let (answers, other) = (choices(4, 6, 4, 12), choices(5, 6, 4, 12));
+        assert_gradients("swap loss", &v, 1e-3, 2e-2, |v| fused(&of(v, 10), &v[0], &answers, &other, 0.0));
+    }
+
+    #[test]
+    fn no_replacement_counts_as_zero_in_the_mean() {
+        let states = Tensor::new(&[[1f32]], &Device::Cpu).unwrap();
+        let weight = Tensor::new(&[[-50f32], [3.0], [1.0]], &Device::Cpu).unwrap();
+        let catalogue = Catalogue { weight, bias: None, items: 2 };
+        let answers = Tensor::new(&[[1u32, 1]], &Device::Cpu).unwrap();
+        let replacements = Tensor::new(&[[0u32, 2]], &Device::Cpu).unwrap();
+        for run in [fused, plain] {
+            assert_eq!(values(&run(&catalogue, &states, &answers, &replacements, 0.0).unwrap()), [1.0]);
+        }
+    }
 }
