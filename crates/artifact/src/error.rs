@@ -61,18 +61,22 @@ impl Error {
         }
     }
 
+    /// A file that could not be opened or read to its end; `expected` says what it should be and what to do.
     pub fn read(path: &Path, expected: impl Into<String>, source: impl Into<Cause>) -> Self {
         Self::Read { path: path.to_owned(), expected: expected.into(), source: source.into() }
     }
 
+    /// A file that was read and breaks a rule.
     pub fn content(path: &Path, message: impl Into<String>) -> Self {
         Self::Content { path: path.to_owned(), message: message.into() }
     }
 
+    /// A file that the system would not let us write.
     pub fn write(path: &Path, source: impl Into<Cause>) -> Self {
         Self::Write { path: path.to_owned(), source: source.into() }
     }
 
+    /// Values that break the rules of the file they were meant for.
     pub fn unwritable(path: &Path, message: impl Into<String>) -> Self {
         Self::Unwritable { path: path.to_owned(), message: message.into() }
     }

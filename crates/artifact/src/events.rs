@@ -104,3 +104,46 @@ fn variable_length(message: &mut Vec<u8>, mut value: u64) {
     }
     message.push(value as u8);
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_the_protobuf_that_tensorboard_reads() {
+        // Checked against `tensorboard.compat.proto.event_pb2`:
+        // Event(wall_time=1.5, step=300, summary=Summary(value=[Summary.Value(tag="loss", simple_value=0.5)]))
+        let expected = "09000000000000f83f10ac022a0d0a0b0a046c6f7373150000003f";
+        let bytes = scalar_event(1.5, 300, "loss", 0.5);
+        let hexadecimal: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hexadecimal, expected);
+    }
+
+    #[test]
+    fn records_carry_masked_checksums() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut writer = EventWriter::create(directory.path()).unwrap();
+        writer.scalar(7, "valid/ndcg@10", 0.25).unwrap();
+        let name = writer.path().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name.starts_with("events.out.tfevents."));
+        let bytes = std::fs::read(writer.path()).unwrap();
+        let mut rest = bytes.as_slice();
+        let mut payloads = Vec::new();
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            let (payload, after) = rest[12..].split_at(length);
+            for (data, checksum) in [(&rest[..8], &rest[8..12]), (payload, &after[..4])] {
+                let masked = u32::from_le_bytes(checksum.try_into().unwrap());
+                // The mask undone, as a reader does it.
+                assert_eq!(masked.wrapping_sub(0xa282_ead8).rotate_left(15), crc32c::crc32c(data));
+            }
+            payloads.push(payload.to_vec());
+            rest = &after[4..];
+        }
+        assert_eq!(payloads.len(), 2);
+        assert!(payloads[0].ends_with(b"brain.Event:2"));
+        assert!(payloads[1].windows(13).any(|window| window == b"valid/ndcg@10"));
+    }
+}
