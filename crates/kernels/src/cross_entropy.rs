@@ -1,14 +1,28 @@
 //! Mean cross entropy over the whole catalogue, without ever holding the whole score matrix.
 //!
-//! Rows are taken in blocks, gradients are computed on the way forward while a block's scores are at hand, and attached to
-//! the value: memory is bounded by [`BUDGET`] whatever the batch.
+//! Rows are taken in blocks, and gradients are computed on the way forward while a block's scores are at hand: memory is
+//! bounded by [`BUDGET`] whatever the batch. A catalogue so large that a block would be a few rows is walked in chunks of
+//! columns instead, twice: once for each row's sum of exponentials, once for the gradients.
 
-use candle_core::{D, DType, Result, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
-use crate::{attach::attach, catalogue::Catalogue};
+use crate::{
+    attach::attach,
+    catalogue::Catalogue,
+    chunks, lanes,
+    linear::column_sums,
+    matrix::{Into, View, ViewMut, multiply, multiply_parallel},
+};
 
 /// Most scores held at once, in elements.
 pub(crate) const BUDGET: usize = 4 << 20;
+
+/// Fewest rows of a block; a catalogue for which the budget does not reach so far is walked in chunks of columns.
+const FEWEST_ROWS: usize = 64;
+
+/// Columns of one chunk of such a walk.
+const CHUNK: usize = 8192;
 
 pub(crate) fn cross_entropy(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let rows = states.dim(0)?;
@@ -18,7 +32,356 @@ pub(crate) fn cross_entropy(catalogue: &Catalogue, states: &Tensor, targets: &Te
     if rows == 0 {
         bail!("cross entropy: no rows");
     }
-    plain(catalogue, states, targets)
+    if crate::fused(states.device()) {
+        fused(catalogue, states, targets, BUDGET)
+    } else {
+        plain(catalogue, states, targets)
+    }
+}
+
+/// Fused, with at most `budget` scores held at once.
+pub(crate) fn fused(
+    catalogue: &Catalogue,
+    states: &Tensor,
+    targets: &Tensor,
+    budget: usize,
+) -> Result<Tensor> {
+    let columns = catalogue.columns()?;
+    let targets = targets.to_vec1::<u32>()?;
+    if let Some(row) = targets.iter().position(|&target| target as usize >= columns) {
+        bail!("cross entropy: target {} of row {row} is outside {columns} columns", targets[row]);
+    }
+    let (states, weight) = (states.contiguous()?, catalogue.weight.contiguous()?);
+    let bias = catalogue.bias.as_ref().map(Tensor::contiguous).transpose()?;
+    let wanted = states.track_op() || weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
+    let (_, hidden) = states.dims2()?;
+    let run = |states: &[f32], weight: &[f32], bias: Option<&[f32]>| {
+        let problem = Problem { states, weight, bias, targets: &targets, hidden, columns, wanted };
+        let rows_of_block = budget / columns;
+        if rows_of_block >= FEWEST_ROWS.min(targets.len()) {
+            problem.by_rows(rows_of_block)
+        } else {
+            problem.by_columns((budget / CHUNK.min(columns)).max(1))
+        }
+    };
+    let solution = chunks::with_values(&states, |states| {
+        chunks::with_values(&weight, |weight| match &bias {
+            Some(bias) => chunks::with_values(bias, |bias| Ok(run(states, weight, Some(bias)))),
+            None => Ok(run(states, weight, None)),
+        })
+    })?;
+    let value =
+        (solution.losses.iter().map(|&loss| f64::from(loss)).sum::<f64>() / targets.len() as f64) as f32;
+    if !wanted {
+        return Tensor::new(value, states.device());
+    }
+    let op = Solved {
+        value,
+        states: Tensor::from_vec(solution.states, states.shape(), states.device())?,
+        weight: Tensor::from_vec(solution.weight, weight.shape(), states.device())?,
+        bias: Tensor::from_vec(solution.bias, columns, states.device())?,
+    };
+    match &bias {
+        Some(bias) => states.apply_op3(&weight, bias, op),
+        None => states.apply_op2(&weight, op),
+    }
+}
+
+/// What the walk is given.
+struct Problem<'a> {
+    states: &'a [f32],
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    targets: &'a [u32],
+    hidden: usize,
+    columns: usize,
+    /// Whether gradients are wanted, or the losses alone.
+    wanted: bool,
+}
+
+/// What it finds: the loss of each row, and gradients of their mean, empty where not wanted.
+struct Solution {
+    losses: Vec<f32>,
+    states: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Adds the bias to rows of scores.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn add_bias(scores: &mut [f32], bias: &[f32]) {
+    for row in scores.chunks_exact_mut(bias.len()) {
+        lanes::axpy(row, 1.0, bias);
+    }
+}
+
+/// Turns a row of scores into the gradient of `share` times its loss, which is returned unscaled.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn softmax_loss(scores: &mut [f32], target: usize, share: f32) -> f32 {
+    let most = lanes::max(scores);
+    let at_target = scores[target];
+    for score in scores.iter_mut() {
+        *score = lanes::exp(*score - most);
+    }
+    let total = lanes::sum(scores);
+    let scale = share / total;
+    for score in scores.iter_mut() {
+        *score *= scale;
+    }
+    scores[target] -= share;
+    total.ln() + most - at_target
+}
+
+/// Folds a chunk of a row's scores into its running maximum and sum of exponentials.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn fold_in(scores: &mut [f32], most: &mut f32, total: &mut f32) {
+    let larger = lanes::max(scores).max(*most);
+    for score in scores.iter_mut() {
+        *score = lanes::exp(*score - larger);
+    }
+    *total = total.mul_add(lanes::exp(*most - larger), lanes::sum(scores));
+    *most = larger;
+}
+
+/// Turns a chunk of a row's scores into `share` times their probabilities, given the logarithm of the sum of exponentials.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn probabilities(scores: &mut [f32], logarithm: f32, share: f32) {
+    for score in scores.iter_mut() {
+        *score = share * lanes::exp(*score - logarithm);
+    }
+}
+
+impl Problem<'_> {
+    fn rows(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn share(&self) -> f32 {
+        (1.0 / self.rows() as f64) as f32
+    }
+
+    fn empty(&self) -> Solution {
+        let size = |size: usize| vec![0.0; if self.wanted { size } else { 0 }];
+        Solution {
+            losses: vec![0.0; self.rows()],
+            states: vec![0.0; self.states.len()],
+            weight: size(self.weight.len()),
+            bias: size(self.columns),
+        }
+    }
+
+    /// Scores of `rows` rows from `row` on, over the columns `first..first + columns`.
+    fn score(&self, scores: &mut [f32], row: usize, rows: usize, first: usize, columns: usize) {
+        let states = View::new(&self.states[row * self.hidden..], rows, self.hidden);
+        let weight = View::new(&self.weight[first * self.hidden..], columns, self.hidden);
+        multiply(ViewMut::new(scores, rows, columns), Into::Overwrite, states, weight.t(), 1.0);
+        if let Some(bias) = self.bias {
+            add_bias(&mut scores[..rows * columns], &bias[first..first + columns]);
+        }
+    }
+
+    /// Whole rows, `block` of them at once.
+    fn by_rows(&self, block: usize) -> Solution {
+        let (hidden, columns, share) = (self.hidden, self.columns, self.share());
+        let mut solution = self.empty();
+        let block = block.min(self.rows());
+        let mut scores = vec![0.0; block * columns];
+        // A task's rows: about half a megabyte of scores, but enough of them to make a fair product.
+        let task = (131_072 / columns).clamp(32, 128).min(block);
+        for start in (0..self.rows()).step_by(block) {
+            let end = self.rows().min(start + block);
+            let scores = &mut scores[..(end - start) * columns];
+            let bias_parts: Vec<Vec<f32>> = scores
+                .par_chunks_mut(task * columns)
+                .zip(solution.losses[start..end].par_chunks_mut(task))
+                .zip(solution.states[start * hidden..end * hidden].par_chunks_mut(task * hidden))
+                .enumerate()
+                .map(|(index, ((scores, losses), ds))| {
+                    let (row, rows) = (start + index * task, losses.len());
+                    self.score(scores, row, rows, 0, columns);
+                    for ((scores, loss), &target) in
+                        scores.chunks_exact_mut(columns).zip(losses.iter_mut()).zip(&self.targets[row..])
+                    {
+                        *loss = softmax_loss(scores, target as usize, share);
+                    }
+                    if !self.wanted {
+                        return Vec::new();
+                    }
+                    let gradient = View::new(scores, rows, columns);
+                    let weight = View::new(self.weight, columns, hidden);
+                    multiply(ViewMut::new(ds, rows, hidden), Into::Overwrite, gradient, weight, 1.0);
+                    let mut bias_part = vec![0.0; if self.bias.is_some() { columns } else { 0 }];
+                    if self.bias.is_some() {
+                        column_sums(&mut bias_part, scores);
+                    }
+                    bias_part
+                })
+                .collect();
+            if self.wanted {
+                let gradient = View::new(scores, end - start, columns);
+                let states = View::new(&self.states[start * hidden..], end - start, hidden);
+                let dw = ViewMut::new(&mut solution.weight, columns, hidden);
+                multiply_parallel(dw, Into::Add, gradient.t(), states, 1.0);
+                if self.bias.is_some() {
+                    column_sums(&mut solution.bias, &chunks::add_up(&bias_parts, columns));
+                }
+            }
+        }
+        solution
+    }
+
+    /// Chunks of columns, for `block` rows at once.
+    fn by_columns(&self, block: usize) -> Solution {
+        let (hidden, columns, share) = (self.hidden, self.columns, self.share());
+        let mut solution = self.empty();
+        let block = block.min(self.rows());
+        let mut scores = vec![0.0; block * CHUNK.min(columns)];
+        let task = 64.min(block);
+        for start in (0..self.rows()).step_by(block) {
+            let end = self.rows().min(start + block);
+            let mut logarithms = vec![0.0; end - start];
+            let width = CHUNK.min(columns);
+            scores[..(end - start) * width]
+                .par_chunks_mut(task * width)
+                .zip(logarithms.par_chunks_mut(task))
+                .zip(solution.losses[start..end].par_chunks_mut(task))
+                .enumerate()
+                .for_each(|(index, ((scores, logarithms), losses))| {
+                    let (row, rows) = (start + index * task, losses.len());
+                    let mut running = vec![(f32::NEG_INFINITY, 0.0f32); rows];
+                    for first in (0..columns).step_by(width) {
+                        let width = width.min(columns - first);
+                        self.score(scores, row, rows, first, width);
+                        for (place, (most, total)) in running.iter_mut().enumerate() {
+                            let scores = &mut scores[place * width..(place + 1) * width];
+                            let target = self.targets[row + place] as usize;
+                            if (first..first + width).contains(&target) {
+                                losses[place] = -scores[target - first];
+                            }
+                            fold_in(scores, most, total);
+                        }
+                    }
+                    for ((logarithm, loss), (most, total)) in logarithms.iter_mut().zip(losses).zip(running) {
+                        *logarithm = most + total.ln();
+                        *loss += *logarithm;
+                    }
+                });
+            if !self.wanted {
+                continue;
+            }
+            for first in (0..columns).step_by(width) {
+                let width = width.min(columns - first);
+                let scores = &mut scores[..(end - start) * width];
+                scores
+                    .par_chunks_mut(task * width)
+                    .zip(solution.states[start * hidden..end * hidden].par_chunks_mut(task * hidden))
+                    .enumerate()
+                    .for_each(|(index, (scores, ds))| {
+                        let (row, rows) = (start + index * task, ds.len() / hidden);
+                        self.score(scores, row, rows, first, width);
+                        for (place, scores) in scores.chunks_exact_mut(width).enumerate() {
+                            probabilities(scores, logarithms[row - start + place], share);
+                            let target = self.targets[row + place] as usize;
+                            if (first..first + width).contains(&target) {
+                                scores[target - first] -= share;
+                            }
+                        }
+                        let weight = View::new(&self.weight[first * hidden..], width, hidden);
+                        let gradient = View::new(scores, rows, width);
+                        multiply(ViewMut::new(ds, rows, hidden), Into::Add, gradient, weight, 1.0);
+                    });
+                let gradient = View::new(scores, end - start, width);
+                let states = View::new(&self.states[start * hidden..], end - start, hidden);
+                let dw = ViewMut::new(&mut solution.weight[first * hidden..], width, hidden);
+                multiply_parallel(dw, Into::Add, gradient.t(), states, 1.0);
+                if self.bias.is_some() {
+                    column_sums(&mut solution.bias[first..first + width], scores);
+                }
+            }
+        }
+        solution
+    }
+}
+
+/// The loss with the gradients found beside it; going back scales them.
+struct Solved {
+    value: f32,
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Solved {
+    fn scaled(&self, g: &Tensor) -> Result<[Tensor; 3]> {
+        let scale = f64::from(g.to_scalar::<f32>()?);
+        if scale == 1.0 {
+            return Ok([self.states.clone(), self.weight.clone(), self.bias.clone()]);
+        }
+        Ok([(&self.states * scale)?, (&self.weight * scale)?, (&self.bias * scale)?])
+    }
+}
+
+impl CustomOp2 for Solved {
+    fn name(&self) -> &'static str {
+        "cross entropy"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![self.value]), ().into()))
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [states, weight, _] = self.scaled(g)?;
+        Ok((Some(states), Some(weight)))
+    }
+}
+
+impl CustomOp3 for Solved {
+    fn name(&self) -> &'static str {
+        "cross entropy with bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![self.value]), ().into()))
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [states, weight, bias] = self.scaled(g)?;
+        Ok((Some(states), Some(weight), Some(bias)))
+    }
 }
 
 /// Plain twin: blocks of rows, softmax less the one-hot target as the gradient of the scores.
@@ -53,4 +416,71 @@ pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
         gradients.push((bias, &bias_gradient));
     }
     attach(&value, &gradients)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::testing::{assert_gradients, assert_twins, ids, variable};
+
+    fn of(v: &[Var]) -> Catalogue {
+        let items = v[1].dim(0).unwrap() - 1;
+        Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|b| b.as_tensor().clone()), items }
+    }
+
+    /// By autograd over the whole matrix.
+    fn whole(v: &[Var], targets: &Tensor) -> Result<Tensor> {
+        let log = candle_nn::ops::log_softmax(&of(v).scores(&v[0])?, D::Minus1)?;
+        log.gather(&targets.unsqueeze(1)?, 1)?.mean_all()?.neg()
+    }
+
+    #[test]
+    fn all_ways_agree() {
+        for (rows, columns, hidden, budget) in [
+            (1, 3, 4, BUDGET),
+            (150, 70, 24, BUDGET),
+            (300, 70, 24, 70 * 100),     // three blocks of rows
+            (150, 20_000, 8, 8192 * 70), // chunks of columns, three blocks of rows
+        ] {
+            let v = [variable(1, &[rows, hidden]), variable(2, &[columns, hidden]), variable(3, &[columns])];
+            let targets = Tensor::new(ids(4, rows, columns as u32), &Device::Cpu).unwrap();
+            for v in [&v[..], &v[..2]] {
+                assert_twins(
+                    "cross entropy",
+                    v,
+                    3e-5,
+                    |v| Ok((fused(&of(v), &v[0], &targets, budget)? * 2.0)?),
+                    |v| Ok((plain(&of(v), &v[0], &targets)? * 2.0)?),
+                );
+                assert_twins(
+                    "cross entropy",
+                    v,
+                    3e-5,
+                    |v| fused(&of(v), &v[0], &targets, budget),
+                    |v| whole(v, &targets),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        let v = [variable(1, &[6, 5]), variable(2, &[12, 5]), variable(3, &[12])];
+        let targets = Tensor::new(ids(4, 6, 12), &Device::Cpu).unwrap();
+        assert_gradients("cross entropy", &v, 1e-2, 2e-2, |v| fused(&of(v), &v[0], &targets, BUDGET));
+    }
+
+    #[test]
+    fn without_gradients_the_value_is_the_same() {
+        let v = [variable(1, &[40, 8]), variable(2, &[300, 8])];
+        let targets = Tensor::new(ids(4, 40, 300), &Device::Cpu).unwrap();
+        let tracked = fused(&of(&v), &v[0], &targets, BUDGET).unwrap();
+        let untracked = fused(&of(&v).detached(), &v[0].as_detached_tensor(), &targets, BUDGET).unwrap();
+        assert!(!untracked.track_op());
+        assert_eq!(tracked.to_scalar::<f32>().unwrap(), untracked.to_scalar::<f32>().unwrap());
+    }
 }
