@@ -11,7 +11,7 @@ use crate::{
     cross_entropy::{self, BUDGET},
     picked::Picked,
     ranking_loss::{self, Margins, RankingLoss},
-    swap_loss,
+    selection, swap_loss,
 };
 
 /// The item side of the scores: `score(row, column) = state . weight[column] + bias[column]`.
@@ -57,12 +57,20 @@ impl Catalogue {
         if k == 0 || k > self.items {
             bail!("top k: k is {k}, must lie in 1..={} items", self.items);
         }
-        self.plain_top_k(states, k)
+        if crate::fused(states.device()) {
+            selection::top_k(self, states, k)
+        } else {
+            self.plain_top_k(states, k)
+        }
     }
 
     /// The ids of the best and of the worst item of each state, two `(rows)` of u32; of equal scores the lowest id. No gradient.
     pub fn extremes(&self, states: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.plain_extremes(states)
+        if crate::fused(states.device()) {
+            selection::extremes(self, states)
+        } else {
+            self.plain_extremes(states)
+        }
     }
 
     /// The rank of each target, `(rows)` of u32: 1 + the number of *other* items that do not score below it. No gradient.
@@ -72,7 +80,11 @@ impl Catalogue {
         if targets.dims() != [states.dim(0)?] {
             bail!("ranks: {} states but targets {:?}", states.dim(0)?, targets.dims());
         }
-        self.plain_ranks(states, targets)
+        if crate::fused(states.device()) {
+            selection::ranks(self, states, targets)
+        } else {
+            self.plain_ranks(states, targets)
+        }
     }
 
     /// The scores of chosen columns, `(rows, c)`, of `ids` `(rows, c)` of u32; differentiable.

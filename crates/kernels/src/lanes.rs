@@ -46,6 +46,19 @@ pub(crate) fn max(a: &[f32]) -> f32 {
     lanes.iter().chain(tail).fold(f32::NEG_INFINITY, |most, &x| if x > most { x } else { most })
 }
 
+/// Smallest of `a`; infinity when empty.
+#[inline(always)]
+pub(crate) fn min(a: &[f32]) -> f32 {
+    let mut lanes = [f32::INFINITY; LANES];
+    let (blocks, tail) = a.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            lanes[lane] = if block[lane] < lanes[lane] { block[lane] } else { lanes[lane] };
+        }
+    }
+    lanes.iter().chain(tail).fold(f32::INFINITY, |least, &x| if x < least { x } else { least })
+}
+
 /// Inner product of `a` and `b`, equally long.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -26,6 +26,7 @@ mod outside;
 mod picked;
 mod ranking_loss;
 mod rows;
+mod selection;
 mod swap_loss;
 
 use std::sync::atomic::{AtomicBool, Ordering};
