@@ -4,6 +4,7 @@
 //! checked and used like what was downloaded.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -145,17 +146,15 @@ pub fn fetch(source: &Source<'_>, to: &Path, tools: &Tools) -> anyhow::Result<Ou
 /// What is left to do for a person.
 fn by_hand(source: &Source<'_>, directory: &Path) -> String {
     let zip = directory.join(format!("{}.zip", source.name));
-    let mut text = format!(
+    let by_archive = format!(
         "cannot fetch {}; download {} by other means to {} and run this again",
         source.name,
         source.archive,
         zip.display()
     );
-    if let Some(copy) = &source.copy {
-        let path = directory.join(base_name(copy.member));
-        text += &format!(" (or put {} of the wheel {} at {})", copy.member, copy.requirement, path.display());
-    }
-    text
+    let Some(copy) = &source.copy else { return by_archive };
+    let path = directory.join(base_name(copy.member));
+    format!("{by_archive} (or put {} of the wheel {} at {})", copy.member, copy.requirement, path.display())
 }
 
 /// The record beside the data, where the data still are what it says.
@@ -379,7 +378,11 @@ fn digest<D: Digest>(path: &Path) -> anyhow::Result<String> {
         }
         hasher.update(&buffer[..read]);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut text = String::new();
+    for byte in hasher.finalize() {
+        write!(text, "{byte:02x}")?;
+    }
+    Ok(text)
 }
 
 fn base_name(member: &str) -> &str {

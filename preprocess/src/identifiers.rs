@@ -112,7 +112,6 @@ impl PartialOrd for Number<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
     use super::*;
 
     fn ordered<'a>(texts: &[&'a str]) -> Vec<&'a str> {

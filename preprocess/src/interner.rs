@@ -77,7 +77,6 @@ fn text<'a>(arena: &'a str, ends: &[usize], code: u32) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
     use super::*;
 
     #[test]

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use stage::{Flags, Plan, progress, settings};
+use stage::{Checked, Flags, Plan, progress, settings};
 
 use crate::fetch::{Source, Tools};
 use crate::synthesis::Recipe;
@@ -83,7 +83,6 @@ struct FetchCommand {
 
 /// A data set that `fetch` knows.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-#[expect(clippy::enum_variant_names, reason = "the next ones will not be MovieLens")]
 enum PublicDataset {
     /// MovieLens-100K: 943 users, 100,000 ratings
     #[value(name = "ml-100k")]
@@ -178,7 +177,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             // Nothing is drawn here, so another seed must not make other data.
             let mut settings = settings::load(&run.flags)?.into_inner();
             settings.seed = settings::Settings::default().seed;
-            prepare::prepare(&run.input, &run.out, &settings.check()?, &run.flags).map(drop)
+            prepare::prepare(&run.input, &run.out, &Checked::new(settings)?, &run.flags).map(drop)
         }
         Command::Synth(synth) => synthesise(&synth),
     }

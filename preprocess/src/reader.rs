@@ -126,6 +126,9 @@ impl From<TooManyIds> for Fault {
     }
 }
 
+/// Raw user, raw item, and the time where there are times.
+type Row<'t> = (&'t str, &'t str, Option<Timestamp>);
+
 /// Turns lines into rows.
 struct Parser<'a> {
     layout: &'a Layout,
@@ -165,7 +168,7 @@ impl<'a> Parser<'a> {
         let mut block = Block::default();
         for batch in reader {
             let batch = batch.map_err(|error| error.to_string())?;
-            let mut columns = batch.columns().iter().map(|column| column.as_string::<i32>());
+            let mut columns = batch.columns().iter().map(AsArray::as_string::<i32>);
             let (Some(users), Some(items)) = (columns.next(), columns.next()) else {
                 return Err("a batch without columns".to_owned());
             };
@@ -217,10 +220,7 @@ impl<'a> Parser<'a> {
     }
 
     /// One line: user, item and time; `None` where the rating is too low.
-    fn parse_line<'t>(
-        &self,
-        line: &'t [u8],
-    ) -> Result<Option<(&'t str, &'t str, Option<Timestamp>)>, String> {
+    fn parse_line<'t>(&self, line: &'t [u8]) -> Result<Option<Row<'t>>, String> {
         let layout = self.layout;
         let line = std::str::from_utf8(line)
             .map_err(|_| format!("{} is not UTF-8", shorten(&String::from_utf8_lossy(line))))?;
@@ -279,7 +279,6 @@ fn parse_rating(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
     use super::*;
 
     fn rows(block: Block) -> Vec<(String, String, Option<i64>)> {

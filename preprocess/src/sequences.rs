@@ -93,7 +93,6 @@ impl Sequences {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
     use super::*;
     use crate::interactions::Block;
     use crate::timestamps::Timestamp;

@@ -164,7 +164,9 @@ impl World {
     fn new(recipe: &Recipe) -> Self {
         let items = recipe.items as usize;
         let clusters = ((recipe.items as f64).sqrt() * 0.7).round().max(1.0) as usize;
-        let weight = |rank: usize| 1.0 / (rank as f64 + 1.0 + items as f64 / 50.0);
+        // The offset flattens the head: with the sizes of MovieLens-20M the first item gets 0.3 % of all draws, as there.
+        let offset = (recipe.items as f64).sqrt() / 3.0;
+        let weight = |rank: usize| 1.0 / (rank as f64 + 1.0 + offset);
         let running = |ranks: &mut dyn Iterator<Item = usize>| -> Vec<f64> {
             let sums = ranks.scan(0.0, |sum, rank| {
                 *sum += weight(rank);
@@ -306,7 +308,6 @@ impl<'a> Diary<'a> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
     use super::*;
 
     fn rows(recipe: &Recipe) -> Vec<(u32, u32, f64, u64)> {

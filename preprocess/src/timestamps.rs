@@ -80,7 +80,6 @@ fn ordered(value: f64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
     use super::*;
 
     fn column(texts: &[&str]) -> Timestamps {

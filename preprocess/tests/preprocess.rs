@@ -2,6 +2,7 @@
 //! equal bytes whatever the number of threads. Expected sequences were worked out by hand from the tiny files here.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -233,7 +234,7 @@ fn filtering_once_stops_where_a_core_goes_on() {
     let mut text = String::from("user_id:token\titem_id:token\n");
     for user in ["a", "b", "c"] {
         for item in ["1", "2", "3", "4"] {
-            text += &format!("{user}\t{item}\n");
+            writeln!(text, "{user}\t{item}").unwrap();
         }
     }
     text += "d\t1\nd\t5\nd\t6\nd\t7\ne\t5\ne\t6\n";
