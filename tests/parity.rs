@@ -11,10 +11,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use artifact::checkpoint::Architecture;
+use artifact::settings::{Defend, Optimizer, ZeroGradient};
 use candle_core::{DType, Device, Tensor};
-use defend::gro::{self, GroSettings, ZeroGradient};
+use defend::gro;
 use kernels::Margins;
-use recommender::optimizer::{AdamW, AdamWSettings};
+use recommender::optimizer::AdamW;
 use recommender::{Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, build, declare};
 
 type Tensors = HashMap<String, Tensor>;
@@ -35,8 +36,8 @@ impl Set {
         self.config[key].as_f64().unwrap()
     }
 
-    fn optimizer(&self) -> AdamWSettings {
-        AdamWSettings {
+    fn optimizer(&self) -> Optimizer {
+        Optimizer {
             learning_rate: self.number("lr"),
             beta1: self.config["adam_betas"][0].as_f64().unwrap(),
             beta2: self.config["adam_betas"][1].as_f64().unwrap(),
@@ -301,13 +302,14 @@ fn golden_bert_gro() {
         assert_eq!(ids(&lists), item_ids(&golden["top_k"]), "lists");
 
         let negatives = Tensor::new(item_ids(&golden["negatives"]), &Device::Cpu).unwrap();
-        let settings = GroSettings {
+        let settings = Defend {
             top_k: k,
             lambda: set.number("lambda_"),
-            margins: set.margins(),
+            margin_rank: set.number("margin_topk"),
+            margin_negative: set.number("margin_neg"),
             margin_swap: 0.0,
             zero_gradient: ZeroGradient::FirstItem,
-            student_warmup_epochs: 0,
+            ..Defend::default()
         };
         let losses = |settings| {
             let target = (&*target_model, &states);
@@ -323,7 +325,7 @@ fn golden_bert_gro() {
         assert_close(&[scalar(&step.swap)], &[scalar(&golden["swap_loss_unweighted"])], 1e-5, "swap loss");
 
         // By default those rows have no replacement, and nothing else changes.
-        let skipped = losses(&GroSettings { zero_gradient: ZeroGradient::Skip, ..settings });
+        let skipped = losses(&Defend { zero_gradient: ZeroGradient::Skip, ..settings.clone() });
         let (skip, first) = (values(&skipped.replacements), values(&step.replacements));
         for ((skip, first), zero) in skip.iter().zip(&first).zip(&zero) {
             assert_eq!(*skip, if *zero == 1.0 { 0.0 } else { *first });

@@ -9,27 +9,17 @@
 use anyhow::Result;
 use artifact::checkpoint::Architecture;
 use artifact::queries::{Query, QueryLog};
+use artifact::settings::{Distill, Optimizer};
 use candle_core::{Device, Tensor};
 use kernels::Margins;
 use recommender::fit::{Learner, Trained, epoch_order};
-use recommender::optimizer::{AdamW, AdamWSettings};
+use recommender::optimizer::AdamW;
 use recommender::ranking_loss::ranking_loss;
 use recommender::streams::shuffle;
 use recommender::{Mode, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation};
 
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
-
-/// How a surrogate learns.
-#[derive(Clone, Copy, Debug)]
-pub struct Lesson {
-    /// Prefixes a step.
-    pub batch: usize,
-    /// Margins of the ranking loss.
-    pub margins: Margins,
-    /// The optimizer.
-    pub optimizer: AdamWSettings,
-}
 
 /// A surrogate in training.
 pub struct Surrogate {
@@ -66,11 +56,12 @@ impl Surrogate {
         architecture: Architecture,
         sizes: &Sizes,
         log: QueryLog,
-        lesson: &Lesson,
+        settings: &Distill,
+        optimizer: &Optimizer,
         streams: Streams,
         device: &Device,
     ) -> Result<Self> {
-        let &Lesson { batch, margins, optimizer } = lesson;
+        let batch = settings.batch;
         let declared = declare(architecture, sizes)?;
         let parameters = Parameters::initial(&declared, &streams, Purpose::SurrogateWeights, device)?;
         let (mut group_steps, mut samples) = (Vec::new(), 0);
@@ -85,10 +76,10 @@ impl Surrogate {
             group_steps,
             samples,
             batch,
-            margins,
+            margins: Margins { rank: settings.margin_rank, negative: settings.margin_negative },
             streams,
             device: device.clone(),
-            optimizer: AdamW::new(&parameters, optimizer)?,
+            optimizer: AdamW::new(&parameters, optimizer.clone())?,
             model: build(architecture, sizes, &parameters.trainable())?,
             frozen: build(architecture, sizes, &parameters.frozen())?,
             parameters,

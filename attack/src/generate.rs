@@ -6,58 +6,43 @@
 
 use anyhow::{Result, ensure};
 use artifact::queries::QueryWriter;
+use artifact::settings::{Generate, Strategy};
 use indicatif::ProgressBar;
 use rand_chacha::ChaCha8Rng;
 use recommender::black_box::BlackBox;
 use recommender::streams::below;
 use recommender::{Purpose, Streams};
 
-/// How the next item of a sequence is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strategy {
-    /// From the answered list, uniformly.
-    Autoregressive,
-    /// From the whole catalogue, uniformly.
-    Random,
-}
-
-/// What to generate.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// Number of sequences.
-    pub sequences: usize,
-    /// Items in each; as many queries as items.
-    pub length: usize,
-    /// Length of the answered lists.
-    pub top_k: usize,
-    /// How sequences grow.
-    pub strategy: Strategy,
-    /// Sequences that grow side by side.
-    pub batch: usize,
-}
-
-/// Queries `target` and writes every sequence with its answers. Each sequence has a random stream of its own,
+/// Queries `target` and writes every sequence of `length` items with its answers, as many queries as items. Each sequence has a random stream of its own,
 /// so that the result does not depend on `batch`. Returns the number of queries asked.
 pub fn generate(
     target: &mut dyn BlackBox,
-    budget: &Budget,
+    budget: &Generate,
+    length: usize,
     streams: &Streams,
     log: &mut QueryWriter,
     bar: &ProgressBar,
 ) -> Result<u64> {
     let items = target.items();
     ensure!(items > 0, "the target's catalogue is empty");
-    bar.set_length((budget.sequences * budget.length) as u64);
+    bar.set_length((budget.sequences * length) as u64);
     let asked_before = target.queries();
     for first in (0..budget.sequences).step_by(budget.batch) {
         let together = first..(first + budget.batch).min(budget.sequences);
         let mut growing: Vec<Growing> = together
-            .map(|index| Growing::new(streams.open(Purpose::Generation, 0, index as u64, 0), items, budget))
+            .map(|index| {
+                Growing::new(
+                    streams.open(Purpose::Generation, 0, index as u64, 0),
+                    items,
+                    length,
+                    budget.top_k,
+                )
+            })
             .collect();
-        for step in 0..budget.length {
+        for step in 0..length {
             let histories: Vec<&[u32]> = growing.iter().map(|g| g.sequence.as_slice()).collect();
             let answers = target.top_k(&histories, budget.top_k)?;
-            let last = step + 1 == budget.length;
+            let last = step + 1 == length;
             for (sequence, list) in growing.iter_mut().zip(answers.iter()) {
                 sequence.answers.extend_from_slice(list);
                 if !last {
@@ -82,10 +67,10 @@ struct Growing {
 }
 
 impl Growing {
-    fn new(mut stream: ChaCha8Rng, items: usize, budget: &Budget) -> Self {
-        let mut sequence = Vec::with_capacity(budget.length);
+    fn new(mut stream: ChaCha8Rng, items: usize, length: usize, top_k: usize) -> Self {
+        let mut sequence = Vec::with_capacity(length);
         sequence.push(1 + below(&mut stream, items as u32));
-        Self { sequence, answers: Vec::with_capacity(budget.length * budget.top_k), stream }
+        Self { sequence, answers: Vec::with_capacity(length * top_k), stream }
     }
 
     fn grow(&mut self, list: &[u32], items: usize, strategy: Strategy) {

@@ -9,17 +9,15 @@ pub mod generate;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, MODEL, Policy};
+use artifact::checkpoint::{Architecture, Checkpoint, Kind, MODEL};
 use artifact::queries::{QUERIES, QueryHeader, QueryLog, QueryWriter};
-use kernels::Margins;
 use recommender::black_box::{BlackBox, ProtectedTarget};
 use recommender::fit::{Keep, Run, Schedule, fit};
-use recommender::optimizer::AdamWSettings;
 use recommender::{Sizes, Streams};
 use stage::{Checked, Flags, Plan, Refusal, progress, settings};
 
-use crate::distill::{Lesson, Surrogate};
-use crate::generate::{Budget, Strategy, generate};
+use crate::distill::Surrogate;
+use crate::generate::generate;
 
 /// Query a protected target and distil a surrogate from its answers.
 ///
@@ -99,17 +97,8 @@ fn run_generate(target: &Path, out: &Path, flags: &Flags) -> Result<()> {
         if asked.top_k > description.items {
             return Err(above_catalogue("generate.top_k", asked.top_k, "at most", description.items, &model));
         }
-        let budget = Budget {
-            sequences: asked.sequences,
-            length: asked.length.unwrap_or(description.max_len),
-            top_k: asked.top_k,
-            strategy: match asked.strategy {
-                settings::Strategy::Autoregressive => Strategy::Autoregressive,
-                settings::Strategy::Random => Strategy::Random,
-            },
-            batch: asked.batch,
-        };
-        if budget.length < 2 {
+        let length = asked.length.unwrap_or(description.max_len);
+        if length < 2 {
             return Err(Refusal::new(
                 "generate.length is 1, expected at least 2: one item to learn, one to check",
             )
@@ -118,16 +107,16 @@ fn run_generate(target: &Path, out: &Path, flags: &Flags) -> Result<()> {
         let mut service = ProtectedTarget::new(recommender, &description, device);
         let header = QueryHeader {
             items: service.items(),
-            k: budget.top_k,
+            k: asked.top_k,
             fingerprint: description.fingerprint.clone(),
             queries: 0,
             sequences: 0,
         };
         let mut log = QueryWriter::create(&directory.join(QUERIES), header)?;
         let bar = progress::bar(0, "generate", flags.quiet);
-        let queries = generate(&mut service, &budget, &Streams::new(settings.seed), &mut log, &bar)?;
+        let queries = generate(&mut service, asked, length, &Streams::new(settings.seed), &mut log, &bar)?;
         log.finish()?;
-        tracing::info!("{queries} queries for {} sequences of {}", budget.sequences, budget.length);
+        tracing::info!("{queries} queries for {} sequences of {length} items", asked.sequences);
         Ok(())
     })?;
     Ok(())
@@ -173,30 +162,10 @@ fn distill(
     if k >= items {
         return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
     }
-    let (model, asked) = (&settings.model, &settings.distill);
-    let sizes = Sizes {
-        items,
-        hidden: model.hidden,
-        blocks: model.blocks,
-        heads: model.heads,
-        max_len: model.max_len,
-        dropout: model.dropout,
-        attention_dropout: model.attention_dropout,
-    };
-    let lesson = Lesson {
-        batch: asked.batch,
-        margins: Margins { rank: asked.margin_rank, negative: asked.margin_negative },
-        optimizer: AdamWSettings {
-            learning_rate: settings.optimizer.learning_rate,
-            beta1: settings.optimizer.beta1,
-            beta2: settings.optimizer.beta2,
-            epsilon: settings.optimizer.epsilon,
-            weight_decay: settings.optimizer.weight_decay,
-            clip_norm: settings.optimizer.clip_norm,
-        },
-    };
+    let (sizes, asked) = (Sizes::new(&settings.model, items), &settings.distill);
+    let streams = Streams::new(settings.seed);
     let mut surrogate =
-        Surrogate::new(architecture, &sizes, log, &lesson, Streams::new(settings.seed), &device)?;
+        Surrogate::new(architecture, &sizes, log, asked, &settings.optimizer, streams, &device)?;
     let schedule = Schedule {
         epochs: asked.epochs,
         patience: asked.patience,
@@ -210,21 +179,7 @@ fn distill(
         fitted.epochs,
         fitted.kept_score
     );
-    let description = Description {
-        kind: Kind::Surrogate,
-        architecture,
-        items,
-        hidden: sizes.hidden,
-        blocks: sizes.blocks,
-        heads: sizes.heads,
-        max_len: sizes.max_len,
-        dropout: sizes.dropout,
-        attention_dropout: sizes.attention_dropout,
-        policy: Policy::None,
-        policy_seed: 0,
-        defense: "none".to_owned(),
-        fingerprint,
-    };
+    let description = sizes.describe(Kind::Surrogate, architecture, &fingerprint);
     let tensors = surrogate.parameters().to_arrays()?;
     Checkpoint { description, tensors }.write(&run.output.join(MODEL))?;
     Ok(())

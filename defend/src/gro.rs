@@ -17,6 +17,7 @@
 //!   that cannot imitate yet has no one's gradients but its own.
 
 use artifact::dataset::Dataset;
+use artifact::settings::{Defend, ZeroGradient};
 use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Margins, RankingLoss};
 use recommender::fit::{Learner, Trained};
@@ -24,32 +25,6 @@ use recommender::optimizer::AdamW;
 use recommender::ranking_loss::draw_negatives;
 use recommender::windows::Samples;
 use recommender::{Mode, Parameters, Purpose, Recommender, Streams, TrainingBatch, validation};
-
-/// What to put where the student's gradient is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ZeroGradient {
-    /// Nothing: the place keeps its item.
-    Skip,
-    /// Item 1, as the authors' code does.
-    FirstItem,
-}
-
-/// Settings of GRO, named as in the paper.
-#[derive(Clone, Copy, Debug)]
-pub struct GroSettings {
-    /// Length of the lists, k.
-    pub top_k: usize,
-    /// Weight of the swap loss.
-    pub lambda: f64,
-    /// Margins of the student's ranking loss.
-    pub margins: Margins,
-    /// Margin of the swap loss.
-    pub margin_swap: f64,
-    /// What to do where the gradient is zero.
-    pub zero_gradient: ZeroGradient,
-    /// Epochs in which the student alone learns.
-    pub student_warmup_epochs: usize,
-}
 
 /// A model, its weights and its optimizer.
 pub struct Party {
@@ -74,7 +49,7 @@ pub struct Gro<'a> {
     /// The data set, for validation.
     pub dataset: &'a Dataset,
     /// Settings.
-    pub settings: GroSettings,
+    pub settings: Defend,
     /// Random streams.
     pub streams: Streams,
     /// Device of both models.
@@ -103,11 +78,12 @@ pub fn losses(
     batch: &TrainingBatch,
     lists: &Tensor,
     negatives: &Tensor,
-    settings: &GroSettings,
+    settings: &Defend,
 ) -> recommender::Result<Losses> {
     // The student imitates the lists.
+    let margins = Margins { rank: settings.margin_rank, negative: settings.margin_negative };
     let RankingLoss { loss, pull } =
-        student.catalogue().ranking_loss(student_states, lists, negatives, settings.margins)?;
+        student.catalogue().ranking_loss(student_states, lists, negatives, margins)?;
     // Its gradient names, for each place, the item that would hurt it most there ...
     let replacements = replacements(student.catalogue(), student_states, &pull, settings.zero_gradient)?;
     // ... and the target is asked to rank that item above the one it has there.

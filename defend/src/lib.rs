@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL, Policy};
 use artifact::dataset::{self, Dataset};
-use kernels::Margins;
 use recommender::fit::{Fitted, Keep, Run, Schedule, fit};
-use recommender::optimizer::{AdamW, AdamWSettings};
+use recommender::optimizer::AdamW;
 use recommender::windows::Samples;
-use recommender::{Objective, Parameters, Purpose, Sizes, Streams, build, declare, load_parameters};
+use recommender::{Parameters, Purpose, Sizes, Streams, build, declare, load_parameters};
 use stage::{Checked, Flags, Plan, Refusal, progress, settings};
 
-use crate::gro::{Gro, GroSettings, Party, ZeroGradient};
+use crate::gro::{Gro, Party};
 
 /// Name of the student's checkpoint beside the protected target.
 pub const STUDENT: &str = "student.safetensors";
@@ -167,17 +166,9 @@ fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run:
     }
     let sizes = Sizes::from(&description);
     let streams = Streams::new(settings.seed);
-    let optimizer = AdamWSettings {
-        learning_rate: settings.optimizer.learning_rate,
-        beta1: settings.optimizer.beta1,
-        beta2: settings.optimizer.beta2,
-        epsilon: settings.optimizer.epsilon,
-        weight_decay: settings.optimizer.weight_decay,
-        clip_norm: settings.optimizer.clip_norm,
-    };
     let party = |parameters: Parameters| -> Result<Party> {
         Ok(Party {
-            optimizer: AdamW::new(&parameters, optimizer)?,
+            optimizer: AdamW::new(&parameters, settings.optimizer.clone())?,
             model: build(description.architecture, &sizes, &parameters.trainable())?,
             frozen: build(description.architecture, &sizes, &parameters.frozen())?,
             parameters,
@@ -185,23 +176,12 @@ fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run:
     };
     let declared = declare(description.architecture, &sizes)?;
     let student = Parameters::initial(&declared, &streams, Purpose::StudentWeights, &device)?;
-    let objective = Objective { mask_prob: train.mask_prob, max_predictions: train.max_predictions };
     let mut gro = Gro {
         target: party(gold)?,
         student: party(student)?,
-        samples: Samples::new(&dataset, sizes.max_len, defend.batch, objective, streams),
+        samples: Samples::new(&dataset, sizes.max_len, defend.batch, train, streams),
         dataset: &dataset,
-        settings: GroSettings {
-            top_k: defend.top_k,
-            lambda: defend.lambda,
-            margins: Margins { rank: defend.margin_rank, negative: defend.margin_negative },
-            margin_swap: defend.margin_swap,
-            zero_gradient: match defend.zero_gradient {
-                settings::ZeroGradient::Skip => ZeroGradient::Skip,
-                settings::ZeroGradient::FirstItem => ZeroGradient::FirstItem,
-            },
-            student_warmup_epochs: defend.student_warmup_epochs,
-        },
+        settings: defend.clone(),
         streams,
         device,
     };

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use artifact::checkpoint::Architecture;
 use artifact::dataset::Dataset;
+use artifact::settings::Optimizer;
 use candle_core::{Device, Tensor};
 use recommender::fit::{Learner, Trained};
-use recommender::optimizer::{AdamW, AdamWSettings};
+use recommender::optimizer::AdamW;
 use recommender::windows::Samples;
 use recommender::{Mode, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation};
 
@@ -32,7 +33,7 @@ impl<'a> Gold<'a> {
         sizes: &Sizes,
         dataset: &'a Dataset,
         samples: Samples<'a>,
-        optimizer: AdamWSettings,
+        optimizer: &Optimizer,
         streams: Streams,
         device: &Device,
     ) -> Result<Self> {
@@ -43,7 +44,7 @@ impl<'a> Gold<'a> {
             samples,
             streams,
             device: device.clone(),
-            optimizer: AdamW::new(&parameters, optimizer)?,
+            optimizer: AdamW::new(&parameters, optimizer.clone())?,
             model: build(architecture, sizes, &parameters.trainable())?,
             frozen: build(architecture, sizes, &parameters.frozen())?,
             parameters,

@@ -8,12 +8,11 @@ pub mod gold;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL, Policy};
+use artifact::checkpoint::{Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use recommender::fit::{Keep, Run, Schedule, fit};
-use recommender::optimizer::AdamWSettings;
 use recommender::windows::Samples;
-use recommender::{Objective, Sizes, Streams};
+use recommender::{Sizes, Streams};
 use stage::{Flags, Plan, progress, settings};
 
 use crate::gold::Gold;
@@ -59,18 +58,9 @@ pub fn run(cli: Cli) -> Result<()> {
         let device = recommender::device(&cli.flags.device.to_string())?;
         let dataset = Dataset::read(&cli.data)?;
         let (model, train) = (&settings.model, &settings.train);
-        let sizes = Sizes {
-            items: dataset.items(),
-            hidden: model.hidden,
-            blocks: model.blocks,
-            heads: model.heads,
-            max_len: model.max_len,
-            dropout: model.dropout,
-            attention_dropout: model.attention_dropout,
-        };
+        let sizes = Sizes::new(model, dataset.items());
         let streams = Streams::new(settings.seed);
-        let objective = Objective { mask_prob: train.mask_prob, max_predictions: train.max_predictions };
-        let samples = Samples::new(&dataset, sizes.max_len, train.batch, objective, streams);
+        let samples = Samples::new(&dataset, sizes.max_len, train.batch, train, streams);
         tracing::info!(
             "training {} on {} users, {} items, {} windows of at most {} items, {} steps an epoch",
             model.architecture,
@@ -80,8 +70,8 @@ pub fn run(cli: Cli) -> Result<()> {
             sizes.max_len,
             samples.steps(),
         );
-        let optimizer = optimizer_settings(&settings.optimizer);
-        let mut gold = Gold::new(model.architecture, &sizes, &dataset, samples, optimizer, streams, &device)?;
+        let mut gold =
+            Gold::new(model.architecture, &sizes, &dataset, samples, &settings.optimizer, streams, &device)?;
         let schedule = Schedule {
             epochs: train.epochs,
             patience: train.patience,
@@ -102,36 +92,10 @@ pub fn run(cli: Cli) -> Result<()> {
             fitted.epochs,
             fitted.kept_score
         );
-        let description = Description {
-            kind: Kind::Target,
-            architecture: model.architecture,
-            items: sizes.items,
-            hidden: sizes.hidden,
-            blocks: sizes.blocks,
-            heads: sizes.heads,
-            max_len: sizes.max_len,
-            dropout: sizes.dropout,
-            attention_dropout: sizes.attention_dropout,
-            policy: Policy::None,
-            policy_seed: 0,
-            defense: "none".to_owned(),
-            fingerprint: dataset.fingerprint().to_owned(),
-        };
+        let description = sizes.describe(Kind::Target, model.architecture, dataset.fingerprint());
         let tensors = gold.parameters().to_arrays().context("cannot read the trained weights")?;
         Checkpoint { description, tensors }.write(&directory.join(MODEL))?;
         Ok(())
     })?;
     Ok(())
-}
-
-/// The optimizer as the settings describe it.
-fn optimizer_settings(settings: &settings::Optimizer) -> AdamWSettings {
-    AdamWSettings {
-        learning_rate: settings.learning_rate,
-        beta1: settings.beta1,
-        beta2: settings.beta2,
-        epsilon: settings.epsilon,
-        weight_decay: settings.weight_decay,
-        clip_norm: settings.clip_norm,
-    }
 }

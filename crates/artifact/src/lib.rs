@@ -17,6 +17,7 @@ pub mod history;
 pub mod metrics;
 pub mod queries;
 pub mod ranks;
+pub mod settings;
 mod table;
 
 pub use error::Error;

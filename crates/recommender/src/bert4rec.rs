@@ -11,13 +11,14 @@
 //! authors' code would spend the sample on nothing. For windows of 50 at the published mask probabilities this
 //! happens less than once in 60,000 samples; it matters for very short histories.
 
+use artifact::settings;
 use candle_core::Tensor;
 use kernels::{Attention, Catalogue};
 use rand_chacha::ChaCha8Rng;
 
 use crate::parameters::{Declared, Initial, Weights};
 use crate::streams::{below, unit};
-use crate::{Contexts, Error, Mode, Objective, Placed, Recommender, Result, Sizes, TrainingBatch};
+use crate::{Contexts, Error, Mode, Placed, Recommender, Result, Sizes, TrainingBatch};
 
 /// Names, shapes and initial values of all tensors.
 pub fn declare(sizes: &Sizes) -> Vec<Declared> {
@@ -212,7 +213,7 @@ impl Recommender for Bert4Rec {
     fn sample(
         &self,
         window: &[u32],
-        objective: &Objective,
+        objective: &settings::Train,
         stream: &mut ChaCha8Rng,
         batch: &mut TrainingBatch,
     ) {

@@ -20,7 +20,8 @@ pub mod windows;
 
 use std::path::Path;
 
-use artifact::checkpoint::{Architecture, Checkpoint, Description};
+use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, Policy};
+use artifact::settings;
 use candle_core::{Device, Tensor};
 use kernels::{Catalogue, Dropout};
 use rand_chacha::ChaCha8Rng;
@@ -48,6 +49,40 @@ pub struct Sizes {
     pub dropout: f64,
     /// Dropout on attention probabilities.
     pub attention_dropout: f64,
+}
+
+impl Sizes {
+    /// The sizes that the settings give a model of `items` items.
+    pub fn new(model: &settings::Model, items: usize) -> Self {
+        Self {
+            items,
+            hidden: model.hidden,
+            blocks: model.blocks,
+            heads: model.heads,
+            max_len: model.max_len,
+            dropout: model.dropout,
+            attention_dropout: model.attention_dropout,
+        }
+    }
+
+    /// What a checkpoint of an undefended model of these sizes says of itself.
+    pub fn describe(&self, kind: Kind, architecture: Architecture, fingerprint: &str) -> Description {
+        Description {
+            kind,
+            architecture,
+            items: self.items,
+            hidden: self.hidden,
+            blocks: self.blocks,
+            heads: self.heads,
+            max_len: self.max_len,
+            dropout: self.dropout,
+            attention_dropout: self.attention_dropout,
+            policy: Policy::None,
+            policy_seed: 0,
+            defense: "none".to_owned(),
+            fingerprint: fingerprint.to_owned(),
+        }
+    }
 }
 
 impl From<&Description> for Sizes {
@@ -83,15 +118,6 @@ impl Mode {
     }
 }
 
-/// How training samples are drawn from a window, where the architecture leaves a choice.
-#[derive(Clone, Copy, Debug)]
-pub struct Objective {
-    /// Cloze: chance of an item to be hidden.
-    pub mask_prob: f64,
-    /// Cloze: most items hidden in one window.
-    pub max_predictions: usize,
-}
-
 /// Training samples of one step, packed: contexts whose picked places are the label positions.
 #[derive(Clone, Debug, Default)]
 pub struct TrainingBatch {
@@ -120,7 +146,7 @@ pub trait Recommender: Send + Sync {
     fn sample(
         &self,
         window: &[u32],
-        objective: &Objective,
+        objective: &settings::Train,
         stream: &mut ChaCha8Rng,
         batch: &mut TrainingBatch,
     );

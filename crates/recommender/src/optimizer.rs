@@ -5,29 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use artifact::settings::Optimizer;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Var};
 use kernels::AdamWStep;
 
 use crate::parameters::{Parameters, Weights};
 use crate::{Error, Result};
-
-/// Settings of [`AdamW`].
-#[derive(Clone, Copy, Debug)]
-pub struct AdamWSettings {
-    /// Step size.
-    pub learning_rate: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Largest gradient norm of a tensor.
-    pub clip_norm: f64,
-}
 
 struct Slot {
     variable: Var,
@@ -38,14 +22,14 @@ struct Slot {
 
 /// An optimizer over the parameters of one model.
 pub struct AdamW {
-    settings: AdamWSettings,
+    settings: Optimizer,
     slots: BTreeMap<String, Slot>,
     step: u64,
 }
 
 impl AdamW {
     /// A new optimizer, moments zero.
-    pub fn new(parameters: &Parameters, settings: AdamWSettings) -> Result<Self> {
+    pub fn new(parameters: &Parameters, settings: Optimizer) -> Result<Self> {
         let mut slots = BTreeMap::new();
         for (name, variable) in parameters.iter() {
             let moment = || Var::zeros(variable.shape(), DType::F32, variable.device());

@@ -5,9 +5,10 @@
 use std::ops::Range;
 
 use artifact::dataset::Dataset;
+use artifact::settings;
 
 use crate::fit::epoch_order;
-use crate::{Objective, Purpose, Recommender, Streams, TrainingBatch};
+use crate::{Purpose, Recommender, Streams, TrainingBatch};
 
 /// One window: items `range` of the train sequence of the user with this index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub fn windows(lengths: impl IntoIterator<Item = usize>, max_len: usize) -> Vec<
 pub struct Samples<'a> {
     dataset: &'a Dataset,
     windows: Vec<Window>,
-    objective: Objective,
+    objective: settings::Train,
     streams: Streams,
     batch: usize,
     order: (usize, Vec<usize>),
@@ -57,11 +58,11 @@ impl<'a> Samples<'a> {
         dataset: &'a Dataset,
         max_len: usize,
         batch: usize,
-        objective: Objective,
+        objective: &settings::Train,
         streams: Streams,
     ) -> Self {
         let windows = windows((0..dataset.users()).map(|user| dataset.train(user).len()), max_len);
-        Self { dataset, windows, objective, streams, batch, order: (0, Vec::new()) }
+        Self { dataset, windows, objective: objective.clone(), streams, batch, order: (0, Vec::new()) }
     }
 
     /// Number of samples in an epoch.

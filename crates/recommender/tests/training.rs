@@ -8,24 +8,22 @@ use std::path::Path;
 
 use artifact::checkpoint::Architecture;
 use artifact::dataset::{Dataset, UserSequence};
+use artifact::settings::{Optimizer, Train};
 use candle_core::{Device, Tensor};
 use recommender::fit::{Fitted, Keep, Learner, Run, Schedule, Trained, fit};
-use recommender::optimizer::{AdamW, AdamWSettings};
+use recommender::optimizer::AdamW;
 use recommender::windows::Samples;
 use recommender::{
-    Contexts, Mode, Objective, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation,
+    Contexts, Mode, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation,
 };
 
-const OPTIMIZER: AdamWSettings = AdamWSettings {
-    learning_rate: 1e-2,
-    beta1: 0.9,
-    beta2: 0.999,
-    epsilon: 1e-9,
-    weight_decay: 0.01,
-    clip_norm: 5.0,
-};
+fn optimizer() -> Optimizer {
+    Optimizer { learning_rate: 1e-2, ..Optimizer::default() }
+}
 
-const OBJECTIVE: Objective = Objective { mask_prob: 0.3, max_predictions: 5 };
+fn objective() -> Train {
+    Train { mask_prob: 0.3, max_predictions: 5, ..Train::default() }
+}
 
 fn sizes(dropout: f64) -> Sizes {
     Sizes { items: 40, hidden: 16, blocks: 2, heads: 2, max_len: 12, dropout, attention_dropout: dropout }
@@ -60,9 +58,9 @@ impl<'a> Lesson<'a> {
             Parameters::initial(&declared, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
         Self {
             dataset,
-            samples: Samples::new(dataset, sizes.max_len, 8, OBJECTIVE, streams),
+            samples: Samples::new(dataset, sizes.max_len, 8, &objective(), streams),
             streams,
-            optimizer: AdamW::new(&parameters, OPTIMIZER).unwrap(),
+            optimizer: AdamW::new(&parameters, optimizer()).unwrap(),
             model: build(architecture, &sizes, &parameters.trainable()).unwrap(),
             frozen: build(architecture, &sizes, &parameters.frozen()).unwrap(),
             parameters,

@@ -1,0 +1,190 @@
+//! A binary as its caller sees it: exit codes, streams, signals. The test is its own stage binary: started with a
+//! variable set in its environment it is the stage, without it the caller. Hence no test harness, whose own command line
+//! would be in the way.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it did"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use stage::{Flags, Plan, settings};
+use tempfile::TempDir;
+
+/// Set in the environment of the child.
+const CHILD: &str = "STAGE_TEST_CHILD";
+
+/// A stage that writes one file
+#[derive(Parser)]
+#[command(name = "gro-test")]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[arg(long)]
+    input: PathBuf,
+    #[arg(long)]
+    out: PathBuf,
+    /// What to do: write, fail, wait
+    #[arg(long, default_value = "write")]
+    act: String,
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let settings = settings::load(&cli.flags)?;
+    let plan = Plan::new("gro-test", &cli.out, &cli.flags, &settings, &["train"]).input(&cli.input);
+    plan.produce(|out| {
+        fs::write(out.join("threads"), rayon::current_num_threads().to_string())?;
+        tracing::info!("working");
+        match cli.act.as_str() {
+            "fail" => Err(anyhow::anyhow!("the disk is on fire")).context("cannot do it"),
+            "wait" => {
+                fs::write(cli.out.with_extension("waits"), "")?;
+                std::thread::sleep(Duration::from_mins(1));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    })?;
+    Ok(())
+}
+
+/// Start the stage in `directory`.
+fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.current_dir(directory).env(CHILD, "1").env_remove("RUST_LOG").args(arguments);
+    command
+}
+
+/// Exit code, stdout, stderr.
+fn call(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command(directory, arguments).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn main() -> ExitCode {
+    if std::env::var_os(CHILD).is_some() {
+        return stage::main(|cli: &Cli| Some(&cli.flags), run);
+    }
+    let cases: [(&str, fn(&Path)); 6] = [
+        ("codes_say_what_happened", codes_say_what_happened),
+        ("stdout_is_for_data", stdout_is_for_data),
+        ("threads_are_as_asked", threads_are_as_asked),
+        ("the_log_can_be_read_by_machines", the_log_can_be_read_by_machines),
+        ("help_and_completions_teach", help_and_completions_teach),
+        ("a_signal_leaves_nothing_half_written", a_signal_leaves_nothing_half_written),
+    ];
+    for (name, case) in cases {
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("in"), "input").unwrap();
+        case(directory.path());
+        println!("test {name} ... ok");
+    }
+    ExitCode::SUCCESS
+}
+
+const WRITE: [&str; 4] = ["--input", "in", "--out", "out"];
+
+fn with(more: &[&'static str]) -> Vec<&'static str> {
+    WRITE.iter().chain(more).copied().collect()
+}
+
+fn codes_say_what_happened(directory: &Path) {
+    assert_eq!(call(directory, &with(&["--act", "fail"])).0, 1);
+    assert_eq!(call(directory, &WRITE).0, 0);
+    let (code, _, stderr) = call(directory, &WRITE);
+    assert!(code == 0 && stderr.contains("out is up to date"), "{stderr}");
+
+    let (_, _, stderr) = call(directory, &with(&["--act", "fail", "--force", "--quiet"]));
+    assert_eq!(stderr, "error: cannot do it: the disk is on fire\n");
+
+    for (arguments, expected) in [
+        (vec!["--out", "out"], "--input"),
+        (with(&["--device", "tpu"]), "expected auto, cpu, cuda or cuda:N"),
+        (with(&["--threads", "0"]), "--threads"),
+        (with(&["--set", "train.epoch=3"]), "did you mean `train.epochs`?"),
+        (with(&["--config", "none.yaml"]), "none.yaml"),
+        (vec!["--input", "none", "--out", "out"], "none does not exist"),
+        (vec!["completions", "tcl"], "tcl"),
+        (vec!["completions"], "expected a shell"),
+    ] {
+        let (code, stdout, stderr) = call(directory, &arguments);
+        assert!(
+            code == 2 && stdout.is_empty() && stderr.contains(expected),
+            "{arguments:?}: {code}, {stderr}"
+        );
+        assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+    }
+}
+
+fn stdout_is_for_data(directory: &Path) {
+    let (code, stdout, stderr) = call(directory, &WRITE);
+    assert!(code == 0 && stdout.is_empty() && stderr.contains("working"), "{stderr}");
+    let (code, stdout, stderr) = call(directory, &with(&["--force", "--quiet"]));
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "", ""));
+}
+
+fn threads_are_as_asked(directory: &Path) {
+    for threads in ["1", "3"] {
+        let arguments: Vec<&str> = WRITE.iter().copied().chain(["--force", "--threads", threads]).collect();
+        assert_eq!(call(directory, &arguments).0, 0);
+        assert_eq!(fs::read_to_string(directory.join("out/threads")).unwrap(), threads);
+    }
+}
+
+fn the_log_can_be_read_by_machines(directory: &Path) {
+    let (code, _, stderr) = call(directory, &with(&["--json-log", "--act", "fail"]));
+    assert_eq!(code, 1);
+    let lines: Vec<&str> = stderr.lines().collect();
+    for line in &lines {
+        assert!(line.starts_with('{') && line.ends_with('}') && line.contains("\"timestamp\":"), "{line}");
+    }
+    assert!(
+        lines[0].contains("\"level\":\"INFO\"") && lines[0].contains("\"message\":\"working\""),
+        "{stderr}"
+    );
+    let last = lines[lines.len() - 1];
+    assert!(
+        last.contains("\"level\":\"ERROR\"") && last.contains("cannot do it: the disk is on fire"),
+        "{last}"
+    );
+}
+
+fn help_and_completions_teach(directory: &Path) {
+    let (code, stdout, _) = call(directory, &["--help"]);
+    assert_eq!(code, 0);
+    for expected in
+        ["A stage that writes one file", "--set train.epochs=20", "Flags of every stage", "completions"]
+    {
+        assert!(stdout.contains(expected), "{expected}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, stdout, _) = call(directory, &["completions", shell]);
+        assert!(code == 0 && stdout.contains("gro-test") && stdout.contains("json-log"), "{shell}");
+    }
+}
+
+fn a_signal_leaves_nothing_half_written(directory: &Path) {
+    assert_eq!(call(directory, &WRITE).0, 0);
+    let before = fs::read_to_string(directory.join("out/stage.lock")).unwrap();
+    let mut child = command(directory, &with(&["--act", "wait", "--seed", "2", "--quiet"])).spawn().unwrap();
+    while !directory.join("out.waits").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the stage ended by itself");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    // 128 + SIGTERM.
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(fs::read_to_string(directory.join("out/stage.lock")).unwrap(), before);
+    let mut names: Vec<_> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["in", "out", "out.waits"]);
+}

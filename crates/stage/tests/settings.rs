@@ -1,0 +1,203 @@
+//! The layers of the settings and their check, through the files and words a user would write.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use stage::settings::{self, Format, Strategy, ZeroGradient};
+use stage::{Checked, Flags, Settings};
+use tempfile::TempDir;
+
+/// Settings from the texts of files and the values of `--set`.
+fn load(files: &[&str], set: &[&str]) -> Result<Settings, String> {
+    let directory = TempDir::new().unwrap();
+    let config: Vec<PathBuf> =
+        (0..files.len()).map(|index| directory.path().join(format!("{index}.yaml"))).collect();
+    for (path, text) in config.iter().zip(files) {
+        fs::write(path, text).unwrap();
+    }
+    let flags = Flags { config, set: set.iter().map(|&word| word.to_owned()).collect(), ..Flags::default() };
+    let place = format!("{}/", directory.path().display());
+    match settings::load(&flags) {
+        Ok(checked) => Ok(checked.into_inner()),
+        Err(refusal) => {
+            let cause =
+                std::error::Error::source(&refusal).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Err(format!("{refusal}{cause}").replace(&place, ""))
+        }
+    }
+}
+
+#[test]
+fn no_file_an_empty_file_and_comments_mean_the_defaults() {
+    for files in
+        [&[][..], &[""], &["# nothing\n"], &["---\n"], &["train:\n", "model: {}\n"], &["train:\n  # later\n"]]
+    {
+        assert_eq!(load(files, &[]).unwrap(), Settings::default(), "{files:?}");
+    }
+}
+
+#[test]
+fn later_layers_win_key_by_key() {
+    let settings = load(
+        &[
+            "seed: 5\nmodel: {hidden: 32, heads: 4}\nevaluate:\n  ks: [1, 2]\n",
+            "model:\n  hidden: 16\ngenerate: {length: 50, strategy: random}\npreprocess: {format: movielens-1m}\n",
+        ],
+        &["generate.length=null", "train.epochs=3", "evaluate.ks=[7]", "defend.zero_gradient=first_item", "defend.lambda=1"],
+    )
+    .unwrap();
+    assert_eq!((settings.seed, settings.model.hidden, settings.model.heads), (5, 16, 4));
+    assert_eq!((settings.generate.length, settings.generate.strategy), (None, Strategy::Random));
+    assert_eq!((settings.train.epochs, settings.evaluate.ks), (3, vec![7]));
+    assert_eq!((settings.defend.zero_gradient, settings.defend.lambda), (ZeroGradient::FirstItem, 1.0));
+    assert_eq!(settings.preprocess.format, Format::Movielens1m);
+    assert_eq!(settings.train.batch, Settings::default().train.batch);
+}
+
+#[test]
+fn the_seed_flag_has_the_last_word() {
+    let flags = Flags { set: vec!["seed=5".to_owned()], seed: Some(u64::MAX), ..Flags::default() };
+    assert_eq!(settings::load(&flags).unwrap().seed, u64::MAX);
+}
+
+#[test]
+fn numbers_read_as_they_are_commonly_written() {
+    let settings =
+        load(&["optimizer: {learning_rate: 1e-4, epsilon: 1.0e-8, weight_decay: 0}"], &[]).unwrap();
+    assert_eq!(settings.optimizer.learning_rate, 1e-4);
+    assert_eq!(settings.optimizer.epsilon, 1e-8);
+    assert_eq!(settings.optimizer.weight_decay, 0.0);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_known_one() {
+    let cases: [(&[&str], &[&str], &str); 8] = [
+        (
+            &["seed: 1\nmodel:\n  # width\n  hiden: 3\n"],
+            &[],
+            "0.yaml:4: unknown setting `model.hiden`; did you mean `model.hidden`?",
+        ),
+        (&["", "modle:\n  hidden: 3\n"], &[], "1.yaml:1: unknown setting `modle`; did you mean `model`?"),
+        (
+            &["train: {epoch: 3}\n"],
+            &[],
+            "0.yaml: unknown setting `train.epoch`; did you mean `train.epochs`?",
+        ),
+        (&["hidden: 3\n"], &[], "0.yaml:1: unknown setting `hidden`; did you mean `model.hidden`?"),
+        (
+            &["model:\n  dropout: 0.1\ntrain:\n  dropout: 0.1\n"],
+            &[],
+            "0.yaml:4: unknown setting `train.dropout`; did you mean `model.dropout`?",
+        ),
+        (
+            &[],
+            &["defend.lamda=1"],
+            "--set defend.lamda=1: unknown setting `defend.lamda`; did you mean `defend.lambda`?",
+        ),
+        (&[], &["seed.x=1"], "--set seed.x=1: `seed`: invalid type: map, expected u64"),
+        (
+            &["optimizer:\n  zzz: 1\n"],
+            &[],
+            "0.yaml:2: unknown setting `optimizer.zzz`; the settings there are learning_rate, beta1, beta2, epsilon, \
+             weight_decay, clip_norm",
+        ),
+    ];
+    for (files, set, expected) in cases {
+        assert_eq!(load(files, set).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn the_layer_with_the_wrong_type_is_named() {
+    let cases: [(&[&str], &[&str], &str); 7] = [
+        (
+            &["model:\n  hidden: wide\n"],
+            &[],
+            "0.yaml:2: `model.hidden`: invalid type: string \"wide\", expected usize",
+        ),
+        (
+            &["evaluate:\n  ks: [1, x]\n", ""],
+            &[],
+            "0.yaml:2: `evaluate.ks[1]`: invalid type: string \"x\", expected usize",
+        ),
+        (&["train:\n  epochs: -1\n"], &[], "0.yaml:2: `train.epochs`: "),
+        (&["model: 3\n"], &[], "0.yaml:1: `model` is one value, expected settings by name"),
+        (&["- model\n"], &[], "0.yaml: the file is one value, expected settings by name"),
+        (&[], &["model.architecture=gru"], "unknown variant `gru`, expected one of `bert`, `sas`, `narm`"),
+        (&[], &["preprocess.format=ml"], "expected one of `auto`, `movielens-100k`"),
+    ];
+    for (files, set, expected) in cases {
+        let message = load(files, set).unwrap_err();
+        assert!(message.contains(expected), "`{message}` does not say `{expected}`");
+    }
+}
+
+#[test]
+fn what_is_no_setting_at_all_is_refused() {
+    let cases: [(&[&str], &[&str], &str); 6] = [
+        (&["model: [1\n"], &[], "0.yaml is not YAML as it should be: "),
+        (&["seed: 1\nseed: 2\n"], &[], "duplicate entry with key \"seed\""),
+        (&[], &["train.epochs"], "expected key.path=value"),
+        (&[], &["train..epochs=1"], "expected key.path=value"),
+        (&[], &["=1"], "expected key.path=value"),
+        (&[], &["train.epochs=[1"], "the value is not YAML"),
+    ];
+    for (files, set, expected) in cases {
+        let message = load(files, set).unwrap_err();
+        assert!(message.contains(expected), "`{message}` does not say `{expected}`");
+    }
+    let flags = Flags { config: vec![PathBuf::from("nowhere.yaml")], ..Flags::default() };
+    assert!(settings::load(&flags).unwrap_err().to_string().contains("nowhere.yaml"));
+}
+
+#[test]
+fn values_that_no_run_can_use_are_refused_by_key() {
+    for (assignment, expected) in [
+        ("preprocess.min_user_count=2", "expected at least 3"),
+        ("preprocess.min_rating=.nan", "expected a number"),
+        ("model.hidden=0", "expected at least 1"),
+        ("model.heads=3", "`model.heads` is 3, expected a divisor of `model.hidden`, 64"),
+        ("model.max_len=1", "expected at least 2"),
+        ("model.dropout=1", "`model.dropout` is 1, expected at least 0 and less than 1"),
+        ("model.attention_dropout=-0.1", "expected at least 0"),
+        ("optimizer.learning_rate=0", "expected more than 0"),
+        ("optimizer.learning_rate=.inf", "expected more than 0"),
+        ("optimizer.beta2=1", "less than 1"),
+        ("optimizer.weight_decay=-1", "expected at least 0"),
+        ("optimizer.clip_norm=.nan", "expected more than 0"),
+        ("train.epochs=0", "`train.epochs` is 0, expected at least 1"),
+        ("train.mask_prob=0", "more than 0 and at most 1"),
+        ("train.validate_every=0", "expected at least 1"),
+        ("defend.top_k=1", "expected at least 2"),
+        ("defend.lambda=-1", "expected at least 0"),
+        ("generate.top_k=1", "expected at least 2"),
+        ("generate.length=0", "`generate.length` is 0"),
+        ("distill.margin_rank=-1", "expected at least 0"),
+        ("evaluate.ks=[]", "ascending order"),
+        ("evaluate.ks=[0]", "ascending order"),
+        ("evaluate.ks=[5,5]", "ascending order"),
+        ("evaluate.ks=[101]", "expected at most `evaluate.top_k`, 100"),
+        ("evaluate.bootstrap=0", "expected at least 1"),
+    ] {
+        let message = load(&[], &[assignment]).unwrap_err();
+        let key = assignment.split('=').next().unwrap();
+        assert!(
+            message.contains(expected) && message.contains(&format!("`{key}`")),
+            "{assignment}: {message}"
+        );
+    }
+    assert!(load(&[], &["train.mask_prob=1", "model.dropout=0", "defend.lambda=0"]).is_ok());
+}
+
+#[test]
+fn a_stage_depends_on_its_sections_only() {
+    let checked = Checked::new(Settings::default()).unwrap();
+    let sections = serde_yaml::to_string(&checked.sections(&["train", "optimizer"])).unwrap();
+    assert!(sections.starts_with("optimizer:\n  learning_rate: 0.001\n"));
+    assert!(sections.contains("\ntrain:\n  batch: 128\n") && !sections.contains("model:"));
+    // What is written beside an output can be read again.
+    let all = serde_yaml::to_string(&*checked).unwrap();
+    assert_eq!(load(&[&all], &[]).unwrap(), Settings::default());
+}
