@@ -1,1 +1,59 @@
-//! placeholder
+//! What a defence is worth: how well the target still recommends, how well its copy does, and how alike they are.
+//!
+//! `run` measures one target and one surrogate against all users of a dataset; `report` puts several such runs side by
+//! side in a table and a chart. Targets are judged through their answer policy, by what a client sees of them.
+
+pub mod chart;
+pub mod figures;
+pub mod measurement;
+pub mod popularity;
+pub mod report;
+pub mod run;
+pub mod table;
+
+use clap::{Parser, Subcommand};
+use stage::Flags;
+
+/// Measure targets and surrogates, and report on them.
+///
+/// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
+/// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
+/// writes report.md, report.json and chart.svg.
+///
+/// Example: gro-evaluate run --config pipelines/ml-100k.yaml --data out/ml-100k/data --target
+/// out/ml-100k-bert/protected-gro --surrogate out/ml-100k-bert/surrogate-gro --out out/ml-100k-bert/eval-gro
+#[derive(Debug, Parser)]
+#[command(name = "gro-evaluate", version)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The two commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Rank every user's test item against the whole catalogue, for a target and its surrogate
+    Run(run::Arguments),
+    /// Put evaluated runs of one dataset into a table and a chart, and print the table
+    Report(report::Arguments),
+}
+
+impl Cli {
+    /// The flags every stage has.
+    pub fn flags(&self) -> Option<&Flags> {
+        Some(match &self.command {
+            Command::Run(arguments) => &arguments.flags,
+            Command::Report(arguments) => &arguments.flags,
+        })
+    }
+}
+
+/// Measures or reports, unless the output is up to date.
+#[expect(clippy::needless_pass_by_value, reason = "what a stage is run with is used up by the run")]
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Report(arguments) => report::report(arguments),
+    }
+}

@@ -1,2 +1,10 @@
-//! placeholder
-fn main() {}
+//! `gro-evaluate`: see the library for what it does and [`stage::main`] for how a stage runs.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    stage::main_where(recommender::is_input, evaluate::Cli::flags, evaluate::run)
+}

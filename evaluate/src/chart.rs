@@ -1,0 +1,237 @@
+//! The picture beside the table: target against surrogate under every defence.
+//!
+//! One panel per figure, one group of bars per target, one colour per model; whiskers are the 95 % intervals and a
+//! dashed line is what recommending the most popular items to everyone would give. A defence works where the blue bar
+//! stays up and the other comes down; whiskers that overlap say how little a few hundred users can tell.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use crate::figures::Figure;
+
+/// What is to be drawn.
+#[derive(Debug, Clone)]
+pub struct Chart {
+    /// Stands over the panels.
+    pub title: String,
+    /// Says below the title what the reader needs to know.
+    pub subtitle: String,
+    /// Name of every colour: the target first, then the surrogates.
+    pub series: Vec<String>,
+    /// Drawn from left to right.
+    pub panels: Vec<Panel>,
+}
+
+/// One figure of all models.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// Name of the figure, such as HR@10.
+    pub name: String,
+    /// The most popular items' figure.
+    pub popular: Option<Figure>,
+    /// One per target, from left to right.
+    pub groups: Vec<Group>,
+}
+
+/// The bars that stand together.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Stands under the bars; `\n` starts a second line.
+    pub label: String,
+    /// One place per series; `None` leaves it empty.
+    pub bars: Vec<Option<Figure>>,
+}
+
+const PANEL_HEIGHT: u32 = 400;
+const HEADER: u32 = 92;
+const LEFT: i32 = 70;
+const RIGHT: i32 = 24;
+const TOP: i32 = 34;
+const BOTTOM: i32 = 58;
+const TEXT: RGBColor = RGBColor(38, 42, 48);
+const QUIET: RGBColor = RGBColor(104, 112, 122);
+const GRID: RGBColor = RGBColor(224, 228, 233);
+/// Colours that remain apart for readers who do not tell red from green (Okabe & Ito 2008): the target, then surrogates.
+const COLOURS: [RGBColor; 4] =
+    [RGBColor(0, 114, 178), RGBColor(230, 159, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
+const POPULAR: RGBColor = RGBColor(170, 60, 30);
+
+type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+/// Draw the chart as SVG.
+///
+/// Fails where the file cannot be written.
+pub fn draw(chart: &Chart, path: &Path) -> anyhow::Result<()> {
+    let mut svg = String::new();
+    render(chart, &mut svg).map_err(|error| anyhow!("cannot draw the chart: {error}"))?;
+    std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+fn render(chart: &Chart, svg: &mut String) -> Drawn {
+    let groups = chart.panels.first().map_or(0, |panel| panel.groups.len()) as u32;
+    let panel_width = (groups * (chart.series.len() as u32 * 34 + 34)).max(400) + (LEFT + RIGHT) as u32;
+    let width = panel_width * chart.panels.len().max(1) as u32;
+    let root = SVGBackend::with_string(svg, (width, HEADER + PANEL_HEIGHT)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let (header, body) = root.split_vertically(HEADER);
+    draw_header(chart, &header)?;
+    for (panel, area) in chart.panels.iter().zip(body.split_evenly((1, chart.panels.len().max(1)))) {
+        draw_panel(panel, chart.series.len(), &area)?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+fn text(size: i32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&colour).pos(Pos::new(h, v))
+}
+
+fn draw_header(chart: &Chart, area: &Canvas<'_>) -> Drawn {
+    area.draw(&Text::new(chart.title.clone(), (LEFT, 12), text(20, TEXT, HPos::Left, VPos::Top)))?;
+    area.draw(&Text::new(chart.subtitle.clone(), (LEFT, 38), text(14, QUIET, HPos::Left, VPos::Top)))?;
+    let mut x = LEFT;
+    for (name, colour) in chart.series.iter().zip(COLOURS.iter().cycle()) {
+        area.draw(&Rectangle::new([(x, 66), (x + 14, 80)], colour.filled()))?;
+        area.draw(&Text::new(name.clone(), (x + 20, 73), text(14, TEXT, HPos::Left, VPos::Center)))?;
+        x += 20 + letters_wide(name) + 24;
+    }
+    draw_dashes(area, x, x + 26, 73)?;
+    area.draw(&Text::new("most popular items", (x + 32, 73), text(14, TEXT, HPos::Left, VPos::Center)))?;
+    Ok(())
+}
+
+/// About how many pixels a legend entry takes: the viewer picks the font, so this can be no more than generous.
+fn letters_wide(name: &str) -> i32 {
+    name.chars().count() as i32 * 7
+}
+
+fn draw_dashes(area: &Canvas<'_>, from: i32, to: i32, y: i32) -> Drawn {
+    let mut x = from;
+    while x < to {
+        area.draw(&PathElement::new(vec![(x, y), ((x + 6).min(to), y)], POPULAR.stroke_width(2)))?;
+        x += 10;
+    }
+    Ok(())
+}
+
+fn draw_panel(panel: &Panel, series: usize, area: &Canvas<'_>) -> Drawn {
+    let (width, height) = area.dim_in_pixel();
+    let (left, right) = (LEFT, width as i32 - RIGHT);
+    let (top, bottom) = (TOP, height as i32 - BOTTOM);
+    let highest = panel
+        .groups
+        .iter()
+        .flat_map(|group| group.bars.iter().flatten())
+        .chain(&panel.popular)
+        .map(|figure| figure.high.max(figure.mean))
+        .fold(0.0, f64::max);
+    let (step, decimals) = tick_step(highest);
+    let ceiling = (highest * 1.04 / step).ceil().max(1.0) * step;
+    let y_of = |value: f64| bottom - (value / ceiling * f64::from(bottom - top)).round() as i32;
+
+    area.draw(&Text::new(panel.name.clone(), (left, 6), text(16, TEXT, HPos::Left, VPos::Top)))?;
+    for tick in 0..=(ceiling / step).round() as i32 {
+        let value = f64::from(tick) * step;
+        let y = y_of(value);
+        let line = if tick == 0 { QUIET.stroke_width(1) } else { GRID.stroke_width(1) };
+        area.draw(&PathElement::new(vec![(left, y), (right, y)], line))?;
+        let label = format!("{value:.decimals$}");
+        area.draw(&Text::new(label, (left - 8, y), text(13, QUIET, HPos::Right, VPos::Center)))?;
+    }
+
+    let group_width = f64::from(right - left) / panel.groups.len().max(1) as f64;
+    let bar_width = (group_width * 0.74 / series.max(1) as f64).min(64.0);
+    for (place, group) in panel.groups.iter().enumerate() {
+        let centre = f64::from(left) + group_width * (place as f64 + 0.5);
+        for (lines, label) in group.label.lines().enumerate() {
+            let at = (centre.round() as i32, bottom + 10 + 17 * lines as i32);
+            let style = if lines == 0 {
+                text(15, TEXT, HPos::Center, VPos::Top)
+            } else {
+                text(12, QUIET, HPos::Center, VPos::Top)
+            };
+            area.draw(&Text::new(label.to_owned(), at, style))?;
+        }
+        for (bar, (figure, colour)) in group.bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
+            let Some(figure) = figure else { continue };
+            let from = centre + bar_width * (bar as f64 - series as f64 / 2.0);
+            let (from, to) = ((from + 2.0).round() as i32, (from + bar_width - 2.0).round() as i32);
+            area.draw(&Rectangle::new([(from, y_of(figure.mean)), (to, bottom)], colour.filled()))?;
+            let middle = i32::midpoint(from, to);
+            let whisker = TEXT.stroke_width(1);
+            let (low, high) = (y_of(figure.low), y_of(figure.high));
+            area.draw(&PathElement::new(vec![(middle, low), (middle, high)], whisker))?;
+            for y in [low, high] {
+                area.draw(&PathElement::new(vec![(middle - 5, y), (middle + 5, y)], whisker))?;
+            }
+        }
+    }
+    match panel.popular {
+        Some(popular) => draw_dashes(area, left, right, y_of(popular.mean)),
+        None => Ok(()),
+    }
+}
+
+/// The distance of ticks that gives four to eight of them at a round 1, 2 or 5, and the decimals its labels need.
+fn tick_step(highest: f64) -> (f64, usize) {
+    if !(highest > 0.0 && highest.is_finite()) {
+        return (0.5, 1);
+    }
+    let power = (highest / 5.0).log10().floor() as i32;
+    let unit = 10_f64.powi(power);
+    let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * unit).into_iter().find(|step| highest / step <= 6.0);
+    let step = step.unwrap_or(10.0 * unit);
+    let decimals = if step >= unit * 9.9 { -power - 1 } else { -power };
+    (step, decimals.max(0) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        for (highest, step, decimals) in [
+            (0.0, 0.5, 1),
+            (0.0921, 0.02, 2),
+            (0.05, 0.01, 2),
+            (1.0, 0.2, 1),
+            (0.6, 0.1, 1),
+            (0.000_44, 0.0001, 4),
+        ] {
+            let found = tick_step(highest);
+            assert!((found.0 - step).abs() < 1e-9 && found.1 == decimals, "{highest}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn every_bar_and_label_is_drawn() {
+        let figure = |mean: f64| Figure { mean, low: mean * 0.8, high: mean * 1.2 };
+        let groups = ["none", "gro"].map(|label| Group {
+            label: label.into(),
+            bars: vec![Some(figure(0.07)), None, Some(figure(0.05))],
+        });
+        let panel = Panel { name: "HR@10".into(), popular: Some(figure(0.05)), groups: groups.to_vec() };
+        let series = vec!["target".into(), "surrogate BERT4Rec".into(), "surrogate NARM".into()];
+        let chart = Chart {
+            title: "Extraction".into(),
+            subtitle: "a < b & c".into(),
+            series,
+            panels: vec![panel.clone(), Panel { name: "NDCG@10".into(), ..panel }],
+        };
+        let mut svg = String::new();
+        render(&chart, &mut svg).unwrap();
+        for label in
+            ["Extraction", "a &lt; b &amp; c", "HR@10", "NDCG@10", "none", "gro", "surrogate NARM", "0.02"]
+        {
+            assert!(svg.contains(label), "no {label} in\n{svg}");
+        }
+        // Background, three legend entries, and two bars in each of two groups of two panels.
+        assert_eq!(svg.matches("<rect").count(), 1 + 3 + 8);
+    }
+}

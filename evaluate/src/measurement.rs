@@ -1,0 +1,262 @@
+//! One pass over the users: ranks of the test items and likeness of the lists, user by user.
+//!
+//! The history of a user at test time is train and validation items together. Two things are asked of each model after
+//! it: where among *all* n items the user's test item stands, and which items head the list. The target is asked through
+//! its answer policy, as any client would ask it: with policy `none` an answer is the model's own ranking, which can be
+//! followed past the end of a list by counting; under any other policy the rank is the place in the answered list, and
+//! an item outside of it is a miss.
+//!
+//! `exclude_seen` takes the items of the history out of the rankings (and out of the answered list) before the test item
+//! is placed; the likeness of lists is always that of the lists as answered.
+
+use anyhow::Context;
+use artifact::checkpoint::{Description, Policy};
+use artifact::dataset::Dataset;
+use candle_core::{Device, Tensor};
+use ranking::{
+    agreement, exact_match, hit, kl_divergence, ndcg, place_in, rank_biased_overlap, rank_of_unseen,
+    reciprocal,
+};
+use recommender::black_box::{BlackBox, ProtectedTarget};
+use recommender::{Mode, Recommender};
+
+use crate::popularity::Popularity;
+
+/// Persistence of rank-biased overlap: the first ten places carry 86 % of the weight.
+const PERSISTENCE: f64 = 0.9;
+
+/// Scores held at once where a ranking has to leave seen items out: 16 MiB of them.
+const SCORES_AT_ONCE: usize = 4 << 20;
+
+/// What is asked of the models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Questions {
+    /// The K of HR@K and the like, ascending.
+    pub ks: Vec<usize>,
+    /// Length of the lists asked for.
+    pub top_k: usize,
+    /// Take items of the history out of the rankings.
+    pub exclude_seen: bool,
+    /// Users of one batch.
+    pub batch: usize,
+}
+
+/// The target of an evaluation.
+pub struct Target {
+    /// The model itself, for its own ranking.
+    pub model: Box<dyn Recommender>,
+    /// The service around it, where its policy changes answers.
+    pub service: Option<ProtectedTarget>,
+}
+
+/// Values user by user.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured {
+    /// Rank of the test item among the most popular.
+    pub popular_ranks: Vec<Option<u32>>,
+    /// Rank of the test item in what the target answers; `None` outside the answered list.
+    pub target_ranks: Vec<Option<u32>>,
+    /// Of the surrogate, where there is one.
+    pub surrogate: Option<SurrogateMeasured>,
+}
+
+/// Values of a surrogate, user by user.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SurrogateMeasured {
+    /// Rank of the test item.
+    pub ranks: Vec<Option<u32>>,
+    /// Likeness to the lists that the target answers.
+    pub answered: Likeness,
+    /// Likeness to the target model's own ranking.
+    pub own: Likeness,
+    /// Divergence from the target's scores over the target's own top list.
+    pub divergence: Vec<f64>,
+}
+
+/// Likeness of a surrogate's lists to other lists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Likeness {
+    /// Agr@K, shape `(ks, users)`.
+    pub agreement: Vec<Vec<f64>>,
+    /// EM@K, shape `(ks, users)`.
+    pub exact_match: Vec<Vec<f64>>,
+    /// Rank-biased overlap, shape `(users)`.
+    pub overlap: Vec<f64>,
+}
+
+impl Likeness {
+    fn new(ks: usize) -> Self {
+        Self { agreement: vec![Vec::new(); ks], exact_match: vec![Vec::new(); ks], overlap: Vec::new() }
+    }
+
+    fn push(&mut self, ks: &[usize], target: &[u32], surrogate: &[u32]) {
+        for (place, &k) in ks.iter().enumerate() {
+            self.agreement[place].push(agreement(target, surrogate, k));
+            self.exact_match[place].push(exact_match(target, surrogate, k));
+        }
+        self.overlap.push(rank_biased_overlap(target, surrogate, PERSISTENCE));
+    }
+
+    /// Columns by name, for means and for `ranks.parquet`.
+    pub fn columns(&self, ks: &[usize]) -> Vec<(String, Vec<f64>)> {
+        let mut columns = Vec::new();
+        for (kind, values) in [("Agr", &self.agreement), ("EM", &self.exact_match)] {
+            columns.extend(ks.iter().zip(values).map(|(k, values)| (format!("{kind}@{k}"), values.clone())));
+        }
+        columns.push(("RBO".to_owned(), self.overlap.clone()));
+        columns
+    }
+}
+
+/// HR@K, NDCG@K and the reciprocal rank of every user, as columns by name.
+pub fn quality_columns(ranks: &[Option<u32>], ks: &[usize]) -> Vec<(String, Vec<f64>)> {
+    let each = |value: &dyn Fn(Option<u32>) -> f64| ranks.iter().map(|&rank| value(rank)).collect::<Vec<_>>();
+    let mut columns: Vec<(String, Vec<f64>)> = Vec::new();
+    columns.extend(ks.iter().map(|&k| (format!("HR@{k}"), each(&|rank| hit(rank, k)))));
+    columns.extend(ks.iter().map(|&k| (format!("NDCG@{k}"), each(&|rank| ndcg(rank, k)))));
+    columns.push(("MRR".to_owned(), each(&reciprocal)));
+    columns
+}
+
+/// Ask the models about every user of the dataset, in order. `advance` is told how many users each batch was.
+///
+/// Fails where a tensor operation does.
+pub fn measure(
+    dataset: &Dataset,
+    mut target: Target,
+    surrogate: Option<&dyn Recommender>,
+    questions: &Questions,
+    device: &Device,
+    mut advance: impl FnMut(usize),
+) -> anyhow::Result<Measured> {
+    let ks = questions.ks.as_slice();
+    let popularity = Popularity::of(dataset);
+    let mut measured = Measured {
+        surrogate: surrogate.map(|_| SurrogateMeasured {
+            ranks: Vec::new(),
+            answered: Likeness::new(ks.len()),
+            own: Likeness::new(ks.len()),
+            divergence: Vec::new(),
+        }),
+        ..Measured::default()
+    };
+    for start in (0..dataset.users()).step_by(questions.batch) {
+        let users = start..dataset.users().min(start + questions.batch);
+        let histories: Vec<Vec<u32>> = users
+            .clone()
+            .map(|user| dataset.train(user).iter().copied().chain([dataset.valid(user)]).collect())
+            .collect();
+        let batch = Batch {
+            histories: histories.iter().map(Vec::as_slice).collect(),
+            tests: users.map(|user| dataset.test(user)).collect(),
+            exclude_seen: questions.exclude_seen,
+            device,
+        };
+        let what = || format!("asking about users {} to {}", start + 1, start + batch.tests.len());
+        let states = batch.states(target.model.as_ref()).with_context(what)?;
+        let own = lists(target.model.as_ref(), &states, questions.top_k).with_context(what)?;
+        let answered = match &mut target.service {
+            Some(service) => Some(service.top_k(&batch.histories, questions.top_k).with_context(what)?.ids),
+            None => None,
+        };
+        match &answered {
+            Some(ids) => measured.target_ranks.extend(batch.places(ids, questions.top_k)),
+            None => {
+                measured.target_ranks.extend(batch.ranks(target.model.as_ref(), &states).with_context(what)?);
+            }
+        }
+        let seen = |row: usize| if questions.exclude_seen { batch.histories[row] } else { &[] };
+        measured.popular_ranks.extend(
+            batch.tests.iter().enumerate().map(|(row, &test)| Some(popularity.rank(test, seen(row)))),
+        );
+
+        if let (Some(model), Some(found)) = (surrogate, &mut measured.surrogate) {
+            let copied = batch.states(model).with_context(what)?;
+            found.ranks.extend(batch.ranks(model, &copied).with_context(what)?);
+            let lists = lists(model, &copied, questions.top_k).with_context(what)?;
+            let answers = answered.as_ref().unwrap_or(&own);
+            for ((own, answer), list) in own
+                .chunks_exact(questions.top_k)
+                .zip(answers.chunks_exact(questions.top_k))
+                .zip(lists.chunks_exact(questions.top_k))
+            {
+                found.answered.push(ks, answer, list);
+                found.own.push(ks, own, list);
+            }
+            let ids = Tensor::from_slice(&own, (batch.tests.len(), questions.top_k), device)?;
+            let of_target = target.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?;
+            let of_surrogate = model.catalogue().pick(&copied, &ids)?.to_vec2::<f32>()?;
+            found.divergence.extend(of_target.iter().zip(&of_surrogate).map(|(t, s)| kl_divergence(t, s)));
+        }
+        advance(batch.tests.len());
+    }
+    Ok(measured)
+}
+
+/// The service that answers for a target, where its policy changes answers. `model` is a second copy of the same weights:
+/// what stands behind a service cannot be reached any more.
+pub fn service_of(
+    model: Box<dyn Recommender>,
+    description: &Description,
+    device: &Device,
+) -> Option<ProtectedTarget> {
+    match description.policy {
+        Policy::None => None,
+        Policy::Random | Policy::Reverse => Some(ProtectedTarget::new(model, description, device.clone())),
+    }
+}
+
+/// The lists of a model, best first, flat `(users, k)`.
+fn lists(model: &dyn Recommender, states: &Tensor, k: usize) -> anyhow::Result<Vec<u32>> {
+    Ok(model.catalogue().top_k(states, k)?.flatten_all()?.to_vec1()?)
+}
+
+/// Users asked about at once.
+struct Batch<'a> {
+    histories: Vec<&'a [u32]>,
+    tests: Vec<u32>,
+    exclude_seen: bool,
+    device: &'a Device,
+}
+
+impl Batch<'_> {
+    /// `(users, hidden)`
+    fn states(&self, model: &dyn Recommender) -> anyhow::Result<Tensor> {
+        let placed = model.contexts(&self.histories).place(self.device)?;
+        Ok(model.encode(&placed, Mode::Evaluate)?)
+    }
+
+    /// The full ranks of the test items.
+    fn ranks(&self, model: &dyn Recommender, states: &Tensor) -> anyhow::Result<Vec<Option<u32>>> {
+        let catalogue = model.catalogue();
+        if !self.exclude_seen {
+            let tests = Tensor::from_slice(&self.tests, self.tests.len(), self.device)?;
+            return Ok(catalogue.ranks(states, &tests)?.to_vec1::<u32>()?.into_iter().map(Some).collect());
+        }
+        let mut ranks = Vec::with_capacity(self.tests.len());
+        let rows_at_once = (SCORES_AT_ONCE / catalogue.items.max(1)).max(1);
+        for start in (0..self.tests.len()).step_by(rows_at_once) {
+            let rows = rows_at_once.min(self.tests.len() - start);
+            let scores = catalogue.scores(&states.narrow(0, start, rows)?)?; // (rows, columns)
+            let scores = scores.narrow(1, 1, catalogue.items)?.to_vec2::<f32>()?; // (rows, items)
+            for (row, scores) in (start..).zip(&scores) {
+                ranks.push(rank_of_unseen(scores, self.tests[row], self.histories[row]));
+            }
+        }
+        Ok(ranks)
+    }
+
+    /// The places of the test items in answered lists, flat `(users, k)`.
+    fn places(&self, ids: &[u32], k: usize) -> Vec<Option<u32>> {
+        let rows = ids.chunks_exact(k).zip(&self.tests).zip(&self.histories);
+        rows.map(|((list, &test), history)| {
+            if !self.exclude_seen {
+                return place_in(list, test);
+            }
+            let left: Vec<u32> =
+                list.iter().copied().filter(|id| *id == test || !history.contains(id)).collect();
+            place_in(&left, test)
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,237 @@
+//! The command `run`: a dataset, a target and perhaps a surrogate in; metrics.json, protocol.json and ranks.parquet out.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use artifact::checkpoint::{Description, MODEL};
+use artifact::dataset::{self, Dataset};
+use artifact::ranks::{Column, RANKS, Ranks};
+use candle_core::Device;
+use indexmap::IndexMap;
+use ranking::Bootstrap;
+use recommender::Recommender;
+use stage::{Flags, Plan, Refusal, Settings, progress, settings};
+
+use crate::figures::{
+    Fidelity, Figure, Figures, METRICS, Metrics, POPULAR_RANK, PROTOCOL, Protocol, SURROGATE_RANK, Subject,
+    TARGET_RANK,
+};
+use crate::measurement::{Measured, Questions, Target, measure, quality_columns, service_of};
+
+/// What `gro-evaluate run` is told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Dataset made by `gro-preprocess run`
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Directory of the target, protected or not (its model.safetensors)
+    #[arg(long, value_name = "DIR")]
+    pub target: PathBuf,
+    /// Directory of a surrogate of that target (its model.safetensors)
+    #[arg(long, value_name = "DIR")]
+    pub surrogate: Option<PathBuf>,
+    /// Directory to write metrics.json, protocol.json and ranks.parquet to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// Evaluate, unless the output is up to date.
+///
+/// Fails, as a refusal, where an input is missing, damaged, of another dataset, or a K exceeds the catalogue.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let settings = settings::load(&arguments.flags)?;
+    let target = arguments.target.join(MODEL);
+    let surrogate = arguments.surrogate.as_ref().map(|directory| directory.join(MODEL));
+    let plan = Plan::new("gro-evaluate run", &arguments.out, &arguments.flags, &settings, &["evaluate"])
+        .inputs(dataset::files(&arguments.data))
+        .input(&target)
+        .inputs(surrogate.clone());
+    plan.produce(|directory| {
+        let device = recommender::device(&arguments.flags.device.to_string())?;
+        let evaluation =
+            Evaluation::read(&arguments.data, &target, surrogate.as_deref(), &settings, &device)?;
+        evaluation.write(&settings, &device, arguments.flags.quiet, directory)
+    })?;
+    Ok(())
+}
+
+/// The inputs of an evaluation, found to belong together.
+struct Evaluation {
+    dataset: Dataset,
+    questions: Questions,
+    target: Target,
+    target_subject: Subject,
+    surrogate: Option<(Box<dyn Recommender>, Subject)>,
+}
+
+impl Evaluation {
+    fn read(
+        data: &Path,
+        target: &Path,
+        surrogate: Option<&Path>,
+        settings: &Settings,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        let dataset = Dataset::read(data)?;
+        let load = |path: &Path| -> anyhow::Result<(Box<dyn Recommender>, Description)> {
+            let (model, description) =
+                recommender::load(path, device).with_context(|| format!("loading {}", path.display()))?;
+            description.check_dataset(&dataset, path, data)?;
+            Ok((model, description))
+        };
+        if dataset.users() == 0 {
+            return Err(Refusal::new(format!(
+                "{} holds no users, so there is nothing to evaluate",
+                data.display()
+            ))
+            .into());
+        }
+        let questions = questions(settings, dataset.items())?;
+        let (model, description) = load(target)?;
+        let service = service_of(load(target)?.0, &description, device);
+        let target_subject = subject(target, &description)?;
+        let surrogate = match surrogate {
+            Some(path) => {
+                let (model, found) = load(path)?;
+                let found = Subject { defense: description.defense.clone(), ..subject(path, &found)? };
+                Some((model, found))
+            }
+            None => None,
+        };
+        Ok(Self { dataset, questions, target: Target { model, service }, target_subject, surrogate })
+    }
+
+    fn write(
+        self,
+        settings: &Settings,
+        device: &Device,
+        quiet: bool,
+        directory: &Path,
+    ) -> anyhow::Result<()> {
+        let Self { dataset, questions, target, target_subject, surrogate } = self;
+        let bar = progress::bar(dataset.users() as u64, "users", quiet);
+        let (model, surrogate_subject) = match surrogate {
+            Some((model, subject)) => (Some(model), Some(subject)),
+            None => (None, None),
+        };
+        let advance = |users: usize| bar.inc(users as u64);
+        let measured = measure(&dataset, target, model.as_deref(), &questions, device, advance)?;
+        bar.finish_and_clear();
+
+        let bootstrap = Bootstrap { resamples: settings.evaluate.bootstrap, seed: settings.seed };
+        let metrics = metrics_of(&measured, &questions.ks, dataset.items(), &bootstrap)?;
+        artifact::metrics::write(&directory.join(METRICS), &metrics)?;
+        ranks_of(&measured, &questions.ks).write(&directory.join(RANKS))?;
+        let protocol = Protocol {
+            fingerprint: dataset.fingerprint().to_owned(),
+            users: dataset.users(),
+            items: dataset.items(),
+            exclude_seen: questions.exclude_seen,
+            ks: questions.ks,
+            top_k: questions.top_k,
+            bootstrap: bootstrap.resamples,
+            seed: bootstrap.seed,
+            target: target_subject,
+            surrogate: surrogate_subject,
+        };
+        artifact::metrics::write(&directory.join(PROTOCOL), &protocol)?;
+        summarise(&metrics, &protocol.ks);
+        Ok(())
+    }
+}
+
+/// The questions that the settings ask, refused where the catalogue cannot answer them.
+fn questions(settings: &Settings, items: usize) -> Result<Questions, Refusal> {
+    let evaluate = &settings.evaluate;
+    if evaluate.top_k > items {
+        return Err(Refusal::new(format!(
+            "`evaluate.top_k` is {}, but the catalogue holds {items} items; set it to at most {items}",
+            evaluate.top_k
+        )));
+    }
+    Ok(Questions {
+        ks: evaluate.ks.clone(),
+        top_k: evaluate.top_k,
+        exclude_seen: evaluate.exclude_seen,
+        batch: evaluate.batch,
+    })
+}
+
+fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
+    Ok(Subject {
+        architecture: description.architecture,
+        defense: description.defense.clone(),
+        policy: description.policy,
+        checkpoint: artifact::digest::file(path)?.blake3,
+    })
+}
+
+/// Means and intervals of everything measured; one set of bootstrap draws serves all columns.
+fn metrics_of(
+    measured: &Measured,
+    ks: &[usize],
+    items: usize,
+    bootstrap: &Bootstrap,
+) -> anyhow::Result<Metrics> {
+    let mut sections =
+        vec![quality_columns(&measured.popular_ranks, ks), quality_columns(&measured.target_ranks, ks)];
+    if let Some(surrogate) = &measured.surrogate {
+        sections.push(quality_columns(&surrogate.ranks, ks));
+        sections.push(surrogate.answered.columns(ks));
+        let mut own = surrogate.own.columns(ks);
+        own.push(("KL".to_owned(), surrogate.divergence.clone()));
+        sections.push(own);
+    }
+    let columns: Vec<&[f64]> = sections.iter().flatten().map(|(_, values)| values.as_slice()).collect();
+    let mut intervals =
+        bootstrap.intervals(&columns).context("resampling users")?.into_iter().map(Figure::from);
+    let mut figures = sections.iter().map(|section| -> Figures {
+        section.iter().map(|(name, _)| name.clone()).zip(intervals.by_ref()).collect::<IndexMap<_, _>>()
+    });
+    Ok(Metrics {
+        users: measured.target_ranks.len(),
+        items,
+        popular: figures.next().unwrap_or_default(),
+        target: figures.next().unwrap_or_default(),
+        surrogate: figures.next(),
+        fidelity: figures.next().zip(figures.next()).map(|(answered, own)| Fidelity { answered, own }),
+    })
+}
+
+/// What `ranks.parquet` keeps of every user.
+fn ranks_of(measured: &Measured, ks: &[usize]) -> Ranks {
+    let users = measured.target_ranks.len() as u32;
+    let mut columns = vec![(TARGET_RANK.to_owned(), Column::Counts(measured.target_ranks.clone()))];
+    if let Some(surrogate) = &measured.surrogate {
+        columns.push((SURROGATE_RANK.to_owned(), Column::Counts(surrogate.ranks.clone())));
+    }
+    columns.push((POPULAR_RANK.to_owned(), Column::Counts(measured.popular_ranks.clone())));
+    if let Some(surrogate) = &measured.surrogate {
+        let mut values = surrogate.answered.columns(ks);
+        values.push(("KL".to_owned(), surrogate.divergence.clone()));
+        columns.extend(
+            values
+                .into_iter()
+                .map(|(name, values)| (name, Column::Values(values.into_iter().map(Some).collect()))),
+        );
+    }
+    Ranks { users: (1..=users).collect(), columns }
+}
+
+/// The headline, for whoever watches.
+fn summarise(metrics: &Metrics, ks: &[usize]) {
+    let k = if ks.contains(&10) { 10 } else { ks.last().copied().unwrap_or(10) };
+    let show = |figures: &Figures, kind: &str| {
+        let figure = figures.get(&format!("{kind}@{k}"));
+        figure.map_or_else(String::new, |f| format!("{:.4} [{:.4}, {:.4}]", f.mean, f.low, f.high))
+    };
+    let (popular, target) = (show(&metrics.popular, "HR"), show(&metrics.target, "HR"));
+    tracing::info!("HR@{k}: most popular items {popular}, target {target}");
+    if let (Some(surrogate), Some(fidelity)) = (&metrics.surrogate, &metrics.fidelity) {
+        let (surrogate, agreement) = (show(surrogate, "HR"), show(&fidelity.answered, "Agr"));
+        tracing::info!("HR@{k}: surrogate {surrogate}; its Agr@{k} with the target's answers {agreement}");
+    }
+}

@@ -1,0 +1,8 @@
+//! `gro-evaluate` as a user runs it: arguments in; files, stdout, messages and an exit code out.
+
+// The report: tables, order, paired differences, refusals.
+mod report;
+// A dataset, models and evaluated runs made by hand, and the binary that meets them.
+mod scene;
+// The measurement: full ranks, answer policies, likeness, refusals.
+mod run;

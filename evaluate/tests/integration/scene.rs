@@ -1,0 +1,176 @@
+//! The scene of the tests: a small dataset, untrained models on it, evaluated runs made by hand, and the binary.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use artifact::checkpoint::{Architecture, Array, Checkpoint, Description, Kind, MODEL, Policy};
+use artifact::dataset::{self, Dataset, UserSequence};
+use artifact::ranks::{Column, RANKS, Ranks};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use recommender::Sizes;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How a call of the binary ended.
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// A directory of one test.
+pub(crate) struct Scene {
+    root: TempDir,
+}
+
+pub(crate) const ITEMS: usize = 40;
+pub(crate) const USERS: usize = 31;
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        Self { root: TempDir::new().unwrap() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Run the binary inside the directory of the test.
+    pub(crate) fn evaluate(&self, arguments: &[&str]) -> Ended {
+        let ended = Command::new(env!("CARGO_BIN_EXE_gro-evaluate"))
+            .args(arguments)
+            .current_dir(self.root.path())
+            .output()
+            .unwrap();
+        Ended {
+            code: ended.status.code().unwrap(),
+            out: String::from_utf8(ended.stdout).unwrap(),
+            err: String::from_utf8(ended.stderr).unwrap(),
+        }
+    }
+
+    pub(crate) fn json(&self, path: &str) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path(path)).unwrap()).unwrap()
+    }
+
+    pub(crate) fn ranks(&self, directory: &str, column: &str) -> Vec<Option<u32>> {
+        match Ranks::read(&self.path(directory).join(RANKS)).unwrap().column(column) {
+            Some(Column::Counts(ranks)) => ranks.clone(),
+            other => panic!("{directory}: {column} is {other:?}"),
+        }
+    }
+
+    /// Write a dataset of random sequences; `first_item` is part of its identity.
+    pub(crate) fn dataset(&self, name: &str, first_item: &str) -> Dataset {
+        let mut random = ChaCha8Rng::seed_from_u64(11);
+        let rows: Vec<Vec<u32>> = (0..USERS)
+            .map(|user| (0..3 + user % 9).map(|_| random.random_range(1..=ITEMS as u32)).collect())
+            .collect();
+        let sequences: Vec<UserSequence<'_>> = rows
+            .iter()
+            .map(|row| UserSequence {
+                train: &row[..row.len() - 2],
+                valid: row[row.len() - 2],
+                test: row[row.len() - 1],
+            })
+            .collect();
+        let mut raw_items: Vec<String> = (1..=ITEMS).map(|item| format!("item {item}")).collect();
+        first_item.clone_into(&mut raw_items[0]);
+        let raw_users: Vec<String> = (1..=USERS).map(|user| format!("user {user}")).collect();
+        std::fs::create_dir_all(self.path(name)).unwrap();
+        dataset::write(&self.path(name), &raw_items, &raw_users, sequences).unwrap();
+        Dataset::read(&self.path(name)).unwrap()
+    }
+
+    /// Write an untrained BERT4Rec whose weights are drawn from `seed`.
+    pub(crate) fn model(&self, name: &str, dataset: &Dataset, seed: u64, policy: Policy) {
+        let description = Description {
+            kind: Kind::Protected,
+            architecture: Architecture::Bert,
+            items: dataset.items(),
+            hidden: 8,
+            blocks: 1,
+            heads: 2,
+            max_len: 6,
+            dropout: 0.1,
+            attention_dropout: 0.1,
+            policy,
+            policy_seed: 5,
+            defense: policy.to_string(),
+            fingerprint: dataset.fingerprint().to_owned(),
+        };
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let declared = recommender::declare(Architecture::Bert, &Sizes::from(&description)).unwrap();
+        let tensors: BTreeMap<String, Array> = declared
+            .into_iter()
+            .map(|tensor| {
+                let values = (0..tensor.shape.iter().product()).map(|_| uniform(&mut random)).collect();
+                (tensor.name, Array { shape: tensor.shape, values })
+            })
+            .collect();
+        std::fs::create_dir_all(self.path(name)).unwrap();
+        Checkpoint { description, tensors }.write(&self.path(name).join(MODEL)).unwrap();
+    }
+
+    /// Write what `run` would leave behind, from the ranks of a target and a surrogate. `metrics.json` holds figures that
+    /// tell where they were read from, not ones that follow from the ranks.
+    pub(crate) fn evaluated(
+        &self,
+        name: &str,
+        defense: &str,
+        mark: f64,
+        target: &[Option<u32>],
+        surrogate: &[Option<u32>],
+    ) {
+        let directory = self.path(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let figure = |mean: f64| json!({ "mean": mean, "low": mean - 0.01, "high": mean + 0.01 });
+        let quality = |base: f64| {
+            json!({
+                "HR@10": figure(base), "HR@20": figure(base + 0.1), "NDCG@10": figure(base / 2.0),
+                "NDCG@20": figure(base / 2.0 + 0.1), "MRR": figure(base / 3.0),
+            })
+        };
+        let fidelity =
+            json!({ "answered": { "Agr@10": figure(mark / 2.0) }, "own": { "Agr@10": figure(0.9) } });
+        let metrics = json!({
+            "users": target.len(), "items": 1349, "popular": quality(0.05), "target": quality(mark),
+            "surrogate": quality(mark - 0.02), "fidelity": fidelity,
+        });
+        let policy = if matches!(defense, "random" | "reverse") { defense } else { "none" };
+        let protocol = json!({
+            "fingerprint": "feed", "users": target.len(), "items": 1349, "exclude_seen": false, "ks": [10, 20],
+            "top_k": 100, "bootstrap": 500, "seed": 1,
+            "target": { "architecture": "bert", "defense": defense, "policy": policy, "checkpoint": format!("target {name}") },
+            "surrogate": { "architecture": "bert", "defense": defense, "policy": "none", "checkpoint": "copy" },
+        });
+        write_json(&directory.join("metrics.json"), &metrics);
+        write_json(&directory.join("protocol.json"), &protocol);
+        let ranks = Ranks {
+            users: (1..=target.len() as u32).collect(),
+            columns: vec![
+                ("target_rank".to_owned(), Column::Counts(target.to_vec())),
+                ("surrogate_rank".to_owned(), Column::Counts(surrogate.to_vec())),
+            ],
+        };
+        ranks.write(&directory.join(RANKS)).unwrap();
+    }
+
+    /// Change one value of a JSON file, named by its pointer.
+    pub(crate) fn amend(&self, path: &str, pointer: &str, change: impl FnOnce(&mut Value)) {
+        let mut value = self.json(path);
+        change(value.pointer_mut(pointer).unwrap());
+        write_json(&self.path(path), &value);
+    }
+}
+
+fn uniform(random: &mut impl Rng) -> f32 {
+    random.random_range(-1.0..1.0)
+}
+
+fn write_json(path: &Path, value: &Value) {
+    std::fs::write(path, serde_json::to_vec_pretty(value).unwrap()).unwrap();
+}
