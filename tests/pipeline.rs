@@ -1,0 +1,221 @@
+//! The five binaries chained on a few made-up ratings, as a user chains them: the whole run, the same bytes
+//! with one thread and with two, nothing done twice, only what a changed setting touches done again, and one
+//! clear error with exit code 2 for what cannot work.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should say where")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const SETTINGS: &str = "
+model: {hidden: 16, max_len: 10}
+train: {batch: 32, epochs: 3, max_predictions: 4}
+defend: {batch: 32, epochs: 2, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}
+generate: {sequences: 30, top_k: 20}
+distill: {batch: 64, epochs: 2}
+evaluate: {ks: [1, 10, 20], top_k: 20, bootstrap: 200}
+";
+
+const DEFENSES: [&str; 4] = ["none", "random", "reverse", "gro"];
+
+/// Names of files that may differ between equal runs.
+fn is_volatile(name: &str) -> bool {
+    matches!(name, "run.log" | "speed.csv") || name.starts_with("events.")
+}
+
+/// A binary of the workspace. Cargo puts test executables into a folder below the binaries.
+fn binary(stage: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(Path::parent).unwrap().join(format!("gro-{stage}"));
+    assert!(path.exists(), "{} is not built; run `cargo test --workspace`", path.display());
+    path
+}
+
+/// An experiment in a directory of its own.
+struct Experiment {
+    root: tempfile::TempDir,
+    threads: &'static str,
+}
+
+impl Experiment {
+    fn new(threads: &'static str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("settings.yaml"), SETTINGS).unwrap();
+        Self { root, threads }
+    }
+
+    fn run(&self, stage: &str, arguments: &[&str]) -> Output {
+        Command::new(binary(stage))
+            .args(arguments)
+            .args(["--threads", self.threads])
+            .current_dir(self.root.path())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a stage that must succeed; true if it had something to do.
+    #[track_caller]
+    fn stage(&self, stage: &str, arguments: &[&str]) -> bool {
+        let output = self.run(stage, arguments);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "gro-{stage} {arguments:?}: {log}");
+        !log.contains("up to date")
+    }
+
+    /// Runs a stage that must refuse; its message.
+    #[track_caller]
+    fn refusal(&self, stage: &str, arguments: &[&str]) -> String {
+        let output = self.run(stage, arguments);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "gro-{stage} {arguments:?}: {log}");
+        assert!(log.starts_with("error: "), "{log}");
+        log
+    }
+
+    fn synthesize(&self, seed: &str, out: &str) {
+        let size = ["--users", "60", "--items", "40", "--interactions", "1500"];
+        self.stage("preprocess", &[&["synth", "--seed", seed, "--out", out], &size[..]].concat());
+    }
+
+    /// The whole chain; the names of the stages that had something to do.
+    fn chain(&self, extra: &[&str]) -> Vec<String> {
+        let settings = [&["--config", "settings.yaml"], extra].concat();
+        let mut busy = Vec::new();
+        let mut stage = |name: String, stage: &str, arguments: &[&str]| {
+            if self.stage(stage, &[arguments, &settings[..]].concat()) {
+                busy.push(name);
+            }
+        };
+        stage("data".into(), "preprocess", &["run", "--input", "ratings", "--out", "data"]);
+        stage("target".into(), "train", &["--data", "data", "--out", "target"]);
+        let mut runs = Vec::new();
+        for defense in DEFENSES {
+            let [protected, queries, surrogate, evaluation] =
+                ["protected", "queries", "surrogate", "eval"].map(|kind| format!("{kind}-{defense}"));
+            let from = ["--data", "data", "--target", "target", "--method", defense, "--out"];
+            stage(protected.clone(), "defend", &[&from[..], &[&*protected]].concat());
+            stage(queries.clone(), "attack", &["generate", "--target", &protected, "--out", &queries]);
+            let from = ["distill", "--queries", &queries, "--surrogate", "bert", "--out", &surrogate];
+            stage(surrogate.clone(), "attack", &from);
+            let from = ["run", "--data", "data", "--target", &protected, "--surrogate", &surrogate];
+            stage(evaluation.clone(), "evaluate", &[&from[..], &["--out", &evaluation]].concat());
+            runs.push(evaluation);
+        }
+        let runs: Vec<&str> = runs.iter().map(String::as_str).collect();
+        stage("report".into(), "evaluate", &[&["report", "--out", "report", "--runs"], &runs[..]].concat());
+        busy
+    }
+
+    /// Every declared file with its bytes.
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for directory in std::fs::read_dir(self.root.path()).unwrap().map(|entry| entry.unwrap().path()) {
+            if !directory.is_dir() {
+                continue;
+            }
+            for file in std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
+                let name = file.file_name().unwrap().to_string_lossy().into_owned();
+                if !is_volatile(&name) {
+                    let directory = directory.file_name().unwrap().to_string_lossy();
+                    files.insert(format!("{directory}/{name}"), std::fs::read(&file).unwrap());
+                }
+            }
+        }
+        files
+    }
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+#[test]
+fn the_whole_chain_runs_once_and_gives_the_same_bytes_again() {
+    let experiment = Experiment::new("1");
+    experiment.synthesize("1", "ratings");
+    let stages = experiment.chain(&[]);
+    assert_eq!(stages.len(), 2 + 4 * 4 + 1, "{stages:?}");
+
+    // The report names every defence, and the attacker's surrogates.
+    let report = std::fs::read_to_string(experiment.root.path().join("report/report.md")).unwrap();
+    for defense in DEFENSES {
+        assert!(report.contains(defense), "{report}");
+    }
+    assert!(experiment.root.path().join("report/chart.svg").exists());
+
+    // Nothing is done twice ...
+    assert_eq!(experiment.chain(&[]), Vec::<String>::new());
+
+    // ... a changed setting redoes what depends on it ...
+    let busy = sorted(experiment.chain(&["--set", "distill.epochs=3"]));
+    let mut expected = vec!["report".to_owned()];
+    expected.extend(DEFENSES.iter().flat_map(|d| [format!("surrogate-{d}"), format!("eval-{d}")]));
+    assert_eq!(busy, sorted(expected));
+    let busy = sorted(experiment.chain(&["--set", "distill.epochs=3", "--set", "defend.lambda=0.2"]));
+    assert_eq!(busy, ["eval-gro", "protected-gro", "queries-gro", "report", "surrogate-gro"]);
+
+    // ... and two threads end in the bytes of one.
+    experiment.chain(&[]);
+    let again = Experiment::new("2");
+    again.synthesize("1", "ratings");
+    again.chain(&[]);
+    let (one, two) = (experiment.files(), again.files());
+    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
+    for (name, bytes) in &one {
+        assert!(bytes == &two[name], "{name} depends on the number of threads");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_one_clear_message() {
+    let experiment = Experiment::new("1");
+    experiment.synthesize("1", "ratings");
+    experiment.synthesize("2", "other-ratings");
+    let settings = ["--config", "settings.yaml", "--set", "train.epochs=1"];
+    let with = |arguments: &[&'static str]| [arguments, &settings[..]].concat();
+    experiment.stage("preprocess", &with(&["run", "--input", "ratings", "--out", "data"]));
+    let other = ["run", "--input", "other-ratings", "--out", "other", "--set", "preprocess.min_item_count=12"];
+    experiment.stage("preprocess", &with(&other));
+    experiment.stage("train", &with(&["--data", "data", "--out", "target"]));
+
+    // A file that is not there, and the stage that makes it.
+    let message = experiment.refusal("train", &with(&["--data", "nowhere", "--out", "t"]));
+    assert!(message.contains("sequences.parquet") && message.contains("gro-preprocess run"), "{message}");
+    let message = experiment.refusal("attack", &with(&["generate", "--target", "nowhere", "--out", "q"]));
+    assert!(message.contains("model.safetensors"), "{message}");
+
+    // A misspelt setting.
+    let misspelt = with(&["--data", "data", "--out", "t", "--set", "train.epoch=1"]);
+    let message = experiment.refusal("train", &misspelt);
+    assert!(message.contains("train.epoch") && message.contains("train.epochs"), "{message}");
+
+    // A list longer than the catalogue.
+    let long = with(&["generate", "--target", "target", "--out", "q", "--set", "generate.top_k=41"]);
+    let message = experiment.refusal("attack", &long);
+    assert!(message.contains("generate.top_k is 41"), "{message}");
+    let long = with(&[
+        "--data", "data", "--target", "target", "--method", "gro", "--out", "p", "--set", "defend.top_k=400",
+    ]);
+    assert!(experiment.refusal("defend", &long).contains("defend.top_k is 400"));
+
+    // A model and a dataset that do not belong together.
+    let foreign = with(&["--data", "other", "--target", "target", "--method", "gro", "--out", "p"]);
+    let message = experiment.refusal("defend", &foreign);
+    assert!(message.contains("target/model.safetensors") && message.contains("other"), "{message}");
+    let message = experiment.refusal("evaluate", &with(&["run", "--data", "other", "--target", "target", "--out", "e"]));
+    assert!(message.contains("target/model.safetensors") && message.contains("other"), "{message}");
+
+    // A model that was cut off on its way here.
+    let model = experiment.root.path().join("target/model.safetensors");
+    let bytes = std::fs::read(&model).unwrap();
+    std::fs::write(&model, &bytes[..bytes.len() / 2]).unwrap();
+    let message = experiment.refusal("attack", &with(&["generate", "--target", "target", "--out", "q"]));
+    assert!(message.contains("model.safetensors") && message.contains("truncated"), "{message}");
+
+    // Nothing was written by any of them.
+    for name in ["t", "q", "p", "e"] {
+        assert!(!experiment.root.path().join(name).exists(), "{name} was written");
+    }
+}
