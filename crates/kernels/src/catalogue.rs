@@ -5,7 +5,7 @@
 //!
 //! Order is total: a higher score comes first, of equal scores the lower id; a score that is not a number comes last.
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
 
 use crate::{
     cross_entropy::{self, BUDGET},
@@ -161,6 +161,10 @@ impl Catalogue {
     /// Plain twin: the lowest id among those that reach the extreme.
     pub(crate) fn plain_extremes(&self, states: &Tensor) -> Result<(Tensor, Tensor)> {
         let device = states.device();
+        if states.dim(0)? == 0 {
+            let none = Tensor::zeros(0, DType::U32, device)?;
+            return Ok((none.clone(), none));
+        }
         let ids = Tensor::arange(1u32, self.items as u32 + 1, device)?;
         let (mut best, mut worst) = (Vec::new(), Vec::new());
         self.blocks(states, |_, scores| {
@@ -178,12 +182,15 @@ impl Catalogue {
 
     /// Plain twin: all items less those that score below the target.
     pub(crate) fn plain_ranks(&self, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        if states.dim(0)? == 0 {
+            return Tensor::zeros(0, DType::U32, states.device());
+        }
         let mut ranks = Vec::new();
         self.blocks(states, |start, scores| {
             let (count, _) = scores.dims2()?;
-            let places = (targets.narrow(0, start, count)?.to_dtype(candle_core::DType::I64)? - 1.0)?;
+            let places = (targets.narrow(0, start, count)?.to_dtype(DType::I64)? - 1.0)?;
             let target = scores.gather(&places.unsqueeze(1)?.contiguous()?, 1)?;
-            let below = scores.broadcast_lt(&target)?.to_dtype(candle_core::DType::U32)?.sum(D::Minus1)?;
+            let below = scores.broadcast_lt(&target)?.to_dtype(DType::U32)?.sum(D::Minus1)?;
             let all = Tensor::full(self.items as u32, count, states.device())?;
             ranks.push((all - below)?);
             Ok(())

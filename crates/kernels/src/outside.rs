@@ -4,6 +4,7 @@
 //! answers gives that without a rejection loop, so the draws of a step are a fixed number of one stream.
 
 use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
 
 /// The `draws[r, j]`-th item id, ascending from 1 and counting from draw 0, among the ids that are not in row `r` of `answers`.
 ///
@@ -22,28 +23,70 @@ pub fn outside(answers: &Tensor, draws: &Tensor, items: usize) -> Result<Tensor>
     let device = answers.device();
     let answers = answers.flatten_all()?.to_vec1::<u32>()?;
     let mut ids = draws.flatten_all()?.to_vec1::<u32>()?;
-    let mut sorted = Vec::with_capacity(k);
-    for r in 0..rows {
-        sorted.clear();
-        sorted.extend_from_slice(&answers[r * k..(r + 1) * k]);
-        sorted.sort_unstable();
-        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-            bail!("outside: row {r} of the answers holds an item twice");
-        }
-        if sorted.first().is_some_and(|&id| id == 0) || sorted.last().is_some_and(|&id| id as usize > items) {
-            bail!("outside: row {r} of the answers holds an id outside 1..={items}");
-        }
-        // The j-th answer has `answer - 1 - j` items outside the answers before it; the draw is past all answers for
-        // which that is at most the draw.
-        for (j, id) in sorted.iter_mut().enumerate() {
-            *id -= 1 + j as u32;
-        }
-        for id in &mut ids[r * count..(r + 1) * count] {
-            if *id as usize >= items - k {
-                bail!("outside: draw {id} of row {r} is not below {} items less {k} answers", items);
-            }
-            *id += 1 + sorted.partition_point(|before| before <= id) as u32;
-        }
+    if count > 0 {
+        ids.par_chunks_mut(count).enumerate().with_min_len(16).try_for_each_init(
+            Vec::new,
+            |sorted, (r, ids)| {
+                sorted.clear();
+                sorted.extend_from_slice(&answers[r * k..(r + 1) * k]);
+                shift(sorted, ids, r, items)
+            },
+        )?;
     }
     Tensor::from_vec(ids, (rows, count), device)
+}
+
+/// Turns the draws of row `r` into ids; `sorted` comes in as its answers.
+fn shift(sorted: &mut [u32], ids: &mut [u32], r: usize, items: usize) -> Result<()> {
+    let k = sorted.len();
+    sorted.sort_unstable();
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+        bail!("outside: row {r} of the answers holds an item twice");
+    }
+    if sorted.first().is_some_and(|&id| id == 0) || sorted.last().is_some_and(|&id| id as usize > items) {
+        bail!("outside: row {r} of the answers holds an id outside 1..={items}");
+    }
+    // The j-th answer has `answer - 1 - j` items outside the answers before it; the draw is past all answers for which
+    // that is at most the draw.
+    for (id, j) in sorted.iter_mut().zip(0u32..) {
+        *id -= 1 + j;
+    }
+    for id in ids {
+        if *id as usize >= items - k {
+            bail!("outside: draw {id} of row {r} is not below {items} items less {k} answers");
+        }
+        *id += 1 + sorted.partition_point(|before| before <= id) as u32;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use candle_core::Device;
+
+    use super::*;
+
+    fn of(answers: &[[u32; 3]], draws: &[[u32; 4]], items: usize) -> Result<Vec<Vec<u32>>> {
+        let answers = Tensor::from_slice(answers.as_flattened(), (answers.len(), 3), &Device::Cpu)?;
+        let draws = Tensor::from_slice(draws.as_flattened(), (draws.len(), 4), &Device::Cpu)?;
+        outside(&answers, &draws, items)?.to_vec2()
+    }
+
+    #[test]
+    fn every_item_outside_is_reached_in_order() {
+        let answers = [[7, 1, 2], [3, 5, 4], [5, 6, 7], [1, 4, 6]];
+        let found = of(&answers, &[[0, 1, 2, 3]; 4], 7).unwrap();
+        assert_eq!(found, [[3, 4, 5, 6], [1, 2, 6, 7], [1, 2, 3, 4], [2, 3, 5, 7]]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        assert!(of(&[[1, 2, 3]], &[[0, 0, 0, 4]], 7).is_err(), "draw too large");
+        assert!(of(&[[1, 2, 2]], &[[0; 4]], 7).is_err(), "answer twice");
+        assert!(of(&[[0, 1, 2]], &[[0; 4]], 7).is_err(), "padding");
+        assert!(of(&[[1, 2, 8]], &[[0; 4]], 7).is_err(), "past the items");
+        assert!(of(&[[1, 2, 3]], &[[0; 4]], 3).is_err(), "nothing outside");
+    }
 }
