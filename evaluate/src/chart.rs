@@ -123,13 +123,9 @@ fn draw_panel(panel: &Panel, series: usize, area: &Canvas<'_>) -> Drawn {
     let (width, height) = area.dim_in_pixel();
     let (left, right) = (LEFT, width as i32 - RIGHT);
     let (top, bottom) = (TOP, height as i32 - BOTTOM);
-    let highest = panel
-        .groups
-        .iter()
-        .flat_map(|group| group.bars.iter().flatten())
-        .chain(&panel.popular)
-        .map(|figure| figure.high.max(figure.mean))
-        .fold(0.0, f64::max);
+    let bars = panel.groups.iter().flat_map(|group| group.bars.iter().flatten());
+    let tops = bars.map(|figure| figure.high.max(figure.mean)).chain(panel.popular.map(|figure| figure.mean));
+    let highest = tops.fold(0.0, f64::max);
     let (step, decimals) = tick_step(highest);
     let ceiling = (highest * 1.04 / step).ceil().max(1.0) * step;
     let y_of = |value: f64| bottom - (value / ceiling * f64::from(bottom - top)).round() as i32;
@@ -159,8 +155,8 @@ fn draw_panel(panel: &Panel, series: usize, area: &Canvas<'_>) -> Drawn {
         }
         for (bar, (figure, colour)) in group.bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
             let Some(figure) = figure else { continue };
-            let from = centre + bar_width * (bar as f64 - series as f64 / 2.0);
-            let (from, to) = ((from + 2.0).round() as i32, (from + bar_width - 2.0).round() as i32);
+            let from = (centre + bar_width * (bar as f64 - series as f64 / 2.0) + 2.0).round() as i32;
+            let to = from + (bar_width - 4.0).round() as i32;
             area.draw(&Rectangle::new([(from, y_of(figure.mean)), (to, bottom)], colour.filled()))?;
             let middle = i32::midpoint(from, to);
             let whisker = TEXT.stroke_width(1);

@@ -197,10 +197,11 @@ impl Table {
             if shared.exclude_seen { "items of the history taken out" } else { "items of the history kept" };
         let _ = writeln!(
             text,
-            "Full ranking: each of {} users' test item against all {} items, {seen}, ties counted against the model.\n\
-             A target behind `random` or `reverse` is judged by its answered list of {}: outside the list is a miss.\n\
-             In brackets: 95 % interval, {} bootstrap resamples over users (seed {}). Agr@10: share of the target's\n\
-             answered top 10 that the surrogate's top 10 holds, on the same histories.\n",
+            "Full ranking: the test item of each of {} users against all {} items, {seen},\n\
+             ties counted against the model. A target behind `random` or `reverse` is judged by its answered\n\
+             list of {}: outside the list is a miss. In brackets: 95 % interval from {} bootstrap resamples\n\
+             of the users (seed {}). Agr@10: share of the target's answered top 10 that the surrogate's top 10\n\
+             holds as well, on the same histories.\n",
             shared.users, shared.items, shared.top_k, shared.bootstrap, shared.seed
         );
         let heading = |figures: &[&str]| -> Vec<String> {

@@ -133,6 +133,19 @@ fn seen_items_can_be_taken_out() {
             assert!(out <= kept && out + seen.len() as u32 >= kept, "user {user}: {kept}, {out}");
         }
     }
+
+    // In an answered list as well: the test item moves up by the seen items that stood before it.
+    scene.model("reversed", &dataset, 1, Policy::Reverse);
+    let excluding = ["--set", "evaluate.exclude_seen=true"];
+    expect_done(&evaluate(&scene, "reversed", None, "reversed-kept", &[]));
+    expect_done(&evaluate(&scene, "reversed", None, "reversed-out", &excluding));
+    let (kept, out) =
+        (scene.ranks("reversed-kept", "target_rank"), scene.ranks("reversed-out", "target_rank"));
+    assert_ne!(kept, out);
+    for (kept, out) in kept.iter().zip(&out) {
+        assert_eq!(kept.is_some(), out.is_some());
+        assert!(out <= kept);
+    }
 }
 
 #[test]
