@@ -39,7 +39,7 @@ pub(crate) enum Activation {
 }
 
 /// `sqrt(2 / pi)`, doubled: gelu(x) = x / (1 + exp(-2 u)) with u = sqrt(2 / pi) (x + 0.044715 x^3).
-const DOUBLED_ROOT: f32 = 1.595_769_1;
+const DOUBLED_ROOT: f32 = 1.595_769_2;
 const CUBIC: f32 = 0.044_715;
 
 #[inline(always)]
@@ -63,8 +63,16 @@ fn gelu_slope(x: f32) -> f32 {
 ))]
 fn forward(activation: Activation, y: &mut [f32], x: &[f32]) {
     match activation {
-        Activation::Gelu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = gelu_of(x)),
-        Activation::Relu => y.iter_mut().zip(x).for_each(|(y, &x)| *y = if x > 0.0 { x } else { 0.0 }),
+        Activation::Gelu => {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = gelu_of(x);
+            }
+        }
+        Activation::Relu => {
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = if x > 0.0 { x } else { 0.0 };
+            }
+        }
     }
 }
 
@@ -74,10 +82,17 @@ fn forward(activation: Activation, y: &mut [f32], x: &[f32]) {
     "x86_64+avx2+fma"
 ))]
 fn backward(activation: Activation, dx: &mut [f32], x: &[f32], g: &[f32]) {
-    let pairs = dx.iter_mut().zip(x).zip(g);
     match activation {
-        Activation::Gelu => pairs.for_each(|((dx, &x), &g)| *dx = g * gelu_slope(x)),
-        Activation::Relu => pairs.for_each(|((dx, &x), &g)| *dx = if x > 0.0 { g } else { 0.0 }),
+        Activation::Gelu => {
+            for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+                *dx = g * gelu_slope(x);
+            }
+        }
+        Activation::Relu => {
+            for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+                *dx = if x > 0.0 { g } else { 0.0 };
+            }
+        }
     }
 }
 
@@ -154,7 +169,7 @@ mod tests {
         let x = Var::new(&[0f32, -0.0, 1.0], &Device::Cpu);
         let gradient = x.and_then(|x| {
             let grads = fused(&x, Activation::Relu)?.sum_all()?.backward()?;
-            grads.get(&x).map(|g| g.to_vec1::<f32>()).transpose()
+            grads.get(&x).map(Tensor::to_vec1::<f32>).transpose()
         });
         assert!(gradient.is_ok_and(|gradient| gradient == Some(vec![0.0, 0.0, 1.0])));
     }

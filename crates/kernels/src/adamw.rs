@@ -197,8 +197,6 @@ impl InplaceOp3 for Update {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use super::*;
     use crate::testing::{assert_close, on_threads, values, variable};
 

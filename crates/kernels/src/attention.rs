@@ -437,8 +437,6 @@ impl CustomOp3 for Fused {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use super::*;
     use crate::testing::{assert_gradients, assert_twins, variable};
 

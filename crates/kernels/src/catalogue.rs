@@ -38,6 +38,7 @@ impl Catalogue {
     }
 
     /// The same catalogue over the same memory, outside the graph.
+    #[must_use]
     pub fn detached(&self) -> Self {
         Self { weight: self.weight.detach(), bias: self.bias.as_ref().map(Tensor::detach), items: self.items }
     }

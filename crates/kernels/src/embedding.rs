@@ -119,8 +119,6 @@ impl CustomOp1 for Lookup {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use candle_core::Device;
 
     use super::*;

@@ -96,7 +96,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     // Taylor coefficients to the seventh order: the rest is below 6e-9 on this interval.
     let mut p = 1.984_127e-4_f32;
     p = p.mul_add(r, 1.388_888_9e-3);
-    p = p.mul_add(r, 8.333_333_5e-3);
+    p = p.mul_add(r, 8.333_334e-3);
     p = p.mul_add(r, 4.166_666_8e-2);
     p = p.mul_add(r, 1.666_666_7e-1);
     p = p.mul_add(r, 0.5);

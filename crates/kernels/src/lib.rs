@@ -9,6 +9,11 @@
 //! `(tokens, hidden)`, with [`Rows`] saying where each row lies. Work is cut into chunks whose size depends on shapes only,
 //! and partial sums are added in chunk order: results are the same bytes for any number of threads.
 
+#![expect(
+    clippy::inline_always,
+    reason = "vector code must be inlined into the version for each instruction set"
+)]
+
 mod activation;
 mod adamw;
 mod attach;

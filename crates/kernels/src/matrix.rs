@@ -76,16 +76,23 @@ pub(crate) enum Into {
 }
 
 /// `dst = scale * lhs * rhs`, or `dst += …`, on this thread alone.
-pub(crate) fn multiply(dst: ViewMut<'_>, into: Into, lhs: View<'_>, rhs: View<'_>, scale: f32) {
-    product(dst, into, lhs, rhs, scale, Parallelism::None);
+pub(crate) fn multiply(mut dst: ViewMut<'_>, into: Into, lhs: View<'_>, rhs: View<'_>, scale: f32) {
+    product(&mut dst, into, lhs, rhs, scale, Parallelism::None);
 }
 
 /// As [`multiply`], split over the threads of the current pool; the same bytes.
-pub(crate) fn multiply_parallel(dst: ViewMut<'_>, into: Into, lhs: View<'_>, rhs: View<'_>, scale: f32) {
-    product(dst, into, lhs, rhs, scale, Parallelism::Rayon(rayon::current_num_threads()));
+pub(crate) fn multiply_parallel(mut dst: ViewMut<'_>, into: Into, lhs: View<'_>, rhs: View<'_>, scale: f32) {
+    product(&mut dst, into, lhs, rhs, scale, Parallelism::Rayon(rayon::current_num_threads()));
 }
 
-fn product(dst: ViewMut<'_>, into: Into, lhs: View<'_>, rhs: View<'_>, scale: f32, parallelism: Parallelism) {
+fn product(
+    dst: &mut ViewMut<'_>,
+    into: Into,
+    lhs: View<'_>,
+    rhs: View<'_>,
+    scale: f32,
+    parallelism: Parallelism,
+) {
     assert!(
         dst.rows == lhs.rows && dst.columns == rhs.columns && lhs.columns == rhs.rows,
         "shapes of a matrix product do not fit"

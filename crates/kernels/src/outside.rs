@@ -62,8 +62,6 @@ fn shift(sorted: &mut [u32], ids: &mut [u32], r: usize, items: usize) -> Result<
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use candle_core::Device;
 
     use super::*;

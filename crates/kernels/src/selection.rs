@@ -86,12 +86,13 @@ fn by_blocks(
             .for_each(|(index, ids)| task(&scorer, index * ROWS, ids));
     };
     chunks::with_values(states, |states| {
-        chunks::with_values(&catalogue.weight, |weight| match &catalogue.bias {
-            Some(bias) => chunks::with_values(bias, |bias| {
-                run(states, weight, Some(bias));
-                Ok(())
-            }),
-            None => {
+        chunks::with_values(&catalogue.weight, |weight| {
+            if let Some(bias) = &catalogue.bias {
+                chunks::with_values(bias, |bias| {
+                    run(states, weight, Some(bias));
+                    Ok(())
+                })
+            } else {
                 run(states, weight, None);
                 Ok(())
             }
@@ -164,8 +165,8 @@ fn offer(best: &mut Best, first: u32, scores: &[f32]) {
         }
         place = next_above(blocks, place + 1, best.threshold);
     }
-    for place in scores.len() - tail.len()..scores.len() {
-        if scores[place] > best.threshold {
+    for (&score, place) in tail.iter().zip(scores.len() - tail.len()..) {
+        if score > best.threshold {
             best.keys.push(key(place));
         }
     }
@@ -281,8 +282,6 @@ pub(crate) fn ranks(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use candle_core::Device;
 
     use super::*;

@@ -78,8 +78,6 @@ pub(crate) fn plain(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test may panic")]
-
     use candle_core::{Device, Var};
 
     use super::*;

@@ -1,5 +1,4 @@
 //! What the tests of this crate share: numbers to try, and the comparison of two versions of one operation.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 use candle_core::{Device, Result, Tensor, Var};
 
