@@ -233,7 +233,11 @@ fn softmax(block: &Block<'_>, scores: &mut [f32], logarithms: &mut [f32], heads:
                     *probability *= scale * mask.factor(((i * block.keys) as u32).wrapping_add(j));
                 }
             }
-            None => seen.iter_mut().for_each(|probability| *probability *= scale),
+            None => {
+                for probability in seen.iter_mut() {
+                    *probability *= scale;
+                }
+            }
         }
         unseen.fill(0.0);
     }

@@ -1,7 +1,8 @@
 //! Arithmetic the compiler turns into vector instructions.
 //!
 //! Sums run in sixteen lanes, the width of AVX-512, and the lanes are added in a fixed order: the result is the same bytes
-//! on AVX-512 and AVX2. The functions are inlined into callers that `multiversion` compiles once per instruction set.
+//! on AVX-512 and AVX2. The functions are inlined into callers that `multiversion` compiles once per instruction set. Those
+//! callers use plain `for` loops: a closure handed to an iterator's method may stay outside the version, and scalar.
 
 /// Number of lanes of every sum.
 pub(crate) const LANES: usize = 16;

@@ -132,14 +132,16 @@ impl Best {
     "x86_64+avx2+fma"
 ))]
 fn next_above(blocks: &[[f32; lanes::LANES]], from: usize, threshold: f32) -> usize {
-    let above = |block: &[f32; lanes::LANES]| {
+    for (place, block) in blocks.iter().enumerate().skip(from) {
         let mut any = false;
         for score in block {
             any |= *score > threshold;
         }
-        any
-    };
-    blocks[from..].iter().position(above).map_or(blocks.len(), |place| from + place)
+        if any {
+            return place;
+        }
+    }
+    blocks.len()
 }
 
 /// Offers a chunk of a row's scores, of the items from `first` on.
@@ -239,7 +241,11 @@ pub(crate) fn extremes(catalogue: &Catalogue, states: &Tensor) -> Result<(Tensor
     "x86_64+avx2+fma"
 ))]
 fn below(scores: &[f32], bound: f32) -> u32 {
-    scores.iter().map(|&score| u32::from(score < bound)).sum()
+    let mut count = 0;
+    for &score in scores {
+        count += u32::from(score < bound);
+    }
+    count
 }
 
 pub(crate) fn ranks(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
