@@ -4,12 +4,13 @@
 //! The description is JSON under one metadata key, `gro`. One key only, because safetensors keeps metadata in a hash
 //! map: with two, equal checkpoints would differ in their bytes.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -219,6 +220,9 @@ impl Checkpoint {
     }
 }
 
+/// The metadata of a safetensors file, by key.
+pub type Metadata = BTreeMap<String, String>;
+
 /// Write named arrays to a safetensors file, with at most one metadata key. Training state uses it as well.
 ///
 /// # Errors
@@ -228,7 +232,6 @@ pub fn write_arrays(
     tensors: &BTreeMap<String, Array>,
     metadata: Option<(&str, String)>,
 ) -> Result<(), Error> {
-    let mut bytes = Vec::with_capacity(tensors.len());
     for (name, array) in tensors {
         let size: usize = array.shape.iter().product();
         if size != array.values.len() {
@@ -243,24 +246,40 @@ pub fn write_arrays(
             );
             return Err(Error::unwritable(path, message));
         }
-        bytes.push(array.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-    }
-    let mut views = Vec::with_capacity(tensors.len());
-    for ((name, array), bytes) in tensors.iter().zip(&bytes) {
-        let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes)
-            .map_err(|source| Error::write(path, source))?;
-        views.push((name.as_str(), view));
     }
     let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value)]));
-    let file = safetensors::serialize(views, metadata).map_err(|source| Error::write(path, source))?;
-    std::fs::write(path, file).map_err(|source| Error::write(path, source))
+    let named = tensors.iter().map(|(name, array)| (name.as_str(), array));
+    safetensors::serialize_to_file(named, metadata, path).map_err(|source| Error::write(path, source))
+}
+
+/// Lets safetensors take the arrays as they are: the bytes of one tensor at a time are made while the file is written.
+impl View for &Array {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = Vec::with_capacity(self.data_len());
+        for value in &self.values {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.values.len() * size_of::<f32>()
+    }
 }
 
 /// Read every array of a safetensors file, and its metadata.
 ///
 /// # Errors
 /// As [`Checkpoint::read`], without the description.
-pub fn read_arrays(path: &Path) -> Result<(BTreeMap<String, Array>, BTreeMap<String, String>), Error> {
+pub fn read_arrays(path: &Path) -> Result<(BTreeMap<String, Array>, Metadata), Error> {
     let bytes =
         std::fs::read(path).map_err(|source| Error::read(path, "expected a safetensors file", source))?;
     let damaged = |source| {

@@ -115,7 +115,7 @@ impl Ranks {
             let users: &UInt32Array = column(path, &batch, "user")?;
             ranks.users.extend_from_slice(users.values());
             for (name, column) in &mut ranks.columns {
-                let array = batch.column_by_name(name).map(|array| array.as_any());
+                let array = batch.column_by_name(name).map(Array::as_any);
                 let counts = array.and_then(|array| array.downcast_ref::<UInt32Array>());
                 let numbers = array.and_then(|array| array.downcast_ref::<Float64Array>());
                 match (column, counts, numbers) {

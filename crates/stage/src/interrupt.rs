@@ -3,11 +3,12 @@
 //! State for `--resume` lies elsewhere, in `<out>.state/`, and survives.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tempfile::TempDir;
 
 /// The directory being filled. Whoever holds the lock keeps the process from being interrupted.
 static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
@@ -37,27 +38,29 @@ pub(crate) fn watch() -> io::Result<()> {
     Ok(())
 }
 
-/// Marks a directory as unfinished until dropped.
-pub(crate) struct Unfinished;
+/// A directory being filled: removed when dropped, and when a signal comes.
+pub(crate) struct Unfinished(Option<TempDir>);
 
 impl Unfinished {
-    pub(crate) fn begin(directory: &Path) -> Self {
-        *unfinished() = Some(directory.to_owned());
-        Self
+    pub(crate) fn begin(directory: TempDir) -> Self {
+        *unfinished() = Some(directory.path().to_owned());
+        Self(Some(directory))
     }
 
-    /// Do the last step, which no signal may split.
-    pub(crate) fn finish<T>(self, step: impl FnOnce() -> T) -> T {
-        let mut directory = unfinished();
-        let result = step();
-        *directory = None;
-        drop(directory);
+    /// Do the last step, which no signal may split, with the directory.
+    pub(crate) fn finish(mut self, step: impl FnOnce(TempDir) -> io::Result<()>) -> io::Result<()> {
+        let mut path = unfinished();
+        let result = self.0.take().map_or(Ok(()), step);
+        *path = None;
+        drop(path);
         result
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        *unfinished() = None;
+        let mut path = unfinished();
+        drop(self.0.take());
+        *path = None;
     }
 }

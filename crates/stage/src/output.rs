@@ -105,6 +105,7 @@ impl Plan {
 
     /// Add an argument of the command line that decides what is made, such as `method`.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "any plain value reads well at the call")]
     pub fn argument(mut self, name: &str, value: impl ToString) -> Self {
         self.arguments.insert(name.to_owned(), value.to_string());
         self
@@ -112,6 +113,7 @@ impl Plan {
 
     /// Say which device was chosen, for `run.log`; by default what `--device` says.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "any plain value reads well at the call")]
     pub fn device(mut self, device: impl ToString) -> Self {
         self.device = device.to_string();
         self
@@ -157,17 +159,18 @@ impl Plan {
             }
             tracing::debug!("{} was made from something else or has changed", self.out.display());
         }
-        let beside = self.begin(&place)?;
-        let unfinished = Unfinished::begin(beside.path());
-        work(beside.path())?;
+        let beside = begin(&place)?;
+        let directory = beside.path().to_owned();
+        let unfinished = Unfinished::begin(beside);
+        work(&directory)?;
 
-        self.write(beside.path(), SETTINGS, &self.resolved_settings()?)?;
-        let lock = Lock { cause, outputs: entries(beside.path())? };
-        self.write(beside.path(), LOCK, &lock.to_yaml()?)?;
-        self.write(beside.path(), RUN_LOG, &serde_yaml::to_string(&self.run_log(started, clock))?)?;
-        flush(beside.path()).with_context(|| format!("cannot flush {} to disk", self.out.display()))?;
+        self.write(&directory, SETTINGS, &self.resolved_settings()?)?;
+        let lock = Lock { cause, outputs: entries(&directory)? };
+        self.write(&directory, LOCK, &lock.to_yaml()?)?;
+        self.write(&directory, RUN_LOG, &serde_yaml::to_string(&self.run_log(started, clock))?)?;
+        flush(&directory).with_context(|| format!("cannot flush {} to disk", self.out.display()))?;
         unfinished
-            .finish(|| replace(beside, &place))
+            .finish(|beside| replace(beside, &place))
             .with_context(|| format!("cannot move the finished output to {}", self.out.display()))?;
         let state = self.state_dir();
         if state.exists() {
@@ -265,32 +268,6 @@ impl Plan {
         }
     }
 
-    /// An empty directory beside the output, removed again unless it takes the output's place.
-    fn begin(&self, place: &Path) -> anyhow::Result<tempfile::TempDir> {
-        let parent = place.parent().unwrap_or(place);
-        let mut prefix = OsString::from(".");
-        prefix.push(place.file_name().unwrap_or_default());
-        prefix.push(".partial-");
-        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
-                let path = entry.path();
-                tracing::warn!(
-                    "{} is left from a run that was killed, or a run is writing it now",
-                    path.display()
-                );
-            }
-        }
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(&prefix);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // As any directory is made, where tempfile's default would shut out everyone else.
-            builder.permissions(fs::Permissions::from_mode(0o777));
-        }
-        builder.tempdir_in(parent).with_context(|| format!("cannot make a directory in {}", parent.display()))
-    }
-
     fn resolved_settings(&self) -> anyhow::Result<String> {
         let mut resolved = Mapping::from_iter([(Value::from("seed"), Value::from(self.seed))]);
         if let Value::Mapping(sections) = &self.settings {
@@ -323,6 +300,32 @@ impl Plan {
         fs::write(directory.join(name), text)
             .with_context(|| format!("cannot write {}", self.out.join(name).display()))
     }
+}
+
+/// An empty directory beside the output, removed again unless it takes the output's place.
+fn begin(place: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let parent = place.parent().unwrap_or(place);
+    let mut prefix = OsString::from(".");
+    prefix.push(place.file_name().unwrap_or_default());
+    prefix.push(".partial-");
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+            let path = entry.path();
+            tracing::warn!(
+                "{} is left from a run that was killed, or a run is writing it now",
+                path.display()
+            );
+        }
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any directory is made, where tempfile's default would shut out everyone else.
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder.tempdir_in(parent).with_context(|| format!("cannot make a directory in {}", parent.display()))
 }
 
 /// Which command makes a file of that name.

@@ -18,6 +18,9 @@ use clap::Parser;
 use stage::{Flags, Plan, settings};
 use tempfile::TempDir;
 
+/// A test, given a directory with the input in it.
+type Case = fn(&Path);
+
 /// Set in the environment of the child.
 const CHILD: &str = "STAGE_TEST_CHILD";
 
@@ -36,6 +39,7 @@ struct Cli {
     act: String,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as `stage::main` asks for it")]
 fn run(cli: Cli) -> anyhow::Result<()> {
     let settings = settings::load(&cli.flags)?;
     let plan = Plan::new("gro-test", &cli.out, &cli.flags, &settings, &["train"]).input(&cli.input);
@@ -46,7 +50,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             "fail" => Err(anyhow::anyhow!("the disk is on fire")).context("cannot do it"),
             "wait" => {
                 fs::write(cli.out.with_extension("waits"), "")?;
-                std::thread::sleep(Duration::from_mins(1));
+                std::thread::sleep(Duration::from_secs(60));
                 Ok(())
             }
             _ => Ok(()),
@@ -72,7 +76,7 @@ fn main() -> ExitCode {
     if std::env::var_os(CHILD).is_some() {
         return stage::main(|cli: &Cli| Some(&cli.flags), run);
     }
-    let cases: [(&str, fn(&Path)); 6] = [
+    let cases: [(&str, Case); 6] = [
         ("codes_say_what_happened", codes_say_what_happened),
         ("stdout_is_for_data", stdout_is_for_data),
         ("threads_are_as_asked", threads_are_as_asked),

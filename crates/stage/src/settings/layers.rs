@@ -7,7 +7,7 @@ use serde_yaml::{Mapping, Value};
 use super::Settings;
 use crate::Refusal;
 
-/// How alike two keys must be (Jaro-Winkler, 0 to 1) for one to be suggested for the other.
+/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be suggested for the other.
 const ALIKE: f64 = 0.8;
 
 /// One layer: where it comes from, its text where it has lines, and what it says.
@@ -146,13 +146,15 @@ fn merge(into: &mut Value, from: &Value) {
 fn advice(path: &[String], defaults: &Value) -> String {
     let mut known = Vec::new();
     collect(defaults, "", &mut known);
-    let asked = path.join(".");
-    let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let split = |path: &str| match path.rsplit_once('.') {
+        Some((section, name)) => (section.to_owned(), name.to_owned()),
+        None => (String::new(), path.to_owned()),
+    };
+    let (section, name) = split(&path.join("."));
     let likeness = |candidate: &String| {
-        let whole = strsim::jaro_winkler(&asked, candidate);
-        // The right name in the wrong section counts nearly as much.
-        let name = 0.95 * strsim::jaro_winkler(&last(&asked), &last(candidate));
-        whole.max(name)
+        let (its_section, its_name) = split(candidate);
+        // Names decide, so that the right name in the wrong section is found; of equal names the nearer one.
+        strsim::jaro_winkler(&name, &its_name) + if section == its_section { 0.01 } else { 0.0 }
     };
     let nearest = known.iter().map(|candidate| (likeness(candidate), candidate));
     match nearest.max_by(|left, right| left.0.total_cmp(&right.0)) {
