@@ -18,7 +18,7 @@ pub const SPEED: &str = "speed.csv";
 /// One epoch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// The epoch, counted from 1.
+    /// The epoch; 0 is the state before training.
     pub epoch: usize,
     /// The values in the order of [`History::columns`]; `None` where the epoch did not measure one.
     pub values: Vec<Option<f64>>,

@@ -193,7 +193,9 @@ impl Plan {
         fs::create_dir_all(parent)
             .with_context(|| format!("cannot make the directory {}", parent.display()))?;
         let parent = fs::canonicalize(parent).with_context(|| format!("cannot find {}", parent.display()))?;
-        let place = parent.join(name);
+        // An output that is a link to another disk is replaced there.
+        let named = parent.join(name);
+        let place = fs::canonicalize(&named).unwrap_or(named);
         if place.exists() && !place.is_dir() {
             let message =
                 format!("{} is a file, expected a directory to make or replace", self.out.display());

@@ -279,3 +279,16 @@ fn the_state_lies_beside_the_output() {
         assert_eq!(plan.state_dir(), Path::new("a/out.state"));
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_is_a_link_is_replaced_where_it_lies() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.path("disk/out")).unwrap();
+    std::os::unix::fs::symlink(fixture.path("disk/out"), fixture.path("out")).unwrap();
+    assert_eq!(fixture.run(), Outcome::Done);
+    assert_eq!(fixture.run(), Outcome::UpToDate);
+    assert!(fixture.path("out").is_symlink());
+    assert_eq!(fixture.read("disk/out/copy.txt"), "input");
+    assert_eq!(fs::read_dir(fixture.path("disk")).unwrap().count(), 1);
+}
