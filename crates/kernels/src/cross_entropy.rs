@@ -13,6 +13,7 @@ use crate::{
     chunks, lanes,
     linear::column_sums,
     matrix::{Into, View, ViewMut, multiply, multiply_parallel},
+    panels::Panels,
 };
 
 /// Most scores held at once, in elements.
@@ -182,13 +183,14 @@ impl Problem<'_> {
         }
     }
 
-    /// Scores of `rows` rows from `row` on, over the columns `first..first + columns`.
-    fn score(&self, scores: &mut [f32], row: usize, rows: usize, first: usize, columns: usize) {
-        let states = View::new(&self.states[row * self.hidden..], rows, self.hidden);
-        let weight = View::new(&self.weight[first * self.hidden..], columns, self.hidden);
-        multiply(ViewMut::new(scores, rows, columns), Into::Overwrite, states, weight.t(), 1.0);
+    /// Scores of `rows` rows from `row` on, over all columns of `panels`, which begin at column `first`.
+    fn score(&self, panels: &Panels, scores: &mut [f32], row: usize, rows: usize, first: usize) {
+        let columns = scores.len() / rows;
+        for (start, _) in panels.each() {
+            panels.score(&mut scores[start..], columns, &self.states[row * self.hidden..], rows, start);
+        }
         if let Some(bias) = self.bias {
-            add_bias(&mut scores[..rows * columns], &bias[first..first + columns]);
+            add_bias(scores, &bias[first..first + columns]);
         }
     }
 
@@ -198,6 +200,7 @@ impl Problem<'_> {
         let mut solution = self.empty();
         let block = block.min(self.rows());
         let mut scores = vec![0.0; block * columns];
+        let panels = Panels::new(self.weight, hidden);
         // A task's rows: about half a megabyte of scores, but enough of them to make a fair product.
         let task = (131_072 / columns).clamp(32, 128).min(block);
         for start in (0..self.rows()).step_by(block) {
@@ -210,7 +213,7 @@ impl Problem<'_> {
                 .enumerate()
                 .map(|(index, ((scores, losses), ds))| {
                     let (row, rows) = (start + index * task, losses.len());
-                    self.score(scores, row, rows, 0, columns);
+                    self.score(&panels, scores, row, rows, 0);
                     for ((scores, loss), &target) in
                         scores.chunks_exact_mut(columns).zip(losses.iter_mut()).zip(&self.targets[row..])
                     {
@@ -249,6 +252,8 @@ impl Problem<'_> {
         let block = block.min(self.rows());
         let mut scores = vec![0.0; block * CHUNK.min(columns)];
         let task = 64.min(block);
+        let chunks: Vec<Panels> =
+            self.weight.chunks(CHUNK * hidden).map(|weight| Panels::new(weight, hidden)).collect();
         for start in (0..self.rows()).step_by(block) {
             let end = self.rows().min(start + block);
             let mut logarithms = vec![0.0; end - start];
@@ -263,7 +268,8 @@ impl Problem<'_> {
                     let mut running = vec![(f32::NEG_INFINITY, 0.0f32); rows];
                     for first in (0..columns).step_by(width) {
                         let width = width.min(columns - first);
-                        self.score(scores, row, rows, first, width);
+                        let scores = &mut scores[..rows * width];
+                        self.score(&chunks[first / CHUNK], scores, row, rows, first);
                         for (place, (most, total)) in running.iter_mut().enumerate() {
                             let scores = &mut scores[place * width..(place + 1) * width];
                             let target = self.targets[row + place] as usize;
@@ -290,7 +296,7 @@ impl Problem<'_> {
                     .enumerate()
                     .for_each(|(index, (scores, ds))| {
                         let (row, rows) = (start + index * task, ds.len() / hidden);
-                        self.score(scores, row, rows, first, width);
+                        self.score(&chunks[first / CHUNK], scores, row, rows, first);
                         for (place, scores) in scores.chunks_exact_mut(width).enumerate() {
                             probabilities(scores, logarithms[row - start + place], share);
                             let target = self.targets[row + place] as usize;

@@ -28,6 +28,7 @@ mod linear;
 mod matrix;
 mod norm;
 mod outside;
+mod panels;
 mod picked;
 mod ranking_loss;
 mod rows;

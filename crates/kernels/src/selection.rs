@@ -1,6 +1,6 @@
 //! The best k, the extremes and ranks over all items: what is kept of scores that are never all held.
 //!
-//! One task takes a block of rows over the items in chunks, a matrix product each, and keeps of each chunk what matters.
+//! One task takes a block of rows over the items in panels, a matrix product each, and keeps of each panel what matters.
 //! Every product has [`ROWS`] rows, padded where fewer are left: a state has the same scores in any batch, so that a rank
 //! asked alone agrees with a list asked in company.
 
@@ -10,14 +10,11 @@ use rayon::prelude::*;
 use crate::{
     catalogue::{Catalogue, order_key},
     chunks, lanes,
-    matrix::{Into, View, ViewMut, multiply},
+    panels::Panels,
 };
 
 /// Rows of one task.
 const ROWS: usize = 32;
-
-/// Most items of one chunk: a block of their scores stays in the second-level cache.
-const CHUNK: usize = 4096;
 
 /// The values a walk reads.
 #[derive(Clone, Copy)]
@@ -25,8 +22,8 @@ struct Scorer<'a> {
     states: &'a [f32],
     weight: &'a [f32],
     bias: Option<&'a [f32]>,
+    panels: &'a Panels,
     hidden: usize,
-    items: usize,
 }
 
 /// Adds the bias to rows of scores.
@@ -52,15 +49,10 @@ impl Scorer<'_> {
 
     /// Calls `visit(first id, width, scores)` with the scores of the block's rows over one chunk of items after another.
     fn walk(&self, block: &[f32], mut visit: impl FnMut(u32, usize, &[f32])) {
-        // Chunks of equal width: a narrow last one would be multiplied by another routine, which adds in another order.
-        let width = self.items.div_ceil(self.items.div_ceil(CHUNK));
-        let mut scores = vec![0.0; ROWS * width];
-        for first in (0..self.items).step_by(width) {
-            let width = width.min(self.items - first);
+        let mut scores = vec![0.0; ROWS * self.panels.width()];
+        for (first, width) in self.panels.each() {
             let scores = &mut scores[..ROWS * width];
-            let weight = View::new(&self.weight[(first + 1) * self.hidden..], width, self.hidden);
-            let product = ViewMut::new(scores, ROWS, width);
-            multiply(product, Into::Overwrite, View::new(block, ROWS, self.hidden), weight.t(), 1.0);
+            self.panels.score(scores, width, block, ROWS, first);
             if let Some(bias) = self.bias {
                 add_bias(scores, &bias[first + 1..=first + width]);
             }
@@ -80,7 +72,8 @@ fn by_blocks(
     let (rows, hidden) = states.dims2()?;
     let mut ids = vec![0u32; rows * width];
     let mut run = |states: &[f32], weight: &[f32], bias: Option<&[f32]>| {
-        let scorer = Scorer { states, weight, bias, hidden, items: catalogue.items };
+        let panels = Panels::new(&weight[hidden..][..catalogue.items * hidden], hidden);
+        let scorer = Scorer { states, weight, bias, panels: &panels, hidden };
         ids.par_chunks_mut(ROWS * width)
             .enumerate()
             .for_each(|(index, ids)| task(&scorer, index * ROWS, ids));
@@ -256,15 +249,14 @@ pub(crate) fn ranks(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
     }
     let ranks = by_blocks(catalogue, states, 1, |scorer, row, ranks| {
         let (block, real) = scorer.block(row);
-        // The targets' own scores, on the diagonal of a product shaped so that it adds as the walk's do.
+        // The targets' own scores, on the diagonal of a product that adds as the walk's do.
         let hidden = scorer.hidden;
         let mut chosen = vec![0.0; ROWS * hidden];
         for (chosen, &target) in chosen.chunks_exact_mut(hidden).zip(&targets[row..row + real]) {
             chosen.copy_from_slice(&scorer.weight[target as usize * hidden..][..hidden]);
         }
         let mut square = vec![0.0; ROWS * ROWS];
-        let (states, chosen) = (View::new(&block, ROWS, hidden), View::new(&chosen, ROWS, hidden));
-        multiply(ViewMut::new(&mut square, ROWS, ROWS), Into::Overwrite, states, chosen.t(), 1.0);
+        Panels::new(&chosen, hidden).score(&mut square, ROWS, &block, ROWS, 0);
         let bounds: Vec<f32> = (0..real)
             .map(|place| {
                 let target = targets[row + place] as usize;

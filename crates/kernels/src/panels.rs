@@ -1,0 +1,66 @@
+//! The weight of the scores, turned once for many products.
+//!
+//! A product of states with the transposed weight makes gemm pack, that is turn, the weight; a task with a few dozen rows
+//! spends longer on that than on multiplying. So the weight is turned once per call, in panels of columns whose scores stay
+//! in the second-level cache, and gemm takes a panel as it lies.
+
+use crate::{
+    chunks,
+    matrix::{Into, View, ViewMut, multiply},
+};
+
+/// Most columns of one panel.
+const WIDEST: usize = 1024;
+
+/// Rows `first..` of a `(columns, hidden)` weight as panels, each `(hidden, width)`.
+pub(crate) struct Panels {
+    values: Vec<f32>,
+    hidden: usize,
+    columns: usize,
+    width: usize,
+}
+
+/// Turns `(width, hidden)` into `(hidden, width)`.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn turn(panel: &mut [f32], weight: &[f32], hidden: usize) {
+    let width = weight.len() / hidden;
+    for (h, row) in panel.chunks_exact_mut(width).enumerate() {
+        for (value, weight) in row.iter_mut().zip(weight.chunks_exact(hidden)) {
+            *value = weight[h];
+        }
+    }
+}
+
+impl Panels {
+    /// Turns a `(columns, hidden)` weight. Panels are equally wide but for a rounding at the end: a narrow last one would be
+    /// multiplied by another routine, which adds in another order.
+    pub(crate) fn new(weight: &[f32], hidden: usize) -> Self {
+        let columns = weight.len() / hidden;
+        let width = columns.div_ceil(columns.div_ceil(WIDEST).max(1)).max(1);
+        let values = chunks::build(weight.len(), width * hidden, |index, panel| {
+            turn(panel, &weight[index * width * hidden..][..panel.len()], hidden);
+        });
+        Self { values, hidden, columns, width }
+    }
+
+    /// Width of every panel but perhaps the last.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// First column and width of each panel.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.columns).step_by(self.width).map(|first| (first, self.width.min(self.columns - first)))
+    }
+
+    /// The scores of `rows` states over the panel that begins at column `first`, into rows `stride` apart.
+    pub(crate) fn score(&self, scores: &mut [f32], stride: usize, states: &[f32], rows: usize, first: usize) {
+        let width = self.width.min(self.columns - first);
+        let panel = View::new(&self.values[first * self.hidden..], self.hidden, width);
+        let states = View::new(states, rows, self.hidden);
+        multiply(ViewMut::strided(scores, rows, width, stride), Into::Overwrite, states, panel, 1.0);
+    }
+}
