@@ -129,11 +129,12 @@ fn run_distill(
     resume: bool,
     flags: &Flags,
 ) -> Result<()> {
-    let settings = settings::load(flags)?;
-    let architecture = surrogate.unwrap_or(settings.model.architecture);
+    // The flag is the setting: whichever way the architecture was named, the output depends on that alone.
+    let mut settings = settings::load(flags)?.into_inner();
+    settings.model.architecture = surrogate.unwrap_or(settings.model.architecture);
+    let settings = Checked::new(settings)?;
     let log = queries.join(QUERIES);
     let plan = Plan::new("gro-attack distill", out, flags, &settings, &["model", "optimizer", "distill"])
-        .argument("surrogate", architecture)
         .input(&log);
     let identity = plan.identity()?;
     plan.produce(|directory| {
@@ -144,7 +145,7 @@ fn run_distill(
             identity: identity.clone(),
             bar: progress::bar(0, "distill", flags.quiet),
         };
-        distill(&settings, flags, &log, architecture, &run)
+        distill(&settings, flags, &log, &run)
     })?;
     Ok(())
 }
@@ -153,7 +154,6 @@ fn distill(
     settings: &Checked,
     flags: &Flags,
     path: &Path,
-    architecture: Architecture,
     run: &Run<'_>,
 ) -> Result<()> {
     let device = recommender::device(&flags.device.to_string())?;
@@ -163,6 +163,7 @@ fn distill(
         return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
     }
     let (sizes, asked) = (Sizes::new(&settings.model, items), &settings.distill);
+    let architecture = settings.model.architecture;
     let streams = Streams::new(settings.seed);
     let mut surrogate =
         Surrogate::new(architecture, &sizes, log, asked, &settings.optimizer, streams, &device)?;

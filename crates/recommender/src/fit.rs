@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use artifact::checkpoint::{Array, read_arrays, write_arrays};
 use artifact::events::EventWriter;
@@ -117,6 +117,9 @@ struct Progress {
     history: Vec<HistoryRow>,
 }
 
+/// How often a run without a progress bar reports.
+const WORD_EVERY: Duration = Duration::from_secs(30);
+
 const STATE: &str = "state.safetensors";
 const STATE_KEY: &str = "progress";
 
@@ -156,6 +159,7 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
     }
     let first_score = progress.history[0].1[learner.losses().len()].1.unwrap_or(f64::NAN);
 
+    let mut last_word = Instant::now();
     let steps = learner.steps();
     run.bar.set_length((schedule.epochs * steps) as u64);
     run.bar.set_position((progress.epoch * steps) as u64);
@@ -190,8 +194,13 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
         history.speed.push(epoch, seconds, learner.samples())?;
         progress.history.push(row);
         save_state(learner, &progress, &best, run)?;
-        run.bar.set_message(describe(&progress, &losses, learner.losses(), measured.as_deref()));
-        tracing::debug!(epoch, seconds, ?losses, ?measured, "epoch done");
+        let summary = describe(&progress, &losses, learner.losses(), measured.as_deref());
+        // Where no bar is shown (a log file, a cluster job) the run still says now and then how it is doing.
+        if run.bar.is_hidden() && last_word.elapsed() >= WORD_EVERY {
+            last_word = Instant::now();
+            tracing::info!("{summary}");
+        }
+        run.bar.set_message(summary);
     }
     run.bar.finish_and_clear();
 
