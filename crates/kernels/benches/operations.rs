@@ -15,6 +15,10 @@ use kernels::{
     linear, norm, outside,
 };
 
+/// The allocator of the binaries: much of what an operation costs is fresh pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn numbers(count: usize) -> Vec<f32> {
     let mut state = 88_172_645_463_325_252u64;
     (0..count)

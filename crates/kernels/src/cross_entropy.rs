@@ -202,7 +202,7 @@ impl Problem<'_> {
         let mut scores = vec![0.0; block * columns];
         let panels = Panels::new(self.weight, hidden);
         // A task's rows: about half a megabyte of scores, but enough of them to make a fair product.
-        let task = (131_072 / columns).clamp(32, 128).min(block);
+        let task = (131_072 / columns).clamp(16, 128).min(block);
         for start in (0..self.rows()).step_by(block) {
             let end = self.rows().min(start + block);
             let scores = &mut scores[..(end - start) * columns];

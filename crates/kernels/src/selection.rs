@@ -100,11 +100,13 @@ struct Best {
     k: usize,
     /// A score must be above this to matter; below, there are `k` better ones already.
     threshold: f32,
+    /// Room for [`lower_bound`].
+    largest: Vec<f32>,
 }
 
 impl Best {
     fn new(k: usize) -> Self {
-        Self { keys: Vec::with_capacity(4 * k + 64), k, threshold: f32::NEG_INFINITY }
+        Self { keys: Vec::with_capacity(4 * k + 64), k, threshold: f32::NEG_INFINITY, largest: Vec::new() }
     }
 
     /// Keeps the best `k`, once there are more, and lets only better ones in from there on.
@@ -137,15 +139,51 @@ fn next_above(blocks: &[[f32; lanes::LANES]], from: usize, threshold: f32) -> us
     blocks.len()
 }
 
+/// A score that at least `k` of `scores` reach, or negative infinity where none is found cheaply.
+///
+/// The scores are laid over one another in up to eight layers; the largest at each place of the pile are so many different
+/// scores, so the `k`-th of those is reached by `k` of all, and by few more.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn lower_bound(scores: &[f32], k: usize, largest: &mut Vec<f32>) -> f32 {
+    let layers = (scores.len() / k).min(8);
+    if layers < 2 {
+        return f32::NEG_INFINITY;
+    }
+    let places = scores.len() / layers;
+    largest.clear();
+    largest.resize(places, f32::NEG_INFINITY);
+    for layer in scores.chunks_exact(places) {
+        for (most, &score) in largest.iter_mut().zip(layer) {
+            *most = if score > *most { score } else { *most };
+        }
+    }
+    *largest.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
+}
+
 /// Offers a chunk of a row's scores, of the items from `first` on.
 fn offer(best: &mut Best, first: u32, scores: &[f32]) {
+    if best.keys.is_empty() {
+        let bound = lower_bound(scores, best.k, &mut best.largest);
+        if bound > f32::NEG_INFINITY {
+            best.threshold = bound.next_down();
+            return keep_better(best, first, scores, 0);
+        }
+    }
     // Until k items are known every score matters, even one that is not a number.
     let open = scores.len().min(best.k.saturating_sub(best.keys.len()));
-    let key = |place: usize| order_key(scores[place], first + place as u32);
-    best.keys.extend((0..open).map(key));
+    best.keys.extend((0..open).map(|place| order_key(scores[place], first + place as u32)));
     if open > 0 {
         best.prune();
     }
+    keep_better(best, first, scores, open);
+}
+
+/// Keeps those of the scores from place `open` on that are above the threshold.
+fn keep_better(best: &mut Best, first: u32, scores: &[f32], open: usize) {
+    let key = |place: usize| order_key(scores[place], first + place as u32);
     let (blocks, tail) = scores[open..].as_chunks::<{ lanes::LANES }>();
     let mut place = next_above(blocks, 0, best.threshold);
     while place < blocks.len() {
