@@ -34,7 +34,7 @@ lint: ## Format and lints
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 doc: ## The documentation of all crates, in target/doc
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
 
 bench: ## The benchmarks
 	$(CARGO) bench --locked --workspace

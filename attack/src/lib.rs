@@ -150,12 +150,7 @@ fn run_distill(
     Ok(())
 }
 
-fn distill(
-    settings: &Checked,
-    flags: &Flags,
-    path: &Path,
-    run: &Run<'_>,
-) -> Result<()> {
+fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Result<()> {
     let device = recommender::device(&flags.device.to_string())?;
     let log = QueryLog::open(path)?;
     let QueryHeader { items, k, fingerprint, .. } = log.header().clone();

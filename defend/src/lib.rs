@@ -92,7 +92,7 @@ impl Cli {
 }
 
 /// Protects, unless the output is up to date.
-pub fn run(cli: Cli) -> Result<()> {
+pub fn run(cli: &Cli) -> Result<()> {
     let settings = settings::load(&cli.flags)?;
     let target = cli.target.join(MODEL);
     // What does not depend on a setting is not redone when it changes.

@@ -49,7 +49,7 @@ impl Cli {
 }
 
 /// Trains, unless the output is up to date.
-pub fn run(cli: Cli) -> Result<()> {
+pub fn run(cli: &Cli) -> Result<()> {
     let settings = settings::load(&cli.flags)?;
     let plan = Plan::new("gro-train", &cli.out, &cli.flags, &settings, &["model", "optimizer", "train"])
         .inputs(dataset::files(&cli.data));

@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    stage::main_where(recommender::is_input, train::Cli::flags, train::run)
+    stage::main_where(recommender::is_input, train::Cli::flags, |cli| train::run(&cli))
 }

@@ -65,7 +65,9 @@ impl ProtectedTarget {
 
     fn shuffle_answer(&self, history: &[u32], answer: &mut [u32]) {
         let mut hash = Hash(self.policy_seed);
-        history.iter().for_each(|&item| hash.mix(u64::from(item)));
+        for &item in history {
+            hash.mix(u64::from(item));
+        }
         let mut key = [0u8; 32];
         for (slot, word) in key.chunks_exact_mut(8).zip([
             self.policy_seed,

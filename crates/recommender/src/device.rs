@@ -12,13 +12,12 @@ use crate::{Error, Result};
 /// is never moved to the CPU silently.
 pub fn device(name: &str) -> Result<Device> {
     let device = match name {
-        "cpu" => Device::Cpu,
         "auto" if candle_core::utils::cuda_is_available() => Device::new_cuda(0).unwrap_or_else(|error| {
             // A driver without a device fails here rather than above.
             tracing::warn!("this build can use a GPU, but none answers ({error}); using the CPU");
             Device::Cpu
         }),
-        "auto" => Device::Cpu,
+        "auto" | "cpu" => Device::Cpu,
         _ => {
             let number = name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
             let number = number

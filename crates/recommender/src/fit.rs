@@ -24,7 +24,7 @@ use crate::{Error, Result};
 /// Which epoch's weights a run ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    /// Those of the best validation.
+    /// Those of the best validation after at least one epoch.
     Best,
     /// Those of the last epoch.
     Last,
@@ -95,7 +95,7 @@ pub struct Run<'a> {
 pub struct Fitted {
     /// Epochs trained.
     pub epochs: usize,
-    /// The epoch of the weights in place, 0 for those it began with.
+    /// The epoch of the weights in place.
     pub kept_epoch: usize,
     /// Validation of the kept epoch.
     pub kept_score: f64,
@@ -140,22 +140,19 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
     };
     let mut best = learner.trained()[0].parameters.snapshot()?;
 
-    match if run.resume { load_state(learner, run)? } else { None } {
-        Some((saved, saved_best)) => {
-            tracing::info!("resuming after epoch {}", saved.epoch);
-            for row in &saved.history {
-                history.push(row)?;
-            }
-            (progress, best) = (saved, saved_best);
+    let saved = if run.resume { load_state(learner, run)? } else { None };
+    if let Some((saved, saved_best)) = saved {
+        tracing::info!("resuming after epoch {}", saved.epoch);
+        for row in &saved.history {
+            history.push(row)?;
         }
-        None => {
-            let measured = learner.validate()?;
-            progress.best_score = measured[0].1;
-            let losses = learner.losses().iter().map(|name| (*name, None));
-            let row = row(0, losses, measured.iter().map(|(name, _)| *name), Some(&measured));
-            history.push(&row)?;
-            progress.history.push(row);
-        }
+        (progress, best) = (saved, saved_best);
+    } else {
+        let measured = learner.validate()?;
+        let losses = learner.losses().iter().map(|name| (*name, None));
+        let row = row(0, losses, measured.iter().map(|(name, _)| *name), Some(&measured));
+        history.push(&row)?;
+        progress.history.push(row);
     }
     let first_score = progress.history[0].1[learner.losses().len()].1.unwrap_or(f64::NAN);
 

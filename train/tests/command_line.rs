@@ -1,0 +1,51 @@
+//! The command line of `gro-train`, as a user meets it.
+
+#![allow(clippy::unwrap_used, reason = "a failed test should say where")]
+
+use std::process::{Command, Output};
+
+fn run(arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_gro-train"))
+        .args(arguments)
+        .current_dir(directory.path())
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn help_teaches_and_completions_are_offered() {
+    let help = run(&["--help"]);
+    assert!(help.status.success());
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(text.contains("Example: gro-train --config") && text.contains("--resume"), "{text}");
+    let completions = run(&["completions", "bash"]);
+    assert!(completions.status.success());
+    assert!(String::from_utf8_lossy(&completions.stdout).contains("gro-train"));
+}
+
+#[test]
+fn a_gpu_that_this_build_cannot_use_is_refused() {
+    let output = run(&["--data", "d", "--out", "t", "--device", "gpu"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("auto, cpu, cuda or cuda:N"), "{}", stderr(&output));
+}
+
+#[test]
+fn values_no_run_can_use_are_refused_before_anything_is_read() {
+    for (setting, expected) in [
+        ("train.epochs=0", "train.epochs"),
+        ("model.heads=3", "model.heads"),
+        ("model.dropout=1.5", "model.dropout"),
+        ("train.mask_prob=often", "train.mask_prob"),
+        ("optimiser.learning_rate=0.1", "optimizer"),
+    ] {
+        let output = run(&["--data", "d", "--out", "t", "--set", setting]);
+        assert_eq!(output.status.code(), Some(2), "{setting}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{setting}: {}", stderr(&output));
+    }
+}
