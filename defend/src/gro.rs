@@ -5,7 +5,7 @@
 //! most; the target's swap loss then asks the target to rank that item above the one it has there.
 //!
 //! With the list of a position as a 0/1 matrix A, row j one-hot at item a_j, the student's list is A s and
-//! dL/dA[j, i] = g_j s_i with g_j = dL/ds[a_j]. The gradient has rank one, so the item with the largest entry
+//! `dL/dA[j, i] = g_j s_i` with `g_j = dL/ds[a_j]`. The gradient has rank one, so the item with the largest entry
 //! in row j is the student's highest scored item where g_j > 0 and its lowest where g_j < 0. No k x n matrix
 //! is ever made (the authors' code makes one for every position).
 //!
