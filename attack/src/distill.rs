@@ -12,11 +12,10 @@ use artifact::queries::{Query, QueryLog};
 use artifact::settings::{Distill, Optimizer};
 use candle_core::{Device, Tensor};
 use kernels::Margins;
-use recommender::fit::{Learner, Trained, epoch_order};
-use recommender::optimizer::AdamW;
+use recommender::fit::{Learner, epoch_order};
 use recommender::ranking_loss::ranking_loss;
 use recommender::streams::shuffle;
-use recommender::{Mode, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation};
+use recommender::{Mode, Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
 
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
@@ -31,10 +30,7 @@ pub struct Surrogate {
     margins: Margins,
     streams: Streams,
     device: Device,
-    parameters: Parameters,
-    optimizer: AdamW,
-    model: Box<dyn Recommender>,
-    frozen: Box<dyn Recommender>,
+    trainee: Trainee,
     current: Option<Lessons>,
 }
 
@@ -79,17 +75,14 @@ impl Surrogate {
             margins: Margins { rank: settings.margin_rank, negative: settings.margin_negative },
             streams,
             device: device.clone(),
-            optimizer: AdamW::new(&parameters, optimizer.clone())?,
-            model: build(architecture, sizes, &parameters.trainable())?,
-            frozen: build(architecture, sizes, &parameters.frozen())?,
-            parameters,
+            trainee: Trainee::new(architecture, sizes, parameters, optimizer)?,
             current: None,
         })
     }
 
     /// The weights as they are now.
     pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+        &self.trainee.parameters
     }
 
     /// Makes the group that `step` of `epoch` falls into the current one.
@@ -148,10 +141,14 @@ impl Learner for Surrogate {
         let lists = Tensor::from_vec(lists, (end - begin, k), &self.device)?;
 
         let dropout = Mode::Train(self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64));
-        let states = self.model.encode(&self.model.contexts(&histories).place(&self.device)?, dropout)?;
+        let states = self
+            .trainee
+            .model
+            .encode(&self.trainee.model.contexts(&histories).place(&self.device)?, dropout)?;
         let mut negatives = self.streams.open(Purpose::Negatives, epoch as u64, step as u64, 0);
-        let loss = ranking_loss(self.model.catalogue(), &states, &lists, self.margins, &mut negatives)?.loss;
-        self.optimizer.step(&loss.backward()?)?;
+        let loss =
+            ranking_loss(self.trainee.model.catalogue(), &states, &lists, self.margins, &mut negatives)?.loss;
+        self.trainee.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
     }
 
@@ -163,7 +160,7 @@ impl Learner for Surrogate {
             let histories: Vec<&[u32]> = queries.iter().map(|query| query.sequence.as_slice()).collect();
             let first = queries.iter().map(|q| q.answers[q.answers.len() - self.log.k()]).collect::<Vec<_>>();
             ranks.extend(validation::ranks(
-                &*self.frozen,
+                &*self.trainee.frozen,
                 &histories,
                 &first,
                 VALIDATION_BATCH,
@@ -174,7 +171,7 @@ impl Learner for Surrogate {
         Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate)])
     }
 
-    fn trained(&mut self) -> Vec<Trained<'_>> {
-        vec![Trained { name: "surrogate", parameters: &self.parameters, optimizer: &mut self.optimizer }]
+    fn trainees(&mut self) -> Vec<(&'static str, &mut Trainee)> {
+        vec![("surrogate", &mut self.trainee)]
     }
 }

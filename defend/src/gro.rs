@@ -20,30 +20,17 @@ use artifact::dataset::Dataset;
 use artifact::settings::{Defend, ZeroGradient};
 use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Margins, RankingLoss};
-use recommender::fit::{Learner, Trained};
-use recommender::optimizer::AdamW;
+use recommender::fit::Learner;
 use recommender::ranking_loss::draw_negatives;
 use recommender::windows::Samples;
-use recommender::{Mode, Parameters, Purpose, Recommender, Streams, TrainingBatch, validation};
-
-/// A model, its weights and its optimizer.
-pub struct Party {
-    /// Weights.
-    pub parameters: Parameters,
-    /// Their optimizer.
-    pub optimizer: AdamW,
-    /// The model over the weights, with gradients.
-    pub model: Box<dyn Recommender>,
-    /// The same without gradients.
-    pub frozen: Box<dyn Recommender>,
-}
+use recommender::{Mode, Purpose, Recommender, Streams, Trainee, TrainingBatch, validation};
 
 /// A target and the student it learns to mislead.
 pub struct Gro<'a> {
     /// The target, from gold weights.
-    pub target: Party,
+    pub target: Trainee,
     /// The student, from fresh weights.
-    pub student: Party,
+    pub student: Trainee,
     /// The target's training samples.
     pub samples: Samples<'a>,
     /// The data set, for validation.
@@ -173,14 +160,7 @@ impl Learner for Gro<'_> {
         Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate), ("student_agr@10", agreement)])
     }
 
-    fn trained(&mut self) -> Vec<Trained<'_>> {
-        [("target", &mut self.target), ("student", &mut self.student)]
-            .into_iter()
-            .map(|(name, party)| Trained {
-                name,
-                parameters: &party.parameters,
-                optimizer: &mut party.optimizer,
-            })
-            .collect()
+    fn trainees(&mut self) -> Vec<(&'static str, &mut Trainee)> {
+        vec![("target", &mut self.target), ("student", &mut self.student)]
     }
 }

@@ -11,12 +11,11 @@ use anyhow::Result;
 use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL, Policy};
 use artifact::dataset::{self, Dataset};
 use recommender::fit::{Fitted, Keep, Run, Schedule, fit};
-use recommender::optimizer::AdamW;
 use recommender::windows::Samples;
-use recommender::{Parameters, Purpose, Sizes, Streams, build, declare, load_parameters};
+use recommender::{Parameters, Purpose, Sizes, Streams, Trainee, declare, load_parameters};
 use stage::{Checked, Flags, Plan, Refusal, progress, settings};
 
-use crate::gro::{Gro, Party};
+use crate::gro::Gro;
 
 /// Name of the student's checkpoint beside the protected target.
 pub const STUDENT: &str = "student.safetensors";
@@ -166,19 +165,13 @@ fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run:
     }
     let sizes = Sizes::from(&description);
     let streams = Streams::new(settings.seed);
-    let party = |parameters: Parameters| -> Result<Party> {
-        Ok(Party {
-            optimizer: AdamW::new(&parameters, settings.optimizer.clone())?,
-            model: build(description.architecture, &sizes, &parameters.trainable())?,
-            frozen: build(description.architecture, &sizes, &parameters.frozen())?,
-            parameters,
-        })
-    };
+    let trainee =
+        |parameters| Trainee::new(description.architecture, &sizes, parameters, &settings.optimizer);
     let declared = declare(description.architecture, &sizes)?;
     let student = Parameters::initial(&declared, &streams, Purpose::StudentWeights, &device)?;
     let mut gro = Gro {
-        target: party(gold)?,
-        student: party(student)?,
+        target: trainee(gold)?,
+        student: trainee(student)?,
         samples: Samples::new(&dataset, sizes.max_len, defend.batch, train, streams),
         dataset: &dataset,
         settings: defend.clone(),

@@ -5,10 +5,9 @@ use artifact::checkpoint::Architecture;
 use artifact::dataset::Dataset;
 use artifact::settings::Optimizer;
 use candle_core::{Device, Tensor};
-use recommender::fit::{Learner, Trained};
-use recommender::optimizer::AdamW;
+use recommender::fit::Learner;
 use recommender::windows::Samples;
-use recommender::{Mode, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation};
+use recommender::{Mode, Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
 
 /// Users validated at a time.
 const VALIDATION_BATCH: usize = 256;
@@ -19,11 +18,7 @@ pub struct Gold<'a> {
     samples: Samples<'a>,
     streams: Streams,
     device: Device,
-    parameters: Parameters,
-    optimizer: AdamW,
-    model: Box<dyn Recommender>,
-    /// The same weights without gradients, for validation.
-    frozen: Box<dyn Recommender>,
+    target: Trainee,
 }
 
 impl<'a> Gold<'a> {
@@ -44,16 +39,13 @@ impl<'a> Gold<'a> {
             samples,
             streams,
             device: device.clone(),
-            optimizer: AdamW::new(&parameters, optimizer.clone())?,
-            model: build(architecture, sizes, &parameters.trainable())?,
-            frozen: build(architecture, sizes, &parameters.frozen())?,
-            parameters,
+            target: Trainee::new(architecture, sizes, parameters, optimizer)?,
         })
     }
 
     /// The weights as they are now.
     pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+        &self.target.parameters
     }
 }
 
@@ -71,21 +63,21 @@ impl Learner for Gold<'_> {
     }
 
     fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
-        let batch = self.samples.batch(&*self.model, epoch, step);
+        let batch = self.samples.batch(&*self.target.model, epoch, step);
         let dropout = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
-        let states = self.model.encode(&batch.contexts.place(&self.device)?, Mode::Train(dropout))?;
-        let loss = self.model.training_loss(&states, &batch)?;
-        self.optimizer.step(&loss.backward()?)?;
+        let states = self.target.model.encode(&batch.contexts.place(&self.device)?, Mode::Train(dropout))?;
+        let loss = self.target.model.training_loss(&states, &batch)?;
+        self.target.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
     }
 
     fn validate(&mut self) -> recommender::Result<Vec<(&'static str, f64)>> {
         let (ndcg, hit_rate) =
-            validation::on_dataset(&*self.frozen, self.dataset, VALIDATION_BATCH, &self.device)?;
+            validation::on_dataset(&*self.target.frozen, self.dataset, VALIDATION_BATCH, &self.device)?;
         Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate)])
     }
 
-    fn trained(&mut self) -> Vec<Trained<'_>> {
-        vec![Trained { name: "target", parameters: &self.parameters, optimizer: &mut self.optimizer }]
+    fn trainees(&mut self) -> Vec<(&'static str, &mut Trainee)> {
+        vec![("target", &mut self.target)]
     }
 }

@@ -16,10 +16,9 @@ use candle_core::{Device, Tensor};
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::AdamW;
-use crate::parameters::{Parameters, Weights, to_array};
+use crate::parameters::{Weights, to_array};
 use crate::streams::{Purpose, Streams, shuffle};
-use crate::{Error, Result};
+use crate::{Error, Result, Trainee};
 
 /// Which epoch's weights a run ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +42,6 @@ pub struct Schedule {
     pub keep: Keep,
 }
 
-/// A model in training with its optimizer, under the name that the saved state uses.
-pub struct Trained<'a> {
-    /// `target`, `student` or `surrogate`.
-    pub name: &'static str,
-    /// The weights.
-    pub parameters: &'a Parameters,
-    /// Their optimizer.
-    pub optimizer: &'a mut AdamW,
-}
-
 /// Something that learns in steps and epochs.
 pub trait Learner {
     /// Names of the values each step returns, for the history.
@@ -72,8 +61,9 @@ pub trait Learner {
     /// better). The same names every time.
     fn validate(&mut self) -> Result<Vec<(&'static str, f64)>>;
 
-    /// Every model that trains; the first is the one whose best weights are kept.
-    fn trained(&mut self) -> Vec<Trained<'_>>;
+    /// Every model that trains, under the name that the saved state uses (`target`, `student`, `surrogate`); the
+    /// first is the one whose best weights are kept.
+    fn trainees(&mut self) -> Vec<(&'static str, &mut Trainee)>;
 }
 
 /// Where a run writes and how it shows itself.
@@ -138,7 +128,7 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
         optimizer_steps: BTreeMap::new(),
         history: Vec::new(),
     };
-    let mut best = learner.trained()[0].parameters.snapshot()?;
+    let mut best = learner.trainees()[0].1.parameters.snapshot()?;
 
     let saved = if run.resume { load_state(learner, run)? } else { None };
     if let Some((saved, saved_best)) = saved {
@@ -182,7 +172,7 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
         {
             progress.best_score = measured[0].1;
             progress.best_epoch = epoch;
-            best = learner.trained()[0].parameters.snapshot()?;
+            best = learner.trainees()[0].1.parameters.snapshot()?;
         }
         let columns = progress.history[0].1[losses.len()..].iter().map(|(name, _)| name.as_str());
         let named = learner.losses().iter().copied().zip(losses.iter().copied().map(Some));
@@ -203,7 +193,7 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
 
     let (kept_epoch, kept_score) = match schedule.keep {
         Keep::Best => {
-            learner.trained()[0].parameters.restore(&best)?;
+            learner.trainees()[0].1.parameters.restore(&best)?;
             (progress.best_epoch, progress.best_score)
         }
         Keep::Last => {
@@ -299,8 +289,7 @@ impl Log {
 fn save_state(learner: &mut dyn Learner, progress: &Progress, best: &Weights, run: &Run<'_>) -> Result<()> {
     let mut progress = progress.clone();
     let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
-    for trained in learner.trained() {
-        let name = trained.name;
+    for (name, trained) in learner.trainees() {
         for (tensor, array) in trained.parameters.to_arrays()? {
             arrays.insert(format!("{name}/weight.{tensor}"), array);
         }
@@ -349,8 +338,7 @@ fn load_state(learner: &mut dyn Learner, run: &Run<'_>) -> Result<Option<(Progre
             .collect()
     };
     let mut best = Weights::new();
-    for (place, trained) in learner.trained().into_iter().enumerate() {
-        let name = trained.name;
+    for (place, (name, trained)) in learner.trainees().into_iter().enumerate() {
         let Some(device) = trained.parameters.iter().next().map(|(_, var)| var.device().clone()) else {
             continue;
         };

@@ -15,6 +15,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod ranking_loss;
 pub mod streams;
+mod trainee;
 pub mod validation;
 pub mod windows;
 
@@ -31,6 +32,7 @@ pub use device::device;
 pub use error::{Error, Result, is_input};
 pub use parameters::{Declared, Initial, Parameters, Weights};
 pub use streams::{DropoutKeys, Purpose, Streams};
+pub use trainee::Trainee;
 
 /// The sizes of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,12 +10,9 @@ use artifact::checkpoint::Architecture;
 use artifact::dataset::{Dataset, UserSequence};
 use artifact::settings::{Optimizer, Train};
 use candle_core::{Device, Tensor};
-use recommender::fit::{Fitted, Keep, Learner, Run, Schedule, Trained, fit};
-use recommender::optimizer::AdamW;
+use recommender::fit::{Fitted, Keep, Learner, Run, Schedule, fit};
 use recommender::windows::Samples;
-use recommender::{
-    Contexts, Mode, Parameters, Purpose, Recommender, Sizes, Streams, build, declare, validation,
-};
+use recommender::{Contexts, Mode, Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
 
 fn optimizer() -> Optimizer {
     Optimizer { learning_rate: 1e-2, ..Optimizer::default() }
@@ -44,10 +41,7 @@ struct Lesson<'a> {
     dataset: &'a Dataset,
     samples: Samples<'a>,
     streams: Streams,
-    parameters: Parameters,
-    optimizer: AdamW,
-    model: Box<dyn Recommender>,
-    frozen: Box<dyn Recommender>,
+    trainee: Trainee,
 }
 
 impl<'a> Lesson<'a> {
@@ -60,10 +54,7 @@ impl<'a> Lesson<'a> {
             dataset,
             samples: Samples::new(dataset, sizes.max_len, 8, &objective(), streams),
             streams,
-            optimizer: AdamW::new(&parameters, optimizer()).unwrap(),
-            model: build(architecture, &sizes, &parameters.trainable()).unwrap(),
-            frozen: build(architecture, &sizes, &parameters.frozen()).unwrap(),
-            parameters,
+            trainee: Trainee::new(architecture, &sizes, parameters, &optimizer()).unwrap(),
         }
     }
 }
@@ -82,21 +73,21 @@ impl Learner for Lesson<'_> {
     }
 
     fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
-        let batch = self.samples.batch(&*self.model, epoch, step);
+        let batch = self.samples.batch(&*self.trainee.model, epoch, step);
         let keys = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
-        let states = self.model.encode(&batch.contexts.place(&Device::Cpu)?, Mode::Train(keys))?;
-        let loss = self.model.training_loss(&states, &batch)?;
-        self.optimizer.step(&loss.backward()?)?;
+        let states = self.trainee.model.encode(&batch.contexts.place(&Device::Cpu)?, Mode::Train(keys))?;
+        let loss = self.trainee.model.training_loss(&states, &batch)?;
+        self.trainee.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
     }
 
     fn validate(&mut self) -> recommender::Result<Vec<(&'static str, f64)>> {
-        let (ndcg, _) = validation::on_dataset(&*self.frozen, self.dataset, 16, &Device::Cpu)?;
+        let (ndcg, _) = validation::on_dataset(&*self.trainee.frozen, self.dataset, 16, &Device::Cpu)?;
         Ok(vec![("ndcg@10", ndcg)])
     }
 
-    fn trained(&mut self) -> Vec<Trained<'_>> {
-        vec![Trained { name: "target", parameters: &self.parameters, optimizer: &mut self.optimizer }]
+    fn trainees(&mut self) -> Vec<(&'static str, &mut Trainee)> {
+        vec![("target", &mut self.trainee)]
     }
 }
 
@@ -117,12 +108,12 @@ fn run(learner: &mut dyn Learner, epochs: usize, directory: &Path, resume: bool)
 fn every_variable_gets_a_gradient(architecture: Architecture) {
     let data = dataset();
     let mut lesson = Lesson::new(architecture, &data);
-    let batch = lesson.samples.batch(&*lesson.model, 1, 0);
+    let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
     let keys = lesson.streams.dropout(Purpose::Dropout, 1, 0);
     let contexts = batch.contexts.place(&Device::Cpu).unwrap();
-    let states = lesson.model.encode(&contexts, Mode::Train(keys)).unwrap();
-    let gradients = lesson.model.training_loss(&states, &batch).unwrap().backward().unwrap();
-    for (name, variable) in lesson.parameters.iter() {
+    let states = lesson.trainee.model.encode(&contexts, Mode::Train(keys)).unwrap();
+    let gradients = lesson.trainee.model.training_loss(&states, &batch).unwrap().backward().unwrap();
+    for (name, variable) in lesson.trainee.parameters.iter() {
         let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
         let values: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
         assert!(values.iter().all(|v| v.is_finite()), "{name}");
@@ -133,13 +124,13 @@ fn every_variable_gets_a_gradient(architecture: Architecture) {
 fn one_batch_can_be_learned_by_heart(architecture: Architecture) {
     let data = dataset();
     let lesson = &mut Lesson::new(architecture, &data);
-    let batch = lesson.samples.batch(&*lesson.model, 1, 0);
+    let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
     let contexts = batch.contexts.place(&Device::Cpu).unwrap();
     let mut losses = Vec::new();
     for _ in 0..150 {
-        let states = lesson.model.encode(&contexts, Mode::Evaluate).unwrap();
-        let loss = lesson.model.training_loss(&states, &batch).unwrap();
-        lesson.optimizer.step(&loss.backward().unwrap()).unwrap();
+        let states = lesson.trainee.model.encode(&contexts, Mode::Evaluate).unwrap();
+        let loss = lesson.trainee.model.training_loss(&states, &batch).unwrap();
+        lesson.trainee.optimizer.step(&loss.backward().unwrap()).unwrap();
         losses.push(loss.to_scalar::<f32>().unwrap());
     }
     assert!(losses[149] < 0.05 * losses[0], "{} to {}", losses[0], losses[149]);
@@ -154,7 +145,7 @@ fn threads_do_not_change_a_byte(architecture: Architecture) {
             let mut lesson = Lesson::new(architecture, &data);
             run(&mut lesson, 2, directory.path(), false);
             let history = std::fs::read(directory.path().join("out/history.csv")).unwrap();
-            (lesson.parameters.to_arrays().unwrap(), history)
+            (lesson.trainee.parameters.to_arrays().unwrap(), history)
         })
     };
     let (one, two) = (bytes(1), bytes(2));
@@ -173,7 +164,10 @@ fn a_resumed_run_ends_in_the_same_bytes(architecture: Architecture) {
     let resumed = run(&mut second, 4, halves.path(), true);
 
     assert_eq!(expected, resumed);
-    assert!(uninterrupted.parameters.to_arrays().unwrap() == second.parameters.to_arrays().unwrap());
+    assert!(
+        uninterrupted.trainee.parameters.to_arrays().unwrap()
+            == second.trainee.parameters.to_arrays().unwrap()
+    );
     let read = |at: &Path| std::fs::read_to_string(at.join("out/history.csv")).unwrap();
     assert_eq!(read(whole.path()), read(halves.path()));
     assert_eq!(read(whole.path()).lines().count(), 1 + 5, "a header, and epochs 0 to 4");
@@ -184,9 +178,9 @@ fn rows_do_not_see_each_other(architecture: Architecture) {
     let data = dataset();
     let lesson = Lesson::new(architecture, &data);
     let encode = |histories: &[&[u32]]| -> Vec<Vec<f32>> {
-        let contexts: Contexts = lesson.frozen.contexts(histories);
+        let contexts: Contexts = lesson.trainee.frozen.contexts(histories);
         let contexts = contexts.place(&Device::Cpu).unwrap();
-        lesson.frozen.encode(&contexts, Mode::Evaluate).unwrap().to_vec2().unwrap()
+        lesson.trainee.frozen.encode(&contexts, Mode::Evaluate).unwrap().to_vec2().unwrap()
     };
     let rows: [&[u32]; 3] = [&[3], &[4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], &[7, 8]];
     let together = encode(&rows);
