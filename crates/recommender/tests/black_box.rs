@@ -1,0 +1,85 @@
+//! The service an attacker meets: answers by policy, questions counted, nonsense refused.
+
+#![allow(clippy::unwrap_used, reason = "a failed test should say where")]
+
+use artifact::checkpoint::{Architecture, Description, Kind, Policy};
+use candle_core::Device;
+use ranking::Answers;
+use recommender::black_box::{BlackBox, ProtectedTarget};
+use recommender::{Parameters, Purpose, Sizes, Streams, build, declare};
+
+const ITEMS: usize = 40;
+const K: usize = 12;
+
+fn service(policy: Policy, policy_seed: u64) -> ProtectedTarget {
+    let sizes = Sizes {
+        items: ITEMS,
+        hidden: 8,
+        blocks: 1,
+        heads: 2,
+        max_len: 10,
+        dropout: 0.5,
+        attention_dropout: 0.5,
+    };
+    let declared = declare(Architecture::Bert, &sizes).unwrap();
+    let parameters =
+        Parameters::initial(&declared, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
+    let model = build(Architecture::Bert, &sizes, &parameters.frozen()).unwrap();
+    let description = Description {
+        policy,
+        policy_seed,
+        ..sizes.describe(Kind::Protected, Architecture::Bert, "fingerprint")
+    };
+    ProtectedTarget::new(model, &description, Device::Cpu)
+}
+
+const HISTORIES: [&[u32]; 3] = [&[3, 1, 4], &[1, 5, 9, 2, 6], &[35]];
+
+fn answers(policy: Policy, seed: u64) -> Answers {
+    service(policy, seed).top_k(&HISTORIES, K).unwrap()
+}
+
+#[test]
+fn every_policy_answers_the_same_items_in_its_own_order() {
+    let plain = answers(Policy::None, 0);
+    assert_eq!(plain.rows(), HISTORIES.len());
+    let (reversed, shuffled) = (answers(Policy::Reverse, 0), answers(Policy::Random, 7));
+    for row in 0..plain.rows() {
+        let mut backwards = reversed.row(row).to_vec();
+        backwards.reverse();
+        assert_eq!(plain.row(row), backwards);
+        assert_ne!(plain.row(row), shuffled.row(row));
+        let sorted = |list: &[u32]| {
+            let mut list = list.to_vec();
+            list.sort_unstable();
+            list
+        };
+        assert_eq!(sorted(plain.row(row)), sorted(shuffled.row(row)));
+    }
+    assert_ne!(shuffled, answers(Policy::Random, 8), "the seed of the answers matters");
+}
+
+#[test]
+fn the_same_question_gets_the_same_answer_however_it_is_asked() {
+    let together = answers(Policy::Random, 7);
+    let mut service = service(Policy::Random, 7);
+    for (row, history) in HISTORIES.iter().enumerate().rev() {
+        assert_eq!(service.top_k(&[history], K).unwrap().row(0), together.row(row));
+    }
+    assert_eq!(service.queries(), HISTORIES.len() as u64);
+}
+
+#[test]
+fn questions_without_an_answer_are_refused_and_not_counted() {
+    let mut service = service(Policy::None, 0);
+    assert_eq!(service.items(), ITEMS);
+    let mut refusal = |histories: &[&[u32]], k| service.top_k(histories, k).unwrap_err().to_string();
+    assert!(refusal(&[&[1]], ITEMS + 1).contains("a list of 41"));
+    assert!(refusal(&[&[1]], 0).contains("a list of 0"));
+    assert!(refusal(&[&[1], &[]], K).contains("history 1 is empty"));
+    assert!(refusal(&[&[0]], K).contains("holds item 0"));
+    assert!(refusal(&[&[41]], K).contains("holds item 41"), "the mask is not an item");
+    assert_eq!(service.queries(), 0);
+    // The whole catalogue may be asked for.
+    assert_eq!(service.top_k(&[&[1]], ITEMS).unwrap().row(0).len(), ITEMS);
+}
