@@ -361,8 +361,17 @@ mod tests {
                 assert_eq!(list(&worst), list(&plain_worst));
                 assert_eq!(list(&lists), list(&catalogue.plain_top_k(&states, k).unwrap()));
                 assert_eq!(list(&places), list(&catalogue.plain_ranks(&states, &targets).unwrap()));
-                let again = on_threads(3, || top_k(&catalogue, &states, k).unwrap());
-                assert_eq!(list(&lists), list(&on_threads(1, || again)));
+                for threads in [1, 3] {
+                    let (lists_again, best_again, worst_again, places_again) = on_threads(threads, || {
+                        let (best, worst) = extremes(&catalogue, &states).unwrap();
+                        let lists = top_k(&catalogue, &states, k).unwrap();
+                        (list(&lists), list(&best), list(&worst), list(&ranks(&catalogue, &states, &targets).unwrap()))
+                    });
+                    assert_eq!(lists_again, list(&lists), "{threads} threads");
+                    assert_eq!(best_again, list(&best), "{threads} threads");
+                    assert_eq!(worst_again, list(&worst), "{threads} threads");
+                    assert_eq!(places_again, list(&places), "{threads} threads");
+                }
             }
         }
     }
