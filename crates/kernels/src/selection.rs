@@ -365,7 +365,12 @@ mod tests {
                     let (lists_again, best_again, worst_again, places_again) = on_threads(threads, || {
                         let (best, worst) = extremes(&catalogue, &states).unwrap();
                         let lists = top_k(&catalogue, &states, k).unwrap();
-                        (list(&lists), list(&best), list(&worst), list(&ranks(&catalogue, &states, &targets).unwrap()))
+                        (
+                            list(&lists),
+                            list(&best),
+                            list(&worst),
+                            list(&ranks(&catalogue, &states, &targets).unwrap()),
+                        )
                     });
                     assert_eq!(lists_again, list(&lists), "{threads} threads");
                     assert_eq!(best_again, list(&best), "{threads} threads");
