@@ -4,16 +4,17 @@
 //! that ranks the validation items best (NDCG@10 over all items), and writes them with the history of the run.
 
 pub mod gold;
+pub mod import;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use artifact::checkpoint::{Checkpoint, Kind, MODEL};
+use artifact::checkpoint::{Architecture, Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use recommender::fit::{Keep, Run, Schedule, fit};
 use recommender::windows::Samples;
 use recommender::{Sizes, Streams};
-use stage::{Flags, Plan, progress, settings};
+use stage::{Flags, Plan, Refusal, progress, settings};
 
 use crate::gold::Gold;
 
@@ -25,38 +26,89 @@ use crate::gold::Gold;
 /// Example: gro-train --config pipelines/ml-100k.yaml --config pipelines/bert.yaml --data out/ml-100k/data --out
 /// out/ml-100k-bert/target
 #[derive(clap::Parser, Debug)]
-#[command(name = "gro-train", version)]
+#[command(
+    name = "gro-train",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    training: Training,
+}
+
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Bring a checkpoint of the authors' PyTorch code in as a target
+    ///
+    /// Example: gro-train import --from best_acc_model.pth --arch bert --data out/ml-1m/data --out
+    /// out/ml-1m-bert/target
+    Import {
+        /// The .pth file, a state dict or a dict with one under `model_state_dict`
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// Its architecture
+        #[arg(long, value_name = "ARCHITECTURE")]
+        arch: Architecture,
+        /// Dataset it was trained on, made by `gro-preprocess run`
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Directory to write the target to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+#[derive(clap::Args, Debug)]
+struct Training {
     /// Dataset made by `gro-preprocess run`
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Option<PathBuf>,
     /// Directory to write the target to
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
     /// Take up an interrupted run after its last whole epoch
     #[arg(long)]
     resume: bool,
-    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
     #[command(flatten)]
-    pub flags: Flags,
+    flags: Flags,
 }
 
 impl Cli {
     /// The flags every stage has.
     pub fn flags(&self) -> Option<&Flags> {
-        Some(&self.flags)
+        Some(match &self.command {
+            Some(Command::Import { flags, .. }) => flags,
+            None => &self.training.flags,
+        })
     }
 }
 
-/// Trains, unless the output is up to date.
+/// Trains or imports, unless the output is up to date.
 pub fn run(cli: &Cli) -> Result<()> {
-    let settings = settings::load(&cli.flags)?;
-    let plan = Plan::new("gro-train", &cli.out, &cli.flags, &settings, &["model", "optimizer", "train"])
-        .inputs(dataset::files(&cli.data));
+    match (&cli.command, &cli.training) {
+        (Some(Command::Import { from, arch, data, out, flags }), _) => {
+            import::import(from, *arch, data, out, flags)
+        }
+        (None, Training { data: Some(data), out: Some(out), resume, flags }) => {
+            train(data, out, *resume, flags)
+        }
+        (None, _) => Err(Refusal::new("give the dataset with --data and the output with --out").into()),
+    }
+}
+
+fn train(data: &Path, out: &Path, resume: bool, flags: &Flags) -> Result<()> {
+    let settings = settings::load(flags)?;
+    let plan = Plan::new("gro-train", out, flags, &settings, &["model", "optimizer", "train"])
+        .inputs(dataset::files(data));
     let identity = plan.identity()?;
     plan.produce(|directory| {
-        let device = recommender::device(&cli.flags.device.to_string())?;
-        let dataset = Dataset::read(&cli.data)?;
+        let device = recommender::device(&flags.device.to_string())?;
+        let dataset = Dataset::read(data)?;
         let (model, train) = (&settings.model, &settings.train);
         let sizes = Sizes::new(model, dataset.items());
         let streams = Streams::new(settings.seed);
@@ -81,9 +133,9 @@ pub fn run(cli: &Cli) -> Result<()> {
         let run = Run {
             output: directory,
             state: plan.state_dir(),
-            resume: cli.resume,
+            resume,
             identity: identity.clone(),
-            bar: progress::bar(0, "train", cli.flags.quiet),
+            bar: progress::bar(0, "train", flags.quiet),
         };
         let fitted = fit(&mut gold, &schedule, &run)?;
         tracing::info!(

@@ -209,7 +209,7 @@ impl Checkpoint {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let (tensors, metadata) = read_arrays(path)?;
         let description = metadata.get(METADATA_KEY).ok_or_else(|| {
-            let message = "has no metadata key `gro`, so what model it holds is unknown; write it with `gro-train run`, or \
+            let message = "has no metadata key `gro`, so what model it holds is unknown; write it with `gro-train`, or \
                            bring foreign weights in with `gro-train import`";
             Error::content(path, message)
         })?;

@@ -189,7 +189,7 @@ impl Default for Optimizer {
     }
 }
 
-/// Settings of `gro-train run`.
+/// Settings of `gro-train`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {

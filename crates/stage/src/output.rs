@@ -68,7 +68,7 @@ struct RunLog {
 }
 
 impl Plan {
-    /// A plan for `command` (such as `gro-train run`) to make the directory `out`, depending on the named sections of
+    /// A plan for `command` (such as `gro-train`) to make the directory `out`, depending on the named sections of
     /// the settings.
     pub fn new(
         command: &'static str,
@@ -337,7 +337,7 @@ fn maker(input: &Path) -> &'static str {
             "; `gro-preprocess run` makes it"
         }
         Some("model.safetensors") => {
-            "; `gro-train run` makes a target, `gro-defend` a protected one, `gro-attack distill` a surrogate"
+            "; `gro-train` makes a target, `gro-defend` a protected one, `gro-attack distill` a surrogate"
         }
         Some("student.safetensors") => "; `gro-defend --method gro` makes it",
         Some("queries.parquet") => "; `gro-attack generate` makes it",

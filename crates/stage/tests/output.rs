@@ -226,7 +226,7 @@ fn missing_inputs_say_who_makes_them() {
     let fixture = Fixture::new();
     for (name, maker) in [
         ("data/sequences.parquet", "`gro-preprocess run` makes it"),
-        ("target/model.safetensors", "`gro-train run`"),
+        ("target/model.safetensors", "`gro-train`"),
         ("queries/queries.parquet", "`gro-attack generate` makes it"),
         ("raw/none.csv", "expected a file"),
     ] {
