@@ -2,9 +2,14 @@
 //! generated sequence the answered list is the lesson: its order by the ranking loss, against random items that
 //! were not answered.
 //!
+//! A surrogate that reads causally has the states after all prefixes of a sequence from one pass, and takes whole
+//! sequences, as many as hold `batch` prefixes; one that reads by cloze takes `batch` prefixes, each a row.
+//!
 //! The last query of each sequence is held out for validation: does the surrogate rank the answered first item
 //! first? Queries are read from disk group by group; memory does not grow with the budget. An epoch visits the
-//! groups in a new order, and within a group all its prefixes in a new order.
+//! groups in a new order, and within a group all its lessons in a new order.
+
+use std::ops::Range;
 
 use anyhow::Result;
 use artifact::checkpoint::Architecture;
@@ -15,7 +20,9 @@ use kernels::Margins;
 use recommender::fit::{Learner, epoch_order};
 use recommender::ranking_loss::ranking_loss;
 use recommender::streams::shuffle;
-use recommender::{Mode, Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
+use recommender::{
+    Contexts, Mode, Parameters, Purpose, Reading, Sizes, Streams, Trainee, declare, validation,
+};
 
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
@@ -26,6 +33,7 @@ pub struct Surrogate {
     /// Steps that each group of the log takes.
     group_steps: Vec<usize>,
     samples: usize,
+    /// Lessons a step.
     batch: usize,
     margins: Margins,
     streams: Streams,
@@ -34,7 +42,10 @@ pub struct Surrogate {
     current: Option<Lessons>,
 }
 
-/// A group of queries in memory, with its prefixes in the order of an epoch.
+/// What is learned in one piece: prefixes of a sequence, by the query and the range of their lengths.
+type Lesson = (usize, Range<usize>);
+
+/// A group of queries in memory, with its lessons in the order of an epoch.
 struct Lessons {
     epoch: usize,
     /// Place of the group in the epoch's order.
@@ -42,8 +53,7 @@ struct Lessons {
     /// The first step of the group in the epoch.
     first_step: usize,
     queries: Vec<Query>,
-    /// (query, items in the prefix)
-    prefixes: Vec<(usize, usize)>,
+    lessons: Vec<Lesson>,
 }
 
 impl Surrogate {
@@ -57,15 +67,25 @@ impl Surrogate {
         streams: Streams,
         device: &Device,
     ) -> Result<Self> {
-        let batch = settings.batch;
-        let declared = declare(architecture, sizes)?;
-        let parameters = Parameters::initial(&declared, &streams, Purpose::SurrogateWeights, device)?;
-        let (mut group_steps, mut samples) = (Vec::new(), 0);
+        let declared = declare(architecture, sizes);
+        let parameters = Parameters::initial(
+            &declared,
+            optimizer.embedding_deviation,
+            &streams,
+            Purpose::SurrogateWeights,
+            device,
+        )?;
+        let trainee = Trainee::new(architecture, sizes, parameters, optimizer)?;
+        let reading = trainee.model.reading();
+        let (mut group_lessons, mut samples, mut longest) = (Vec::new(), 0, 1);
         for group in 0..log.groups() {
-            let prefixes = taught(&log.read_group(group)?).len();
-            group_steps.push(prefixes.div_ceil(batch));
-            samples += prefixes;
+            let lessons = lessons(&log.read_group(group)?, reading);
+            samples += lessons.iter().map(|(_, prefixes)| prefixes.len()).sum::<usize>();
+            longest = lessons.iter().map(|(_, prefixes)| prefixes.len()).fold(longest, usize::max);
+            group_lessons.push(lessons.len());
         }
+        let batch = (settings.batch / longest).max(1);
+        let group_steps = group_lessons.into_iter().map(|lessons| lessons.div_ceil(batch)).collect();
         anyhow::ensure!(samples > 0, "no prefix to learn from: every sequence has a single item");
         Ok(Self {
             log,
@@ -75,7 +95,7 @@ impl Surrogate {
             margins: Margins { rank: settings.margin_rank, negative: settings.margin_negative },
             streams,
             device: device.clone(),
-            trainee: Trainee::new(architecture, sizes, parameters, optimizer)?,
+            trainee,
             current: None,
         })
     }
@@ -97,18 +117,24 @@ impl Surrogate {
             return Ok(());
         }
         let queries = self.log.read_group(order[place])?;
-        let mut prefixes = taught(&queries);
+        let mut lessons = lessons(&queries, self.trainee.model.reading());
         let mut stream = self.streams.open(Purpose::Shuffle, epoch as u64, 1 + order[place] as u64, 0);
-        shuffle(&mut prefixes, &mut stream);
-        self.current = Some(Lessons { epoch, place, first_step, queries, prefixes });
+        shuffle(&mut lessons, &mut stream);
+        self.current = Some(Lessons { epoch, place, first_step, queries, lessons });
         Ok(())
     }
 }
 
-/// Every prefix of every sequence but the whole sequence, whose answer is held out.
-fn taught(queries: &[Query]) -> Vec<(usize, usize)> {
+/// Every prefix of every sequence but the whole sequence, whose answer is held out: each prefix a lesson, or all
+/// of a sequence where one pass gives their states.
+fn lessons(queries: &[Query], reading: Reading) -> Vec<Lesson> {
     let lengths = queries.iter().map(|query| query.sequence.len()).enumerate();
-    lengths.flat_map(|(index, length)| (1..length).map(move |prefix| (index, prefix))).collect()
+    match reading {
+        Reading::Causal => {
+            lengths.filter(|(_, length)| *length > 1).map(|(i, length)| (i, 1..length)).collect()
+        }
+        Reading::Cloze => lengths.flat_map(|(i, length)| (1..length).map(move |p| (i, p..p + 1))).collect(),
+    }
 }
 
 impl Learner for Surrogate {
@@ -126,28 +152,23 @@ impl Learner for Surrogate {
 
     fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
         self.turn_to(epoch, step)?;
-        let Some(lessons) = &self.current else { return Ok(Vec::new()) };
-        let begin = (step - lessons.first_step) * self.batch;
-        let end = (begin + self.batch).min(lessons.prefixes.len());
-        let k = self.log.k();
+        let Some(Lessons { first_step, queries, lessons, .. }) = &self.current else { return Ok(Vec::new()) };
+        let begin = (step - first_step) * self.batch;
+        let end = (begin + self.batch).min(lessons.len());
+        let (model, k) = (&*self.trainee.model, self.log.k());
 
-        let mut histories: Vec<&[u32]> = Vec::with_capacity(end - begin);
-        let mut lists: Vec<u32> = Vec::with_capacity((end - begin) * k);
-        for &(query, length) in &lessons.prefixes[begin..end] {
-            let Query { sequence, answers } = &lessons.queries[query];
-            histories.push(&sequence[..length]);
-            lists.extend_from_slice(&answers[(length - 1) * k..length * k]);
+        let (mut contexts, mut lists) = (Contexts::new(), Vec::new());
+        for (query, prefixes) in &lessons[begin..end] {
+            let Query { sequence, answers } = &queries[*query];
+            model.ask(sequence, &prefixes.clone().collect::<Vec<_>>(), &mut contexts);
+            lists.extend_from_slice(&answers[(prefixes.start - 1) * k..(prefixes.end - 1) * k]);
         }
-        let lists = Tensor::from_vec(lists, (end - begin, k), &self.device)?;
+        let lists = Tensor::from_vec(lists, (contexts.positions(), k), &self.device)?;
 
         let dropout = Mode::Train(self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64));
-        let states = self
-            .trainee
-            .model
-            .encode(&self.trainee.model.contexts(&histories).place(&self.device)?, dropout)?;
+        let states = model.encode(&contexts.place(&self.device)?, dropout)?;
         let mut negatives = self.streams.open(Purpose::Negatives, epoch as u64, step as u64, 0);
-        let loss =
-            ranking_loss(self.trainee.model.catalogue(), &states, &lists, self.margins, &mut negatives)?.loss;
+        let loss = ranking_loss(model.catalogue(), &states, &lists, self.margins, &mut negatives)?.loss;
         self.trainee.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
     }

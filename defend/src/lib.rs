@@ -155,23 +155,21 @@ fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run:
         ))
         .into());
     }
-    if defend.student.is_some_and(|student| student != description.architecture) {
-        return Err(Refusal::new(format!(
-            "defend.student is another architecture than the target's `{}`; this version trains a student of the \
-             target's architecture, leave it out",
-            description.architecture
-        ))
-        .into());
-    }
     let sizes = Sizes::from(&description);
     let streams = Streams::new(settings.seed);
     let trainee =
-        |parameters| Trainee::new(description.architecture, &sizes, parameters, &settings.optimizer);
-    let declared = declare(description.architecture, &sizes)?;
-    let student = Parameters::initial(&declared, &streams, Purpose::StudentWeights, &device)?;
+        |architecture, parameters| Trainee::new(architecture, &sizes, parameters, &settings.optimizer);
+    let student = defend.student.unwrap_or(description.architecture);
+    let fresh = Parameters::initial(
+        &declare(student, &sizes),
+        settings.optimizer.embedding_deviation,
+        &streams,
+        Purpose::StudentWeights,
+        &device,
+    )?;
     let mut gro = Gro {
-        target: trainee(gold)?,
-        student: trainee(student)?,
+        target: trainee(description.architecture, gold)?,
+        student: trainee(student, fresh)?,
         samples: Samples::new(&dataset, sizes.max_len, defend.batch, train, streams),
         dataset: &dataset,
         settings: defend.clone(),
@@ -190,7 +188,7 @@ fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run:
         100.0 * kept_score / first_score
     );
 
-    let student = Description { kind: Kind::Student, ..description.clone() };
+    let student = Description { kind: Kind::Student, architecture: student, ..description.clone() };
     Checkpoint { description: student, tensors: gro.student.parameters.to_arrays()? }
         .write(&run.output.join(STUDENT))?;
     let description = protected(description, Method::Gro, 0);

@@ -32,8 +32,14 @@ impl<'a> Gold<'a> {
         streams: Streams,
         device: &Device,
     ) -> Result<Self> {
-        let declared = declare(architecture, sizes)?;
-        let parameters = Parameters::initial(&declared, &streams, Purpose::TargetWeights, device)?;
+        let declared = declare(architecture, sizes);
+        let parameters = Parameters::initial(
+            &declared,
+            optimizer.embedding_deviation,
+            &streams,
+            Purpose::TargetWeights,
+            device,
+        )?;
         Ok(Self {
             dataset,
             samples,

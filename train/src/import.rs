@@ -42,7 +42,7 @@ pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, 
             );
             return Err(Refusal::new(message).into());
         }
-        let declared = declare(architecture, &sizes)?;
+        let declared = declare(architecture, &sizes);
         Parameters::from_arrays(&tensors, &declared, &from.display().to_string(), &Device::Cpu)?;
         let description = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
         tracing::info!(

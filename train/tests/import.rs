@@ -20,8 +20,8 @@ const SIZES: Sizes =
 type Tensors = std::collections::BTreeMap<String, Array>;
 
 fn weights() -> Tensors {
-    let declared = declare(Architecture::Bert, &SIZES).unwrap();
-    Parameters::initial(&declared, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu)
+    let declared = declare(Architecture::Bert, &SIZES);
+    Parameters::initial(&declared, 1.0, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu)
         .unwrap()
         .to_arrays()
         .unwrap()

@@ -158,7 +158,7 @@ impl Default for Model {
     }
 }
 
-/// AdamW with decoupled weight decay, and the clipping before each step.
+/// How weights begin and move: AdamW with decoupled weight decay, and the clipping before each step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Optimizer {
@@ -174,6 +174,9 @@ pub struct Optimizer {
     pub weight_decay: f64,
     /// Largest gradient norm of each parameter tensor on its own.
     pub clip_norm: f64,
+    /// BERT4Rec, SASRec: standard deviation of the embeddings at the beginning. Not a matter of the step, but of how far
+    /// steps must go: with 1, as published, SASRec's scores begin far too large and take long to come down.
+    pub embedding_deviation: f64,
 }
 
 impl Default for Optimizer {
@@ -185,8 +188,31 @@ impl Default for Optimizer {
             epsilon: 1e-9,
             weight_decay: 0.01,
             clip_norm: 5.0,
+            embedding_deviation: 1.0,
         }
     }
+}
+
+/// What SASRec compares a label with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// One random item outside the user's history, as in the paper: binary cross entropy.
+    #[default]
+    Bce,
+    /// All items: cross entropy, as the other architectures have it.
+    CrossEntropy,
+}
+
+/// What one training sample is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampling {
+    /// A window of a history; SASRec and NARM learn from all its prefixes in one pass.
+    #[default]
+    Windows,
+    /// One prefix of a history, and the item after it.
+    Prefixes,
 }
 
 /// Settings of `gro-train`.
@@ -201,6 +227,10 @@ pub struct Train {
     pub patience: usize,
     /// Epochs from one validation to the next.
     pub validate_every: usize,
+    /// What one training sample is.
+    pub sampling: Sampling,
+    /// SASRec: what a label is compared with.
+    pub loss: Loss,
     /// BERT4Rec: probability that an item is masked.
     pub mask_prob: f64,
     /// BERT4Rec: masked positions a sequence, at most.
@@ -209,7 +239,16 @@ pub struct Train {
 
 impl Default for Train {
     fn default() -> Self {
-        Self { batch: 128, epochs: 200, patience: 20, validate_every: 1, mask_prob: 0.2, max_predictions: 40 }
+        Self {
+            batch: 128,
+            epochs: 200,
+            patience: 20,
+            validate_every: 1,
+            sampling: Sampling::Windows,
+            loss: Loss::Bce,
+            mask_prob: 0.2,
+            max_predictions: 40,
+        }
     }
 }
 
@@ -244,6 +283,8 @@ pub struct Defend {
     pub margin_swap: f64,
     /// What replaces an item of zero gradient.
     pub zero_gradient: ZeroGradient,
+    /// Label positions of a training sample at which lists are compared, at most; drawn anew for every sample.
+    pub positions_per_sequence: usize,
     /// Network of the student; `null` for the target's.
     pub student: Option<Architecture>,
     /// Epochs in which the student alone learns, before the two train together.
@@ -263,6 +304,7 @@ impl Default for Defend {
             margin_negative: 0.5,
             margin_swap: 0.0,
             zero_gradient: ZeroGradient::Skip,
+            positions_per_sequence: 40,
             student: None,
             student_warmup_epochs: 0,
             answer_seed: 1,

@@ -11,71 +11,40 @@
 //! authors' code would spend the sample on nothing. For windows of 50 at the published mask probabilities this
 //! happens less than once in 60,000 samples; it matters for very short histories.
 
+use std::ops::Range;
+
 use artifact::settings;
 use candle_core::Tensor;
 use kernels::{Attention, Catalogue};
 use rand_chacha::ChaCha8Rng;
 
-use crate::parameters::{Declared, Initial, Weights};
+use crate::layers::{Affine, declare_affine, declare_norm, tensor};
 use crate::streams::{below, unit};
-use crate::{Contexts, Error, Mode, Placed, Recommender, Result, Sizes, TrainingBatch};
+use crate::{
+    Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch, Weights,
+};
 
 /// Names, shapes and initial values of all tensors.
 pub fn declare(sizes: &Sizes) -> Vec<Declared> {
     let (hidden, columns) = (sizes.hidden, sizes.items + 2);
     let mut tensors = vec![
-        Declared::new("embedding.token.weight", &[columns, hidden], Initial::NormalButPadding),
-        Declared::new("embedding.position.pe.weight", &[sizes.max_len + 1, hidden], Initial::Normal),
-        Declared::new("model.linear.weight", &[hidden, hidden], Initial::Truncated),
-        Declared::new("model.linear.bias", &[hidden], Initial::Truncated),
+        Declared::new("embedding.token.weight", &[columns, hidden], Initial::EmbeddingButPadding),
+        Declared::new("embedding.position.pe.weight", &[sizes.max_len + 1, hidden], Initial::Embedding),
         Declared::new("model.bias", &[columns], Initial::Truncated),
     ];
-    let mut norm = |name: String| {
-        tensors.push(Declared::new(format!("{name}.weight"), &[hidden], Initial::Ones));
-        tensors.push(Declared::new(format!("{name}.bias"), &[hidden], Initial::Zeros));
-    };
-    norm("embedding.layer_norm".to_owned());
-    for block in 0..sizes.blocks {
-        norm(format!("model.transformer_blocks.{block}.input_sublayer.layer_norm"));
-        norm(format!("model.transformer_blocks.{block}.output_sublayer.layer_norm"));
-    }
-    let mut linear = |name: String, output: usize, input: usize| {
-        tensors.push(Declared::new(format!("{name}.weight"), &[output, input], Initial::Truncated));
-        tensors.push(Declared::new(format!("{name}.bias"), &[output], Initial::Truncated));
-    };
+    declare_affine(&mut tensors, "model.linear", &[hidden, hidden]);
+    declare_norm(&mut tensors, "embedding.layer_norm", hidden);
     for block in 0..sizes.blocks {
         let block = format!("model.transformer_blocks.{block}");
-        for projection in 0..3 {
-            linear(format!("{block}.attention.linear_layers.{projection}"), hidden, hidden);
+        for projection in ["linear_layers.0", "linear_layers.1", "linear_layers.2", "output_linear"] {
+            declare_affine(&mut tensors, &format!("{block}.attention.{projection}"), &[hidden, hidden]);
         }
-        linear(format!("{block}.attention.output_linear"), hidden, hidden);
-        linear(format!("{block}.feed_forward.w_1"), 4 * hidden, hidden);
-        linear(format!("{block}.feed_forward.w_2"), hidden, 4 * hidden);
+        declare_norm(&mut tensors, &format!("{block}.input_sublayer.layer_norm"), hidden);
+        declare_affine(&mut tensors, &format!("{block}.feed_forward.w_1"), &[4 * hidden, hidden]);
+        declare_affine(&mut tensors, &format!("{block}.feed_forward.w_2"), &[hidden, 4 * hidden]);
+        declare_norm(&mut tensors, &format!("{block}.output_sublayer.layer_norm"), hidden);
     }
     tensors
-}
-
-/// A weight and a bias: of a linear map, or of a norm.
-struct Affine {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Affine {
-    fn new(weights: &Weights, name: &str) -> Result<Self> {
-        Ok(Self {
-            weight: tensor(weights, &format!("{name}.weight"))?,
-            bias: tensor(weights, &format!("{name}.bias"))?,
-        })
-    }
-
-    fn linear(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(kernels::linear(x, &self.weight, Some(&self.bias))?)
-    }
-}
-
-fn tensor(weights: &Weights, name: &str) -> Result<Tensor> {
-    weights.get(name).cloned().ok_or_else(|| Error::Weights(format!("tensor `{name}` is missing")))
 }
 
 struct Block {
@@ -117,12 +86,10 @@ impl Block {
     ) -> Result<Tensor> {
         let (q, k, v) = (self.query.linear(asking)?, self.key.linear(x)?, self.value.linear(x)?);
         let attended = self.output.linear(&attention.forward(&q, &k, &v)?)?; // (queries, hidden)
-        let Affine { weight, bias } = &self.attention_norm;
-        let x = kernels::norm(&attended, Some(asking), mode.dropout(sizes.dropout, layer), weight, bias)?;
+        let x = self.attention_norm.norm(&attended, Some(asking), mode.dropout(sizes.dropout, layer))?;
         let wide = kernels::gelu(&self.up.linear(&x)?)?; // (queries, 4 hidden)
         let narrow = self.down.linear(&wide)?;
-        let Affine { weight, bias } = &self.feed_forward_norm;
-        Ok(kernels::norm(&narrow, Some(&x), mode.dropout(sizes.dropout, layer + 1), weight, bias)?)
+        self.feed_forward_norm.norm(&narrow, Some(&x), mode.dropout(sizes.dropout, layer + 1))
     }
 }
 
@@ -160,12 +127,6 @@ impl Bert4Rec {
     fn mask(&self) -> u32 {
         self.sizes.items as u32 + 1
     }
-
-    /// Appends one row that asks for the item after `history`.
-    fn ask(&self, history: &[u32], contexts: &mut Contexts) {
-        let latest = &history[history.len().saturating_sub(self.sizes.max_len - 1)..];
-        contexts.push(latest.iter().copied().chain([self.mask()]), [latest.len() as u32]);
-    }
 }
 
 impl Recommender for Bert4Rec {
@@ -180,8 +141,7 @@ impl Recommender for Bert4Rec {
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
         let token = kernels::embedding(&self.token, &batch.tokens)?; // (tokens, hidden)
         let position = kernels::embedding(&self.position, &batch.positions)?;
-        let Affine { weight, bias } = &self.embedding_norm;
-        let mut x = kernels::norm(&token, Some(&position), None, weight, bias)?;
+        let mut x = self.embedding_norm.norm(&token, Some(&position), None)?;
         x = kernels::dropout(&x, mode.dropout(self.sizes.dropout, 0))?;
         for (index, block) in self.blocks.iter().enumerate() {
             let last = index + 1 == self.blocks.len();
@@ -199,12 +159,15 @@ impl Recommender for Bert4Rec {
         Ok(kernels::gelu(&self.head.linear(&x)?)?) // (positions, hidden)
     }
 
-    fn contexts(&self, histories: &[&[u32]]) -> Contexts {
-        let mut contexts = Contexts::new();
-        for history in histories {
-            self.ask(history, &mut contexts);
+    fn reading(&self) -> Reading {
+        Reading::Cloze
+    }
+
+    fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
+        for &length in prefixes {
+            let latest = &history[length.saturating_sub(self.sizes.max_len - 1)..length];
+            contexts.push(latest.iter().copied().chain([self.mask()]), [latest.len() as u32]);
         }
-        contexts
     }
 
     /// Cloze: walking the window, each item not hidden before is hidden with probability `mask_prob`, the last
@@ -212,11 +175,13 @@ impl Recommender for Bert4Rec {
     /// becomes the mask (80 %), a random item (10 %) or stays (10 %).
     fn sample(
         &self,
-        window: &[u32],
+        history: &[u32],
+        window: Range<usize>,
         objective: &settings::Train,
         stream: &mut ChaCha8Rng,
         batch: &mut TrainingBatch,
     ) {
+        let window = &history[window];
         let last = window.len() - 1;
         let mut places: Vec<usize> = Vec::new();
         for place in 0..=last {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use kernels::{Queries, Rows};
+use rand::Rng;
 
 use crate::Result;
+use crate::streams::choose;
 
 /// Packed rows of item ids with picked places, on the host.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,22 @@ impl Contexts {
     /// Number of picked places over all rows: the rows of what a model's `encode` returns.
     pub fn positions(&self) -> usize {
         self.places.len()
+    }
+
+    /// The same rows with at most `most` of the picked places in each, drawn from `stream`, and which of the picked
+    /// places these are, in ascending order.
+    pub fn thinned(&self, most: usize, stream: &mut impl Rng) -> (Self, Vec<u32>) {
+        let mut kept = Vec::with_capacity(self.places.len());
+        let mut picks = Vec::with_capacity(self.picks.len());
+        let mut next = 0;
+        for &count in &self.picks {
+            let chosen = choose(count, most, stream);
+            picks.push(chosen.len());
+            kept.extend(chosen.into_iter().map(|pick| (next + pick) as u32));
+            next += count;
+        }
+        let places = kept.iter().map(|&pick| self.places[pick as usize]).collect();
+        (Self { tokens: self.tokens.clone(), lengths: self.lengths.clone(), places, picks }, kept)
     }
 
     /// Uploads the batch.
@@ -107,6 +125,19 @@ impl Placed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Purpose, Streams};
+
+    #[test]
+    fn thinning_leaves_rows_and_takes_places() {
+        let mut contexts = Contexts::new();
+        contexts.push([5, 6, 7, 8], [0, 1, 2, 3]);
+        contexts.push([9], [0]);
+        let mut stream = Streams::new(1).open(Purpose::LabelPositions, 0, 0, 0);
+        let (thin, kept) = contexts.thinned(2, &mut stream);
+        assert_eq!((thin.rows(), thin.tokens(), thin.positions()), (2, 5, 3));
+        assert!(kept[0] < kept[1] && kept[1] < 4 && kept[2] == 4, "{kept:?}");
+        assert_eq!(thin.places, [kept[0], kept[1], 0]);
+    }
 
     #[test]
     fn positions_restart_with_each_row() -> Result<()> {

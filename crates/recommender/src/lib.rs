@@ -11,14 +11,19 @@ pub mod contexts;
 mod device;
 mod error;
 pub mod fit;
+mod layers;
+pub mod narm;
+pub mod next_item;
 pub mod optimizer;
 pub mod parameters;
 pub mod ranking_loss;
+pub mod sasrec;
 pub mod streams;
 mod trainee;
 pub mod validation;
 pub mod windows;
 
+use std::ops::Range;
 use std::path::Path;
 
 use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, Policy};
@@ -127,6 +132,19 @@ pub struct TrainingBatch {
     pub contexts: Contexts,
     /// The item to be predicted at each picked place, `(positions)`.
     pub labels: Vec<u32>,
+    /// An item at each picked place that should score below the label, `(positions)`; empty where the loss
+    /// compares the label with the whole catalogue.
+    pub negatives: Vec<u32>,
+}
+
+/// What a model sees around a place whose state is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The items before and after it; the item at the place is hidden by a mask. One row gives the state after
+    /// one prefix of a history.
+    Cloze,
+    /// The items up to and including it. One row gives the states after all prefixes of a history.
+    Causal,
 }
 
 /// A sequential recommender.
@@ -137,17 +155,32 @@ pub trait Recommender: Send + Sync {
     /// The item side of its scores.
     fn catalogue(&self) -> &Catalogue;
 
+    /// What it sees around a place. Two models of one reading can share contexts.
+    fn reading(&self) -> Reading;
+
     /// States at the picked places of a packed batch, `(positions, hidden)`.
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor>;
 
-    /// Packs histories (item ids, oldest first, at least one each) for prediction: one row and one picked
-    /// place each, whose state scores the next item. Only the latest items that fit are used.
-    fn contexts(&self, histories: &[&[u32]]) -> Contexts;
+    /// Appends rows whose picked places score the item after each of these prefixes of `history` (item ids,
+    /// oldest first): lengths in ascending order, at least 1. Of a prefix only the latest items that fit are used.
+    fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts);
 
-    /// Appends to `batch` the training sample that this architecture makes of a window.
+    /// Packs histories (at least one item each) for prediction: one row and one picked place each, whose
+    /// state scores the next item.
+    fn contexts(&self, histories: &[&[u32]]) -> Contexts {
+        let mut contexts = Contexts::new();
+        for history in histories {
+            self.ask(history, &[history.len()], &mut contexts);
+        }
+        contexts
+    }
+
+    /// Appends to `batch` the training sample that this architecture makes of a `window` (at least one item, two
+    /// with what lies before it) of a user's training history.
     fn sample(
         &self,
-        window: &[u32],
+        history: &[u32],
+        window: Range<usize>,
         objective: &settings::Train,
         stream: &mut ChaCha8Rng,
         batch: &mut TrainingBatch,
@@ -158,35 +191,30 @@ pub trait Recommender: Send + Sync {
 }
 
 /// The tensors of an architecture with these sizes, for fresh weights and for checking loaded ones.
-///
-/// # Errors
-/// [`Error::Request`] for an architecture that this build does not have.
-pub fn declare(architecture: Architecture, sizes: &Sizes) -> Result<Vec<Declared>> {
+pub fn declare(architecture: Architecture, sizes: &Sizes) -> Vec<Declared> {
     match architecture {
-        Architecture::Bert => Ok(bert4rec::declare(sizes)),
-        Architecture::Sas | Architecture::Narm => Err(not_there_yet(architecture)),
+        Architecture::Bert => bert4rec::declare(sizes),
+        Architecture::Sas => sasrec::declare(sizes),
+        Architecture::Narm => narm::declare(sizes),
     }
 }
 
 /// Builds a model over weights: [`Parameters::trainable`] to train it, [`Parameters::frozen`] to use it.
 ///
 /// # Errors
-/// [`Error::Request`] for an architecture that this build does not have.
+/// [`Error::Weights`] naming a tensor of [`declare`] that is missing.
 pub fn build(architecture: Architecture, sizes: &Sizes, weights: &Weights) -> Result<Box<dyn Recommender>> {
-    match architecture {
-        Architecture::Bert => Ok(Box::new(bert4rec::Bert4Rec::new(sizes, weights)?)),
-        Architecture::Sas | Architecture::Narm => Err(not_there_yet(architecture)),
-    }
-}
-
-fn not_there_yet(architecture: Architecture) -> Error {
-    Error::Request(format!("architecture `{architecture}` is not part of this version, use `bert`"))
+    Ok(match architecture {
+        Architecture::Bert => Box::new(bert4rec::Bert4Rec::new(sizes, weights)?),
+        Architecture::Sas => Box::new(sasrec::SasRec::new(sizes, weights)?),
+        Architecture::Narm => Box::new(narm::Narm::new(sizes, weights)?),
+    })
 }
 
 /// Parameters and description of a checkpoint, checked against its architecture.
 pub fn load_parameters(path: &Path, device: &Device) -> Result<(Parameters, Description)> {
     let Checkpoint { description, tensors } = Checkpoint::read(path)?;
-    let declared = declare(description.architecture, &Sizes::from(&description))?;
+    let declared = declare(description.architecture, &Sizes::from(&description));
     let origin = path.display().to_string();
     Ok((Parameters::from_arrays(&tensors, &declared, &origin, device)?, description))
 }

@@ -17,10 +17,10 @@ pub type Weights = BTreeMap<String, Tensor>;
 /// How a tensor begins (spec of the models, "Initial weights").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initial {
-    /// Standard normal: token and position embeddings.
-    Normal,
-    /// As [`Initial::Normal`], with row 0, the padding, all zero.
-    NormalButPadding,
+    /// Normal with the deviation of `optimizer.embedding_deviation`: token and position embeddings.
+    Embedding,
+    /// As [`Initial::Embedding`], with row 0, the padding, all zero.
+    EmbeddingButPadding,
     /// Normal with standard deviation 0.02, cut off at two deviations: everything else, biases too.
     Truncated,
     /// All ones: the scale of a norm.
@@ -46,15 +46,17 @@ impl Declared {
         Self { name: name.into(), shape: shape.to_vec(), initial }
     }
 
-    fn draw(&self, stream: &mut impl Rng) -> Vec<f32> {
+    fn draw(&self, embedding_deviation: f64, stream: &mut impl Rng) -> Vec<f32> {
         let count = self.shape.iter().product();
         match self.initial {
             Initial::Ones => vec![1.0; count],
             Initial::Zeros => vec![0.0; count],
-            Initial::Normal => (0..count).map(|_| normal(stream) as f32).collect(),
-            Initial::NormalButPadding => {
-                let padding = count / self.shape[0];
-                (0..count).map(|i| if i < padding { 0.0 } else { normal(stream) as f32 }).collect()
+            Initial::Embedding | Initial::EmbeddingButPadding => {
+                let padded = self.initial == Initial::EmbeddingButPadding;
+                let padding = if padded { count / self.shape[0] } else { 0 };
+                let mut values = vec![0.0; padding];
+                values.extend((padding..count).map(|_| (embedding_deviation * normal(stream)) as f32));
+                values
             }
             Initial::Truncated => (0..count)
                 .map(|_| {
@@ -83,9 +85,11 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Fresh weights. Each tensor has a stream of its own, by its place in name order.
+    /// Fresh weights, embeddings with this standard deviation. Each tensor has a stream of its own, by its place
+    /// in name order.
     pub fn initial(
         declared: &[Declared],
+        embedding_deviation: f64,
         streams: &Streams,
         purpose: Purpose,
         device: &Device,
@@ -93,7 +97,7 @@ impl Parameters {
         let sorted: BTreeMap<&str, &Declared> = declared.iter().map(|d| (d.name.as_str(), d)).collect();
         let mut variables = BTreeMap::new();
         for (layer, (name, tensor)) in sorted.into_iter().enumerate() {
-            let values = tensor.draw(&mut streams.open(purpose, 0, 0, layer as u64));
+            let values = tensor.draw(embedding_deviation, &mut streams.open(purpose, 0, 0, layer as u64));
             let var = Var::from_vec(values, tensor.shape.as_slice(), device)?;
             variables.insert(name.to_owned(), var);
         }
@@ -184,18 +188,18 @@ mod tests {
     #[test]
     fn initial_weights_have_the_stated_distribution() -> Result<()> {
         let declared = [
-            Declared::new("token", &[500, 64], Initial::NormalButPadding),
+            Declared::new("token", &[500, 64], Initial::EmbeddingButPadding),
             Declared::new("weight", &[256, 64], Initial::Truncated),
         ];
         let parameters =
-            Parameters::initial(&declared, &Streams::new(3), Purpose::TargetWeights, &Device::Cpu)?;
+            Parameters::initial(&declared, 0.5, &Streams::new(3), Purpose::TargetWeights, &Device::Cpu)?;
         let arrays = parameters.to_arrays()?;
         let deviation = |values: &[f32]| {
             (values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64).sqrt()
         };
         let token = &arrays["token"].values;
         assert!(token[..64].iter().all(|&v| v == 0.0));
-        assert!((deviation(&token[64..]) - 1.0).abs() < 0.02);
+        assert!((deviation(&token[64..]) - 0.5).abs() < 0.02);
         let weight = &arrays["weight"].values;
         assert!(weight.iter().all(|v| v.abs() <= 0.04));
         // A normal cut at two deviations keeps 0.8796 of its deviation.

@@ -29,6 +29,8 @@ pub enum Purpose {
     Generation = 9,
     /// Shuffled answers of the `random` policy.
     Answers = 10,
+    /// Label positions at which GRO compares lists.
+    LabelPositions = 11,
 }
 
 /// The source of all streams of one run.
@@ -97,6 +99,21 @@ pub fn unit(stream: &mut impl Rng) -> f64 {
     (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// `count` of the numbers `0..total` in ascending order, every set equally likely; all of them where there are no
+/// more. (Selection sampling; Knuth, The Art of Computer Programming 2, 3.4.2, algorithm S.)
+pub fn choose(total: usize, count: usize, stream: &mut impl Rng) -> Vec<usize> {
+    if total <= count {
+        return (0..total).collect();
+    }
+    let mut chosen = Vec::with_capacity(count);
+    for number in 0..total {
+        if (below(stream, (total - number) as u32) as usize) < count - chosen.len() {
+            chosen.push(number);
+        }
+    }
+    chosen
+}
+
 /// Shuffles in place: Fisher and Yates, from the back.
 pub fn shuffle<T>(values: &mut [T], stream: &mut impl Rng) {
     for last in (1..values.len()).rev() {
@@ -137,6 +154,19 @@ mod tests {
         assert!(counts.iter().all(|&c| c.abs_diff(10_000) < 470), "{counts:?}");
         let mean = (0..10_000).map(|_| unit(&mut stream)).sum::<f64>() / 10_000.0;
         assert!((mean - 0.5).abs() < 0.015, "{mean}");
+    }
+
+    #[test]
+    fn every_choice_is_equally_likely() {
+        let mut stream = Streams::new(1).open(Purpose::LabelPositions, 0, 0, 0);
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..60_000 {
+            *counts.entry(choose(4, 2, &mut stream)).or_insert(0u32) += 1;
+        }
+        // Six pairs, 10,000 expected each, standard deviation 91.
+        assert_eq!(counts.len(), 6);
+        assert!(counts.iter().all(|(pair, &n)| pair[0] < pair[1] && n.abs_diff(10_000) < 460), "{counts:?}");
+        assert_eq!(choose(3, 5, &mut stream), [0, 1, 2]);
     }
 
     #[test]

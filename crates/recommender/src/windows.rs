@@ -1,11 +1,12 @@
 //! Training windows (spec of training): a history shorter than L + L/2 is one window, its last L items; a
 //! longer one gives windows of length L at every L/2, counted from the end, so that the latest items are
-//! always covered and what does not fill a window at the beginning is left out.
+//! always covered and what does not fill a window at the beginning is left out. With `sampling: prefixes` every
+//! item but the first ends a window of its own. A history of a single item has nothing to predict it from.
 
 use std::ops::Range;
 
 use artifact::dataset::Dataset;
-use artifact::settings;
+use artifact::settings::{self, Sampling};
 
 use crate::fit::epoch_order;
 use crate::{Purpose, Recommender, Streams, TrainingBatch};
@@ -19,12 +20,13 @@ pub struct Window {
     pub range: Range<usize>,
 }
 
-/// The windows of train sequences with these lengths, by user, latest first. Empty sequences give none.
+/// The windows of train sequences with these lengths, by user, latest first. Sequences of fewer than two items
+/// give none.
 pub fn windows(lengths: impl IntoIterator<Item = usize>, max_len: usize) -> Vec<Window> {
     let stride = (max_len / 2).max(1);
     let mut windows = Vec::new();
     for (user, length) in lengths.into_iter().enumerate() {
-        if length == 0 {
+        if length < 2 {
             continue;
         }
         if length < max_len + max_len / 2 {
@@ -38,6 +40,14 @@ pub fn windows(lengths: impl IntoIterator<Item = usize>, max_len: usize) -> Vec<
         }
     }
     windows
+}
+
+/// A window of at most `max_len` items before the end of every prefix of at least two items, by user.
+pub fn prefixes(lengths: impl IntoIterator<Item = usize>, max_len: usize) -> Vec<Window> {
+    let of_user = |(user, length)| {
+        (2..=length).map(move |end: usize| Window { user, range: end.saturating_sub(max_len)..end })
+    };
+    lengths.into_iter().enumerate().flat_map(of_user).collect()
 }
 
 /// The training samples of a data set: its windows in a new order each epoch, cut into batches.
@@ -61,7 +71,11 @@ impl<'a> Samples<'a> {
         objective: &settings::Train,
         streams: Streams,
     ) -> Self {
-        let windows = windows((0..dataset.users()).map(|user| dataset.train(user).len()), max_len);
+        let lengths = (0..dataset.users()).map(|user| dataset.train(user).len());
+        let windows = match objective.sampling {
+            Sampling::Windows => windows(lengths, max_len),
+            Sampling::Prefixes => prefixes(lengths, max_len),
+        };
         Self { dataset, windows, objective: objective.clone(), streams, batch, order: (0, Vec::new()) }
     }
 
@@ -77,19 +91,36 @@ impl<'a> Samples<'a> {
 
     /// Batch `step` of `epoch`, as `model` makes samples of windows.
     pub fn batch(&mut self, model: &dyn Recommender, epoch: usize, step: usize) -> TrainingBatch {
+        self.turn_to(epoch);
+        let mut batch = TrainingBatch::default();
+        for &index in self.drawn(step) {
+            let Window { user, range } = &self.windows[index];
+            let mut stream = self.streams.open(Purpose::Masks, epoch as u64, index as u64, 0);
+            let history = self.dataset.train(*user);
+            model.sample(history, range.clone(), &self.objective, &mut stream, &mut batch);
+        }
+        batch
+    }
+
+    /// The items in the windows of batch `step` of `epoch`, in the order of the batch.
+    pub fn items(&mut self, epoch: usize, step: usize) -> Vec<&'a [u32]> {
+        let dataset = self.dataset;
+        let items = |window: &Window| &dataset.train(window.user)[window.range.clone()];
+        self.turn_to(epoch);
+        self.drawn(step).iter().map(|&index| items(&self.windows[index])).collect()
+    }
+
+    /// Makes the order of `epoch` the current one.
+    fn turn_to(&mut self, epoch: usize) {
         if self.order.0 != epoch || self.order.1.is_empty() {
             self.order = (epoch, epoch_order(self.windows.len(), &self.streams, epoch));
         }
+    }
+
+    /// The windows of batch `step` of the current epoch.
+    fn drawn(&self, step: usize) -> &[usize] {
         let begin = step * self.batch;
-        let end = (begin + self.batch).min(self.windows.len());
-        let mut batch = TrainingBatch::default();
-        for &index in &self.order.1[begin..end] {
-            let Window { user, range } = &self.windows[index];
-            let mut stream = self.streams.open(Purpose::Masks, epoch as u64, index as u64, 0);
-            let window = &self.dataset.train(*user)[range.clone()];
-            model.sample(window, &self.objective, &mut stream, &mut batch);
-        }
-        batch
+        &self.order.1[begin..(begin + self.batch).min(self.windows.len())]
     }
 }
 
@@ -103,10 +134,18 @@ mod tests {
             windows([length], max_len).into_iter().map(|w| (w.range.start, w.range.end)).collect()
         };
         assert_eq!(spans(0, 10), []);
+        assert_eq!(spans(1, 10), []);
         assert_eq!(spans(4, 10), [(0, 4)]);
         assert_eq!(spans(14, 10), [(4, 14)]);
         assert_eq!(spans(15, 10), [(5, 15), (0, 10)]);
         assert_eq!(spans(23, 10), [(13, 23), (8, 18), (3, 13)]);
         assert_eq!(spans(3, 1), [(2, 3), (1, 2), (0, 1)]);
+    }
+
+    #[test]
+    fn every_prefix_ends_a_window_of_its_own() {
+        let spans: Vec<_> =
+            prefixes([1, 4, 2], 3).into_iter().map(|w| (w.user, w.range.start, w.range.end)).collect();
+        assert_eq!(spans, [(1, 0, 2), (1, 0, 3), (1, 1, 4), (2, 0, 2)]);
     }
 }

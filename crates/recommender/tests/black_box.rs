@@ -21,9 +21,9 @@ fn service(policy: Policy, policy_seed: u64) -> ProtectedTarget {
         dropout: 0.5,
         attention_dropout: 0.5,
     };
-    let declared = declare(Architecture::Bert, &sizes).unwrap();
+    let declared = declare(Architecture::Bert, &sizes);
     let parameters =
-        Parameters::initial(&declared, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
+        Parameters::initial(&declared, 1.0, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
     let model = build(Architecture::Bert, &sizes, &parameters.frozen()).unwrap();
     let description = Description {
         policy,

@@ -47,9 +47,9 @@ struct Lesson<'a> {
 impl<'a> Lesson<'a> {
     fn new(architecture: Architecture, dataset: &'a Dataset) -> Self {
         let (sizes, streams) = (sizes(0.2), Streams::new(5));
-        let declared = declare(architecture, &sizes).unwrap();
+        let declared = declare(architecture, &sizes);
         let parameters =
-            Parameters::initial(&declared, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
+            Parameters::initial(&declared, 1.0, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
         Self {
             dataset,
             samples: Samples::new(dataset, sizes.max_len, 8, &objective(), streams),
@@ -225,3 +225,4 @@ macro_rules! hold_for {
 }
 
 hold_for!(bert, Architecture::Bert);
+hold_for!(sas, Architecture::Sas);

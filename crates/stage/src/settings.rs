@@ -83,6 +83,7 @@ impl Checked {
         probability("model.attention_dropout", model.attention_dropout)?;
 
         above_zero("optimizer.learning_rate", optimizer.learning_rate)?;
+        above_zero("optimizer.embedding_deviation", optimizer.embedding_deviation)?;
         probability("optimizer.beta1", optimizer.beta1)?;
         probability("optimizer.beta2", optimizer.beta2)?;
         above_zero("optimizer.epsilon", optimizer.epsilon)?;
@@ -100,6 +101,7 @@ impl Checked {
         at_least("defend.epochs", defend.epochs, 1)?;
         // A ranking loss compares neighbours, so a list of one teaches nothing.
         at_least("defend.top_k", defend.top_k, 2)?;
+        at_least("defend.positions_per_sequence", defend.positions_per_sequence, 1)?;
         not_negative("defend.lambda", defend.lambda)?;
         not_negative("defend.margin_rank", defend.margin_rank)?;
         not_negative("defend.margin_negative", defend.margin_negative)?;

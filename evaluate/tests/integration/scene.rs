@@ -103,7 +103,7 @@ impl Scene {
             fingerprint: dataset.fingerprint().to_owned(),
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let declared = recommender::declare(Architecture::Bert, &Sizes::from(&description)).unwrap();
+        let declared = recommender::declare(Architecture::Bert, &Sizes::from(&description));
         let tensors: BTreeMap<String, Array> = declared
             .into_iter()
             .map(|tensor| {

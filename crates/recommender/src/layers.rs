@@ -1,0 +1,63 @@
+//! What the architectures are assembled from: tensors by name, and a weight with its bias.
+
+use candle_core::Tensor;
+use kernels::Dropout;
+
+use crate::{Declared, Error, Initial, Result, Weights};
+
+/// The tensor of this name.
+///
+/// # Errors
+/// [`Error::Weights`] when it is missing.
+pub(crate) fn tensor(weights: &Weights, name: &str) -> Result<Tensor> {
+    weights.get(name).cloned().ok_or_else(|| Error::Weights(format!("tensor `{name}` is missing")))
+}
+
+/// A weight and a bias: of a linear map, or of a norm.
+pub(crate) struct Affine {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Affine {
+    /// The tensors `{name}.weight` and `{name}.bias`.
+    pub(crate) fn new(weights: &Weights, name: &str) -> Result<Self> {
+        Ok(Self {
+            weight: tensor(weights, &format!("{name}.weight"))?,
+            bias: tensor(weights, &format!("{name}.bias"))?,
+        })
+    }
+
+    /// The same for a convolution of kernel 1, `(output, input, 1)`, which is a linear map.
+    pub(crate) fn convolution(weights: &Weights, name: &str) -> Result<Self> {
+        let Self { weight, bias } = Self::new(weights, name)?;
+        Ok(Self { weight: weight.squeeze(2)?, bias })
+    }
+
+    /// `x` `(tokens, input)` to `(tokens, output)`.
+    pub(crate) fn linear(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(kernels::linear(x, &self.weight, Some(&self.bias))?)
+    }
+
+    /// The norm of `drop(x) + residual`, all `(tokens, hidden)`.
+    pub(crate) fn norm(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        dropout: Option<Dropout>,
+    ) -> Result<Tensor> {
+        Ok(kernels::norm(x, residual, dropout, &self.weight, &self.bias)?)
+    }
+}
+
+/// Declares a norm of this width.
+pub(crate) fn declare_norm(tensors: &mut Vec<Declared>, name: &str, width: usize) {
+    tensors.push(Declared::new(format!("{name}.weight"), &[width], Initial::Ones));
+    tensors.push(Declared::new(format!("{name}.bias"), &[width], Initial::Zeros));
+}
+
+/// Declares a weight of this shape, outputs first, with its bias.
+pub(crate) fn declare_affine(tensors: &mut Vec<Declared>, name: &str, shape: &[usize]) {
+    tensors.push(Declared::new(format!("{name}.weight"), shape, Initial::Truncated));
+    tensors.push(Declared::new(format!("{name}.bias"), &shape[..1], Initial::Truncated));
+}

@@ -1,0 +1,197 @@
+//! SASRec (Kang and McAuley, ICDM 2018, arXiv 1808.09781): a transformer in which each place sees the items up to
+//! itself and predicts the next.
+//!
+//! The arithmetic is that of the GRO authors' PyTorch code: queries come from the normed input while keys and
+//! values come from the input itself, attention has no output projection, the feed-forward layer is two
+//! convolutions of kernel 1, scores are tied to the token embedding, over n + 1 ids (padding 0, items).
+//!
+//! Padding is never computed, and the last block computes queries and feed-forward for the picked places only;
+//! neither changes a number. The paper's loss compares each label with one random item outside the user's history
+//! (`loss: bce`); against the whole catalogue (`loss: cross_entropy`, Klenitskiy and Vasilev, RecSys 2023) the
+//! same network becomes a far stronger target.
+
+use std::ops::Range;
+
+use artifact::settings::{self, Loss};
+use candle_core::Tensor;
+use kernels::{Attention, Catalogue};
+use rand_chacha::ChaCha8Rng;
+
+use crate::layers::{Affine, declare_affine, declare_norm, tensor};
+use crate::{
+    Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch, Weights,
+    next_item,
+};
+
+/// Names, shapes and initial values of all tensors.
+pub fn declare(sizes: &Sizes) -> Vec<Declared> {
+    let hidden = sizes.hidden;
+    let mut tensors = vec![
+        Declared::new("embedding.token.weight", &[sizes.items + 1, hidden], Initial::EmbeddingButPadding),
+        Declared::new("embedding.position.pe.weight", &[sizes.max_len + 1, hidden], Initial::Embedding),
+    ];
+    for block in 0..sizes.blocks {
+        let block = format!("model.transformer_blocks.{block}");
+        declare_norm(&mut tensors, &format!("{block}.layer_norm"), hidden);
+        for projection in 0..3 {
+            let name = format!("{block}.attention.linear_layers.{projection}");
+            declare_affine(&mut tensors, &name, &[hidden, hidden]);
+        }
+        declare_norm(&mut tensors, &format!("{block}.attention.layer_norm"), hidden);
+        declare_affine(&mut tensors, &format!("{block}.feed_forward.conv1"), &[4 * hidden, hidden, 1]);
+        declare_affine(&mut tensors, &format!("{block}.feed_forward.conv2"), &[hidden, 4 * hidden, 1]);
+        declare_norm(&mut tensors, &format!("{block}.feed_forward.layer_norm"), hidden);
+    }
+    tensors
+}
+
+struct Block {
+    query_norm: Affine,
+    query: Affine,
+    key: Affine,
+    value: Affine,
+    attention_norm: Affine,
+    up: Affine,
+    down: Affine,
+    feed_forward_norm: Affine,
+}
+
+impl Block {
+    fn new(weights: &Weights, index: usize) -> Result<Self> {
+        let name = |part: &str| format!("model.transformer_blocks.{index}.{part}");
+        Ok(Self {
+            query_norm: Affine::new(weights, &name("layer_norm"))?,
+            query: Affine::new(weights, &name("attention.linear_layers.0"))?,
+            key: Affine::new(weights, &name("attention.linear_layers.1"))?,
+            value: Affine::new(weights, &name("attention.linear_layers.2"))?,
+            attention_norm: Affine::new(weights, &name("attention.layer_norm"))?,
+            up: Affine::convolution(weights, &name("feed_forward.conv1"))?,
+            down: Affine::convolution(weights, &name("feed_forward.conv2"))?,
+            feed_forward_norm: Affine::new(weights, &name("feed_forward.layer_norm"))?,
+        })
+    }
+
+    /// `x` `(tokens, hidden)` to `(queries, hidden)`: all tokens, or the places picked in `attention`, whose
+    /// rows of `x` are `asking`.
+    fn forward(
+        &self,
+        x: &Tensor,
+        asking: &Tensor,
+        attention: &Attention,
+        sizes: &Sizes,
+        mode: Mode,
+        layer: u64,
+    ) -> Result<Tensor> {
+        let asking = self.query_norm.norm(asking, None, None)?; // (queries, hidden)
+        let (q, k, v) = (self.query.linear(&asking)?, self.key.linear(x)?, self.value.linear(x)?);
+        let attended = attention.forward(&q, &k, &v)?;
+        let x = self.attention_norm.norm(&attended, Some(&asking), None)?;
+        let wide = kernels::relu(&self.up.linear(&x)?)?; // (queries, 4 hidden)
+        let narrow = self.down.linear(&kernels::dropout(&wide, mode.dropout(sizes.dropout, layer))?)?;
+        self.feed_forward_norm.norm(&narrow, Some(&x), mode.dropout(sizes.dropout, layer + 1))
+    }
+}
+
+/// The model.
+pub struct SasRec {
+    sizes: Sizes,
+    token: Tensor,
+    position: Tensor,
+    blocks: Vec<Block>,
+    catalogue: Catalogue,
+}
+
+impl SasRec {
+    /// The model over `weights`, which must hold every tensor of [`declare`].
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) naming the tensor that is missing.
+    pub fn new(sizes: &Sizes, weights: &Weights) -> Result<Self> {
+        let token = tensor(weights, "embedding.token.weight")?;
+        Ok(Self {
+            sizes: *sizes,
+            position: tensor(weights, "embedding.position.pe.weight")?,
+            blocks: (0..sizes.blocks).map(|i| Block::new(weights, i)).collect::<Result<_>>()?,
+            catalogue: Catalogue { weight: token.clone(), bias: None, items: sizes.items },
+            token,
+        })
+    }
+}
+
+impl Recommender for SasRec {
+    fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    fn reading(&self) -> Reading {
+        Reading::Causal
+    }
+
+    fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
+        let token = kernels::embedding(&self.token, &batch.tokens)?; // (tokens, hidden)
+        let position = kernels::embedding(&self.position, &batch.positions)?;
+        let mut x = kernels::dropout(&(token + position)?, mode.dropout(self.sizes.dropout, 0))?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let last = index + 1 == self.blocks.len();
+            let layer = 1 + 3 * index as u64;
+            let attention = Attention {
+                rows: batch.rows.clone(),
+                queries: if last { batch.queries.clone() } else { kernels::Queries::All },
+                heads: self.sizes.heads,
+                causal: true,
+                dropout: mode.dropout(self.sizes.attention_dropout, layer),
+            };
+            let asking = if last { batch.pick(&x)? } else { x.clone() };
+            x = block.forward(&x, &asking, &attention, &self.sizes, mode, layer + 1)?;
+        }
+        Ok(x) // (positions, hidden)
+    }
+
+    fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
+        next_item::ask(history, prefixes, self.sizes.max_len, contexts);
+    }
+
+    /// The shifted window; for the paper's loss, a random item outside the user's history beside each label.
+    fn sample(
+        &self,
+        history: &[u32],
+        window: Range<usize>,
+        objective: &settings::Train,
+        stream: &mut ChaCha8Rng,
+        batch: &mut TrainingBatch,
+    ) {
+        next_item::sample(history, window, objective, batch);
+        if objective.loss == Loss::Bce {
+            let missing = batch.labels.len() - batch.negatives.len();
+            batch.negatives.extend(next_item::negatives(history, self.sizes.items, missing, stream));
+        }
+    }
+
+    /// Mean binary cross entropy over labels and negatives, or mean cross entropy over all n + 1 ids.
+    fn training_loss(&self, states: &Tensor, batch: &TrainingBatch) -> Result<Tensor> {
+        let ids = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), states.device());
+        let labels = ids(&batch.labels)?;
+        Ok(if batch.negatives.is_empty() {
+            self.catalogue.cross_entropy(states, &labels)?
+        } else {
+            binary_cross_entropy(&self.catalogue, states, &labels, &ids(&batch.negatives)?)?
+        })
+    }
+}
+
+fn binary_cross_entropy(
+    c: &Catalogue,
+    states: &Tensor,
+    labels: &Tensor,
+    negatives: &Tensor,
+) -> Result<Tensor> {
+    let softplus =
+        |x: &Tensor| -> Result<Tensor> { Ok((x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?) };
+    let scores = c.pick(states, &Tensor::stack(&[labels, negatives], 1)?)?;
+    let (pos, neg) = (scores.narrow(1, 0, 1)?, scores.narrow(1, 1, 1)?);
+    Ok(((softplus(&pos.neg()?)? + softplus(&neg)?)?.mean_all()? * 0.5)?)
+}
