@@ -5,12 +5,15 @@
 
 pub mod distill;
 pub mod generate;
+pub mod seeds;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use artifact::checkpoint::{Architecture, Checkpoint, Kind, MODEL};
-use artifact::queries::{QUERIES, QueryHeader, QueryLog, QueryWriter};
+use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, MODEL};
+use artifact::dataset::{self, Dataset};
+use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
+use artifact::settings::Generate;
 use recommender::black_box::{BlackBox, ProtectedTarget};
 use recommender::fit::{Keep, Run, Schedule, fit};
 use recommender::{Sizes, Streams};
@@ -21,7 +24,8 @@ use crate::generate::generate;
 
 /// Query a protected target and distil a surrogate from its answers.
 ///
-/// The attack of Yue, He, Zeng and McAuley (RecSys 2021): it owns no user data and sees ordered lists only.
+/// The attack of Yue, He, Zeng and McAuley (RecSys 2021): it sees ordered lists only, and owns no user data unless
+/// given some.
 #[derive(clap::Parser, Debug)]
 #[command(name = "gro-attack", version)]
 pub struct Cli {
@@ -39,6 +43,12 @@ enum Command {
         /// Protected target made by `gro-defend`, or any target
         #[arg(long, value_name = "DIR")]
         target: PathBuf,
+        /// Dataset whose training histories the attacker owns, where generate.seed_sequences is above 0
+        ///
+        /// That share of the sequences begins with the first generate.seed_length train items of a user of this
+        /// dataset (by default half of a sequence), made by `gro-preprocess run` and with the items of the target's.
+        #[arg(long, value_name = "DIR")]
+        seeds: Option<PathBuf>,
         /// Directory to write queries.parquet to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -79,17 +89,22 @@ impl Cli {
 /// Runs the subcommand, unless its output is up to date.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Generate { target, out, flags } => run_generate(&target, &out, &flags),
+        Command::Generate { target, seeds, out, flags } => {
+            run_generate(&target, seeds.as_deref(), &out, &flags)
+        }
         Command::Distill { queries, surrogate, out, resume, flags } => {
             run_distill(&queries, surrogate, &out, resume, &flags)
         }
     }
 }
 
-fn run_generate(target: &Path, out: &Path, flags: &Flags) -> Result<()> {
+fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, flags: &Flags) -> Result<()> {
     let settings = settings::load(flags)?;
+    check_seeds(&settings.generate, owned)?;
     let model = target.join(MODEL);
-    let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"]).input(&model);
+    let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"])
+        .input(&model)
+        .inputs(owned.map(dataset::files).into_iter().flatten());
     plan.produce(|directory| {
         let device = recommender::device(&flags.device.to_string())?;
         let (recommender, description) = recommender::load(&model, &device)?;
@@ -104,6 +119,9 @@ fn run_generate(target: &Path, out: &Path, flags: &Flags) -> Result<()> {
             )
             .into());
         }
+        let streams = Streams::new(settings.seed);
+        let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
+        let (seeds, generation) = begin_with(owned.as_ref(), asked, length, &streams)?;
         let mut service = ProtectedTarget::new(recommender, &description, device);
         let header = QueryHeader {
             items: service.items(),
@@ -111,15 +129,77 @@ fn run_generate(target: &Path, out: &Path, flags: &Flags) -> Result<()> {
             fingerprint: description.fingerprint.clone(),
             queries: 0,
             sequences: 0,
+            generation: Some(generation),
         };
         let mut log = QueryWriter::create(&directory.join(QUERIES), header)?;
         let bar = progress::bar(0, "generate", flags.quiet);
-        let queries = generate(&mut service, asked, length, &Streams::new(settings.seed), &mut log, &bar)?;
+        let queries = generate(&mut service, asked, length, &seeds, &streams, &mut log, &bar)?;
         log.finish()?;
-        tracing::info!("{queries} queries for {} sequences of {length} items", asked.sequences);
+        tracing::info!(
+            "{queries} queries: {} {} sequences of {length} items, {} of them begun with a real history",
+            asked.sequences,
+            asked.strategy,
+            seeds.len()
+        );
         Ok(())
     })?;
     Ok(())
+}
+
+/// Refuses real histories that no setting asks for, and the reverse.
+fn check_seeds(asked: &Generate, owned: Option<&Path>) -> Result<(), Refusal> {
+    match owned {
+        None if asked.seed_sequences > 0.0 => Err(Refusal::new(format!(
+            "generate.seed_sequences is {}, so a dataset with real histories is needed: give one with --seeds",
+            asked.seed_sequences
+        ))),
+        Some(path) if asked.seed_sequences == 0.0 => Err(Refusal::new(format!(
+            "--seeds {} would not be used, since generate.seed_sequences is 0: set the share of sequences that begin \
+             with a real history, or leave --seeds out",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn read_owned(path: &Path, target: &Description, model: &Path) -> Result<Dataset> {
+    let dataset = Dataset::read(path)?;
+    target.check_dataset(&dataset, model, path)?;
+    Ok(dataset)
+}
+
+/// The real histories that sequences of `length` items begin with, and what the log says of them.
+fn begin_with<'a>(
+    owned: Option<&'a Dataset>,
+    asked: &Generate,
+    length: usize,
+    streams: &Streams,
+) -> Result<(Vec<&'a [u32]>, Generation), Refusal> {
+    let mut generation = Generation {
+        strategy: asked.strategy,
+        seed_sequences: asked.seed_sequences,
+        seeded: 0,
+        seed_length: 0,
+    };
+    let Some(dataset) = owned else { return Ok((Vec::new(), generation)) };
+    let longest = asked.seed_length.unwrap_or(length / 2);
+    if longest >= length {
+        return Err(Refusal::new(format!(
+            "generate.seed_length is {longest}, expected less than the {length} items of a sequence"
+        )));
+    }
+    let count = (asked.seed_sequences * asked.sequences as f64).round() as usize;
+    if count == 0 {
+        return Err(Refusal::new(format!(
+            "generate.seed_sequences is {}, which is none of {} sequences",
+            asked.seed_sequences, asked.sequences
+        )));
+    }
+    let seeds = seeds::choose(dataset, count, longest, streams)
+        .ok_or_else(|| Refusal::new("no user of the dataset given with --seeds has an item to train on"))?;
+    generation.seeded = count as u64;
+    generation.seed_length = longest;
+    Ok((seeds, generation))
 }
 
 fn run_distill(

@@ -43,12 +43,24 @@ impl BlackBox for Successors {
 }
 
 fn ask(strategy: Strategy, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
+    ask_from(&[], strategy, batch, seed, path)
+}
+
+fn ask_from(seeds: &[&[u32]], strategy: Strategy, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
     let budget = Generate { sequences: 11, top_k: K, strategy, batch, ..Generate::default() };
-    let header = QueryHeader { items: ITEMS, k: K, fingerprint: "f".to_owned(), queries: 0, sequences: 0 };
+    let header = QueryHeader {
+        items: ITEMS,
+        k: K,
+        fingerprint: "f".to_owned(),
+        queries: 0,
+        sequences: 0,
+        generation: None,
+    };
     let mut log = QueryWriter::create(path, header).unwrap();
     let mut target = Successors { queries: 100 };
     let streams = Streams::new(seed);
-    let asked = generate(&mut target, &budget, LENGTH, &streams, &mut log, &ProgressBar::hidden()).unwrap();
+    let bar = ProgressBar::hidden();
+    let asked = generate(&mut target, &budget, LENGTH, seeds, &streams, &mut log, &bar).unwrap();
     log.finish().unwrap();
     let log = QueryLog::open(path).unwrap();
     let queries = (0..log.groups()).flat_map(|group| log.read_group(group).unwrap()).collect();
@@ -98,4 +110,41 @@ fn the_batch_changes_nothing_and_the_seed_does() {
     let expected = bytes("a", 1, 1);
     assert!(expected == bytes("b", 4, 1) && expected == bytes("c", 100, 1));
     assert!(expected != bytes("d", 4, 2));
+}
+
+#[test]
+fn a_seeded_sequence_begins_with_its_seed_and_goes_on_from_the_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let seeds: [&[u32]; 3] = [&[7, 7, 20], &[30], &[1, 10, 20, 30, 1, 10, 20, 30]];
+    let (asked, queries) = ask_from(&seeds, Strategy::Autoregressive, 4, 1, &directory.path().join("q"));
+    let (_, without) = ask(Strategy::Autoregressive, 4, 1, &directory.path().join("without"));
+    // The budget is the same: the prefixes inside a seed are asked about too.
+    assert_eq!(asked, 11 * LENGTH as u64);
+    // At equal distances, each seed once; the other sequences are what they would be without.
+    let seeded: Vec<usize> = (0..11).filter(|&index| queries[index] != without[index]).collect();
+    assert_eq!(seeded, [3, 7, 10]);
+    for (&index, seed) in seeded.iter().zip(seeds) {
+        let Query { sequence, answers } = &queries[index];
+        assert_eq!((sequence.len(), answers.len()), (LENGTH, LENGTH * K));
+        assert_eq!(&sequence[..seed.len()], seed);
+        for place in 0..LENGTH {
+            let list = &answers[place * K..(place + 1) * K];
+            assert_eq!(list, successors(sequence[place]));
+            if place + 1 >= seed.len() && place + 1 < LENGTH {
+                assert!(list.contains(&sequence[place + 1]), "{sequence:?} at {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn random_sequences_draw_from_the_whole_catalogue() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut seen = [false; ITEMS];
+    for seed in 0..4 {
+        let (_, queries) = ask(Strategy::Random, 11, seed, &directory.path().join("q"));
+        queries.iter().flat_map(|query| &query.sequence).for_each(|&item| seen[item as usize - 1] = true);
+    }
+    // 352 draws from 30 items: all are met but once in 5,000 times.
+    assert!(seen.iter().all(|&seen| seen), "{seen:?}");
 }

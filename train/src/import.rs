@@ -1,27 +1,27 @@
 //! A checkpoint of the authors' PyTorch code as a target: the same tensors by the same names, in our file.
 //!
-//! A `.pth` file is a zip archive with a pickle in it; the state dict is the pickle itself or lies in it under
-//! `model_state_dict`. Shapes tell all sizes but the number of heads, which comes from the settings, as do the
-//! dropouts, which only matter when the target is trained further.
+//! Shapes tell most sizes. What no shape tells comes from the settings: the number of heads; for NARM, which has no
+//! position embedding, the longest input; and the dropouts, which only matter when the target is trained further.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
 use artifact::checkpoint::{Architecture, Array, Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
-use artifact::settings::Model;
-use candle_core::pickle::read_all_with_key;
-use candle_core::{Device, Tensor};
-use recommender::parameters::to_array;
-use recommender::{Parameters, Sizes, declare};
+use recommender::{Declared, Sizes, declare};
 use stage::{Flags, Plan, Refusal, settings};
+
+use crate::torch::StateDict;
+
+/// Names and shapes of a state dict.
+type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 
 /// Imports `from`, unless the output is up to date.
 ///
 /// # Errors
-/// A refusal, naming the tensor, where the file is no such checkpoint, is of another architecture, or of another
-/// number of items than the dataset.
+/// A refusal where the file is no such checkpoint, naming every tensor that is missing, surplus or of another shape;
+/// also for another number of items than the dataset's.
 pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, flags: &Flags) -> Result<()> {
     let settings = settings::load(flags)?;
     let plan = Plan::new("gro-train import", out, flags, &settings, &["model"])
@@ -30,8 +30,9 @@ pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, 
         .inputs(dataset::files(data));
     plan.produce(|directory| {
         let dataset = Dataset::read(data)?;
-        let tensors = state_dict(from)?;
-        let sizes = sizes(&tensors, architecture, &settings.model, from)?;
+        let mut state_dict = StateDict::open(from)?;
+        let base = Sizes::new(&settings.model, dataset.items());
+        let (sizes, declared) = fit(&state_dict.shapes(), architecture, &base, from)?;
         if sizes.items != dataset.items() {
             let message = format!(
                 "{}: scores {} items, {} has {}; give the dataset it was trained on",
@@ -42,78 +43,104 @@ pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, 
             );
             return Err(Refusal::new(message).into());
         }
-        let declared = declare(architecture, &sizes);
-        Parameters::from_arrays(&tensors, &declared, &from.display().to_string(), &Device::Cpu)?;
+        let tensors: BTreeMap<String, Array> = declared
+            .into_iter()
+            .map(|Declared { name, .. }| Ok((name.clone(), state_dict.read(&name)?)))
+            .collect::<Result<_, Refusal>>()?;
+        tracing::info!("{architecture} of {}", in_words(&sizes));
         let description = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
-        tracing::info!(
-            "{architecture}: {} items, hidden {}, {} blocks, {} heads, max_len {}",
-            sizes.items,
-            sizes.hidden,
-            sizes.blocks,
-            sizes.heads,
-            sizes.max_len
-        );
         Ok(Checkpoint { description, tensors }.write(&directory.join(MODEL))?)
     })?;
     Ok(())
 }
 
-/// The tensors of a `.pth` file by name.
-fn state_dict(from: &Path) -> Result<BTreeMap<String, Array>> {
-    let wrapped = read_all_with_key(from, Some("model_state_dict"));
-    let tensors: Vec<(String, Tensor)> =
-        wrapped.or_else(|_| read_all_with_key(from, None)).map_err(|error| {
-            let message =
-                format!("{}: expected a checkpoint that torch.save wrote as a zip archive", from.display());
-            Refusal::because(message, error)
-        })?;
-    if tensors.is_empty() {
-        let message = format!("{}: holds no tensors, bare or under `model_state_dict`", from.display());
+/// The sizes of the model with these shapes, and its tensors, which are exactly those. `base` has the sizes that no
+/// shape tells.
+fn fit(
+    shapes: &Shapes<'_>,
+    architecture: Architecture,
+    base: &Sizes,
+    from: &Path,
+) -> Result<(Sizes, Vec<Declared>)> {
+    let sizes = sizes(shapes, architecture, base);
+    let declared = declare(architecture, &sizes);
+    let misfits = misfits(shapes, &declared);
+    if !misfits.is_empty() {
+        let right = Architecture::ALL.into_iter().find(|&other| is_all_of(shapes, other, base));
+        let advice = right.map_or_else(String::new, |right| format!("; give --arch {right}, which fits"));
+        let size = in_words(&sizes);
+        let from = from.display();
+        let message = format!("{from} holds no {architecture} of {size}: {}{advice}", misfits.join("; "));
         return Err(Refusal::new(message).into());
     }
-    tensors.into_iter().map(|(name, tensor)| Ok((name, to_array(&tensor)?))).collect()
+    check(&sizes, architecture, from)?;
+    Ok((sizes, declared))
 }
 
-/// What the shapes say.
-fn sizes(
-    tensors: &BTreeMap<String, Array>,
-    architecture: Architecture,
-    model: &Model,
-    from: &Path,
-) -> Result<Sizes> {
-    let matrix = |name: &str| match tensors.get(name).map(|array| array.shape.as_slice()) {
-        Some(&[rows, columns]) => Ok((rows, columns)),
-        Some(shape) => Err(Refusal::new(format!(
-            "{}: tensor `{name}` has shape {shape:?}, expected a matrix",
-            from.display()
-        ))),
-        None => Err(Refusal::new(format!(
-            "{}: tensor `{name}` is missing, so this is no {architecture} of the authors' code",
-            from.display()
-        ))),
+/// What the shapes say, and `base` where they do not.
+fn sizes(shapes: &Shapes<'_>, architecture: Architecture, base: &Sizes) -> Sizes {
+    let matrix = |name: &str| match shapes.get(name) {
+        Some(&&[rows, columns]) => Some((rows, columns)),
+        _ => None,
     };
-    let (columns, hidden) = matrix("embedding.token.weight")?;
-    let (positions, _) = matrix("embedding.position.pe.weight")?;
-    let blocks: std::collections::BTreeSet<&str> = tensors
+    // Rows beside those of the items: padding, and for BERT4Rec the mask.
+    let others = if architecture == Architecture::Bert { 2 } else { 1 };
+    let (items, hidden) = matrix("embedding.token.weight")
+        .map_or((base.items, base.hidden), |(rows, columns)| (rows.saturating_sub(others), columns));
+    if architecture == Architecture::Narm {
+        return Sizes { items, hidden, ..*base };
+    }
+    let blocks: BTreeSet<&str> = shapes
         .keys()
         .filter_map(|name| name.strip_prefix("model.transformer_blocks.")?.split('.').next())
         .collect();
-    // Beside the items, BERT4Rec scores padding and mask.
-    if columns < 3 || positions < 2 || !hidden.is_multiple_of(model.heads) {
+    // Row 0 of the positions is padding.
+    let max_len =
+        matrix("embedding.position.pe.weight").map_or(base.max_len, |(rows, _)| rows.saturating_sub(1));
+    Sizes { items, hidden, blocks: blocks.len().max(1), max_len, ..*base }
+}
+
+/// Everything in which the shapes differ from what is declared, in name order.
+fn misfits(shapes: &Shapes<'_>, declared: &[Declared]) -> Vec<String> {
+    let expected: Shapes<'_> = declared.iter().map(|d| (d.name.as_str(), d.shape.as_slice())).collect();
+    let names: BTreeSet<&str> = expected.keys().chain(shapes.keys()).copied().collect();
+    let misfit = |name: &str| match (shapes.get(name), expected.get(name)) {
+        (None, Some(shape)) => Some(format!("`{name}` is missing, expected shape {shape:?}")),
+        (Some(_), None) => Some(format!("`{name}` does not belong")),
+        (Some(found), Some(shape)) if found != shape => {
+            Some(format!("`{name}` has shape {found:?}, expected {shape:?}"))
+        }
+        _ => None,
+    };
+    names.into_iter().filter_map(misfit).collect()
+}
+
+/// True where the shapes are those of a model of `architecture`.
+fn is_all_of(shapes: &Shapes<'_>, architecture: Architecture, base: &Sizes) -> bool {
+    declare(architecture, &sizes(shapes, architecture, base))
+        .is_ok_and(|declared| misfits(shapes, &declared).is_empty())
+}
+
+/// Refuses sizes of which no model can be built, though its tensors agree with each other.
+fn check(sizes: &Sizes, architecture: Architecture, from: &Path) -> Result<(), Refusal> {
+    let attends = architecture != Architecture::Narm;
+    if sizes.hidden == 0 || attends && !sizes.hidden.is_multiple_of(sizes.heads) {
         let message = format!(
-            "{}: {columns} ids of width {hidden} and {positions} positions make no model of {} heads; set model.heads",
+            "{}: {} heads do not divide its width of {}; set model.heads to the number it was trained with",
             from.display(),
-            model.heads
+            sizes.heads,
+            sizes.hidden
         );
-        return Err(Refusal::new(message).into());
+        return Err(Refusal::new(message));
     }
-    Ok(Sizes {
-        items: columns - 2,
-        hidden,
-        blocks: blocks.len(),
-        heads: model.heads,
-        max_len: positions - 1,
-        dropout: model.dropout,
-        attention_dropout: model.attention_dropout,
-    })
+    if sizes.max_len < 2 {
+        let message = format!("{}: has {} positions, expected at least 2", from.display(), sizes.max_len);
+        return Err(Refusal::new(message));
+    }
+    Ok(())
+}
+
+fn in_words(sizes: &Sizes) -> String {
+    let Sizes { items, hidden, blocks, heads, max_len, .. } = sizes;
+    format!("{items} items, hidden {hidden}, {blocks} blocks, {heads} heads, max_len {max_len}")
 }

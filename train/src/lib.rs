@@ -5,6 +5,7 @@
 
 pub mod gold;
 pub mod import;
+pub mod torch;
 
 use std::path::{Path, PathBuf};
 
@@ -43,10 +44,13 @@ pub struct Cli {
 enum Command {
     /// Bring a checkpoint of the authors' PyTorch code in as a target
     ///
+    /// Its shapes tell how many items and blocks it has, how wide it is and how long its input may be. The number of
+    /// heads they do not tell: set model.heads to what it was trained with; for NARM, model.max_len too.
+    ///
     /// Example: gro-train import --from best_acc_model.pth --arch bert --data out/ml-1m/data --out
     /// out/ml-1m-bert/target
     Import {
-        /// The .pth file, a state dict or a dict with one under `model_state_dict`
+        /// The .pth file, as torch.save writes it: a state dict, or a dict with one under `model_state_dict`
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
         /// Its architecture

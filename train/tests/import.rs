@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use artifact::checkpoint::{Architecture, Array, Checkpoint};
+use artifact::checkpoint::{Architecture, Array, Checkpoint, read_arrays};
 use artifact::dataset::{self, UserSequence};
-use candle_core::Device;
-use recommender::{Parameters, Purpose, Sizes, Streams, declare};
+use candle_core::{DType, Device};
+use recommender::parameters::to_array;
+use recommender::{Contexts, Mode, Parameters, Purpose, Sizes, Streams, declare};
 use zip::write::SimpleFileOptions;
 
 const SIZES: Sizes =
@@ -118,8 +119,20 @@ fn write_dataset(directory: &Path, items: u32) {
 }
 
 fn import(directory: &Path, data: &str, out: &str) -> Output {
+    import_as(Architecture::Bert, directory, data, out, &[])
+}
+
+fn import_as(
+    architecture: Architecture,
+    directory: &Path,
+    data: &str,
+    out: &str,
+    flags: &[String],
+) -> Output {
     Command::new(env!("CARGO_BIN_EXE_gro-train"))
-        .args(["import", "--from", "model.pth", "--arch", "bert", "--data", data, "--out", out])
+        .args(["import", "--from", "model.pth", "--arch", &architecture.to_string()])
+        .args(["--data", data, "--out", out])
+        .args(flags)
         .current_dir(directory)
         .output()
         .unwrap()
@@ -158,16 +171,130 @@ fn what_does_not_fit_is_refused_by_name() {
     save(&at.join("model.pth"), &whole, None);
     assert!(refusal("other").contains("scores 12 items, other has 13"));
 
-    let mut part = whole.clone();
-    part.remove("model.linear.bias");
-    save(&at.join("model.pth"), &part, None);
-    assert!(refusal("data").contains("`model.linear.bias` is missing"));
+    // Everything that does not fit is listed, in name order.
+    let mut other = whole.clone();
+    other.remove("model.linear.bias");
+    other.remove("embedding.layer_norm.bias");
+    other.insert("model.gru.weight".to_owned(), Array { shape: vec![1], values: vec![0.0] });
+    other.insert("model.linear.weight".to_owned(), Array { shape: vec![8, 4], values: vec![0.0; 32] });
+    save(&at.join("model.pth"), &other, None);
+    assert!(
+        refusal("data").contains(
+            "model.pth holds no bert of 12 items, hidden 8, 2 blocks, 2 heads, max_len 6: \
+             `embedding.layer_norm.bias` is missing, expected shape [8]; `model.gru.weight` does not belong; \
+             `model.linear.bias` is missing, expected shape [8]; \
+             `model.linear.weight` has shape [8, 4], expected [8, 8]\n"
+        ),
+        "{}",
+        refusal("data")
+    );
 
-    let mut more = whole.clone();
-    more.insert("model.gru.weight".to_owned(), Array { shape: vec![1], values: vec![0.0] });
-    save(&at.join("model.pth"), &more, None);
-    assert!(refusal("data").contains("`model.gru.weight` does not belong"));
+    // Sizes that the shapes agree on and no model has.
+    let declared = declare(Architecture::Bert, &Sizes { hidden: 7, ..SIZES });
+    let odd = declared.into_iter().map(|tensor| {
+        let values = vec![0.5; tensor.shape.iter().product()];
+        (tensor.name, Array { shape: tensor.shape, values })
+    });
+    save(&at.join("model.pth"), &odd.collect(), None);
+    assert!(refusal("data").contains("2 heads do not divide its width of 7; set model.heads"));
 
-    std::fs::write(at.join("model.pth"), b"not an archive").unwrap();
-    assert!(refusal("data").contains("model.pth: expected a checkpoint"));
+    let mut infinite = whole.clone();
+    infinite.get_mut("model.bias").unwrap().values[3] = f32::NAN;
+    save(&at.join("model.pth"), &infinite, None);
+    assert!(refusal("data").contains("tensor `model.bias` holds NaN at index 3"));
+}
+
+#[test]
+fn what_is_no_whole_archive_of_torch_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    write_dataset(&at.join("data"), 12);
+    save(&at.join("model.pth"), &weights(), None);
+    let whole = std::fs::read(at.join("model.pth")).unwrap();
+    let mut changed = whole.clone();
+    // A number inside a storage: the archive's checksum does not hold any more.
+    let inside = changed.windows(14).position(|bytes| bytes == b"archive/data/3").unwrap() + 20;
+    changed[inside] ^= 1;
+    let mut foreign = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    foreign.start_file("weights.bin", SimpleFileOptions::default()).unwrap();
+    let foreign = foreign.finish().unwrap().into_inner();
+    // The first bytes of what torch.save wrote before its archives: a pickled magic number.
+    let legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.";
+
+    for (bytes, expected) in [
+        (&b"not an archive"[..], "expected a checkpoint that torch.save wrote"),
+        (b"", "expected a checkpoint that torch.save wrote"),
+        (legacy, "which torch.save wrote before PyTorch 1.6"),
+        (&whole[..whole.len() / 2], "its zip archive is not whole; copy the file again"),
+        (&changed, "archive/data/3 is damaged; copy the file again"),
+        (&foreign, "a zip archive without data.pkl"),
+    ] {
+        std::fs::write(at.join("model.pth"), bytes).unwrap();
+        let output = import(at, "data", "out");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(expected) && message.contains("model.pth"), "{message}");
+        assert!(!at.join("out").exists());
+    }
+}
+
+/// The golden weights of every architecture come in as a `.pth` file, and score as the authors' code does.
+#[test]
+fn an_imported_model_scores_as_it_did_where_it_came_from() {
+    let golden = std::env::var_os("GOLDEN_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"), PathBuf::from);
+    let mut compared = 0;
+    for set in std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().path()) {
+        for architecture in Architecture::ALL {
+            let folder = set.join(architecture.to_string());
+            if !folder.exists() {
+                continue;
+            }
+            if let Err(error) = declare(architecture, &SIZES) {
+                // To stderr itself, which the test harness does not capture.
+                writeln!(std::io::stderr(), "import of {architecture} NOT TESTED: {error}").unwrap();
+                continue;
+            }
+            import_golden(architecture, &folder);
+            compared += 1;
+        }
+    }
+    assert!(compared > 0);
+}
+
+fn import_golden(architecture: Architecture, folder: &Path) {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    write_dataset(&at.join("data"), config["num_items"].as_u64().unwrap() as u32);
+    let (weights, _) = read_arrays(&folder.join("weights.safetensors")).unwrap();
+    save(&at.join("model.pth"), &weights, Some("model_state_dict"));
+    // What shapes do not tell.
+    let flags = ["max_len", "num_heads"].into_iter().flat_map(|key| {
+        ["--set".to_owned(), format!("model.{}={}", key.trim_start_matches("num_"), config[key])]
+    });
+    let output = import_as(architecture, at, "data", "out", &flags.collect::<Vec<_>>());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (model, description) = recommender::load(&at.join("out/model.safetensors"), &Device::Cpu).unwrap();
+    let size = |key: &str| config[key].as_u64().unwrap() as usize;
+    assert_eq!((description.hidden, description.max_len), (size("hidden"), size("max_len")));
+
+    let forward = candle_core::safetensors::load(folder.join("forward.safetensors"), &Device::Cpu).unwrap();
+    let rows = forward["seqs"].to_dtype(DType::U32).unwrap().to_vec2::<u32>().unwrap();
+    let mut contexts = Contexts::new();
+    for row in rows {
+        let real: Vec<u32> = row.into_iter().filter(|&id| id > 0).collect();
+        let last = real.len() as u32 - 1;
+        contexts.push(real, [last]);
+    }
+    let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+    let ours = to_array(&model.catalogue().scores(&states).unwrap()).unwrap();
+    // NARM has one row of scores a sequence, the others a row for every place as well.
+    let theirs = to_array(forward.get("scores_last").unwrap_or(&forward["scores"])).unwrap();
+    assert_eq!(ours.shape, theirs.shape);
+    let scale = theirs.values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    for (index, (a, b)) in ours.values.iter().zip(&theirs.values).enumerate() {
+        assert!((a - b).abs() <= 1e-4 * scale, "{}, score {index}: {a} against {b}", folder.display());
+    }
 }

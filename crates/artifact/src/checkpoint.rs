@@ -48,6 +48,11 @@ pub enum Architecture {
     Narm,
 }
 
+impl Architecture {
+    /// Every architecture.
+    pub const ALL: [Self; 3] = [Self::Bert, Self::Sas, Self::Narm];
+}
+
 impl fmt::Display for Architecture {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(match self {

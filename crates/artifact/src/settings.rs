@@ -6,6 +6,8 @@
 //!
 //! The defaults are the published settings where the paper has one value for all datasets, and common values elsewhere.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Architecture;
@@ -323,6 +325,15 @@ pub enum Strategy {
     Random,
 }
 
+impl fmt::Display for Strategy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Autoregressive => "autoregressive",
+            Self::Random => "random",
+        })
+    }
+}
+
 /// Settings of `gro-attack generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -335,13 +346,25 @@ pub struct Generate {
     pub top_k: usize,
     /// How the next item is chosen.
     pub strategy: Strategy,
+    /// Share of the sequences that begin with the training history of a real user, 0 to 1.
+    pub seed_sequences: f64,
+    /// Items of such a history that a sequence begins with, at most; `null` for half of `length`.
+    pub seed_length: Option<usize>,
     /// Sequences that grow side by side; it changes speed and memory only.
     pub batch: usize,
 }
 
 impl Default for Generate {
     fn default() -> Self {
-        Self { sequences: 3000, length: None, top_k: 100, strategy: Strategy::Autoregressive, batch: 64 }
+        Self {
+            sequences: 3000,
+            length: None,
+            top_k: 100,
+            strategy: Strategy::Autoregressive,
+            seed_sequences: 0.0,
+            seed_length: None,
+            batch: 64,
+        }
     }
 }
 

@@ -110,6 +110,10 @@ impl Checked {
         at_least("generate.sequences", generate.sequences, 1)?;
         at_least("generate.length", generate.length.unwrap_or(1), 1)?;
         at_least("generate.top_k", generate.top_k, 2)?;
+        number("generate.seed_sequences", generate.seed_sequences, "a share from 0 to 1", |share| {
+            (0.0..=1.0).contains(&share)
+        })?;
+        at_least("generate.seed_length", generate.seed_length.unwrap_or(1), 1)?;
         at_least("generate.batch", generate.batch, 1)?;
 
         at_least("distill.batch", distill.batch, 1)?;
