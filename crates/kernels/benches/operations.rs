@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, Var};
 use kernels::{
-    AdamWStep, Attention, Catalogue, Dropout, Margins, Queries, Rows, adamw, dropout, embedding, gelu,
-    linear, norm, outside,
+    AdamWStep, Attention, Catalogue, Dropout, Margins, Queries, Rows, adamw, dropout, embedding, gelu, gru,
+    gru_step, linear, norm, outside,
 };
 
 /// The allocator of the binaries: much of what an operation costs is fresh pages.
@@ -93,6 +93,23 @@ fn report(name: &str, run: impl Fn() -> Result<Option<Tensor>>) {
     );
 }
 
+/// NARM's operations at hidden 64, whose GRU is 128 wide.
+fn recurrent() {
+    let (weight, bias) = (variable(&[384, 128]), variable(&[384]));
+    let weight = Var::from_tensor(&(weight.as_tensor() * 0.1).unwrap()).unwrap();
+    let ragged = Rows::from_lengths((0..128).map(|row| 20 + row * 37 % 128 * 180 / 127));
+    for (name, rows) in [
+        ("gru 128x200x128", Rows::from_lengths([200; 128])),
+        ("gru 128x50x128", Rows::from_lengths([50; 128])),
+        ("gru 128x(20..200)x128", ragged),
+    ] {
+        let gates = variable(&[rows.tokens(), 384]);
+        report(name, || gru(&gates, &weight, &bias, &rows).map(Some));
+    }
+    let (gates, state) = (variable(&[64, 384]), variable(&[64, 128]));
+    report("gru step 64x128", || gru_step(&gates, &state, &weight, &bias).map(|_| None));
+}
+
 fn main() {
     let tokens = 25_600;
     let (x, y, wide) = (variable(&[tokens, 64]), variable(&[tokens, 64]), variable(&[tokens, 256]));
@@ -117,6 +134,7 @@ fn main() {
     let attention = Attention { rows, queries: picked, heads: 2, causal: false, dropout: drop };
     let few = variable(&[5120, 64]);
     report("attention 128x40 of 200 dropout", || attention.forward(&few, &y, &y).map(Some));
+    recurrent();
     for items in [1349, 26_744] {
         let table = variable(&[items + 2, 64]);
         let token_ids = ids(&[tokens], items);
