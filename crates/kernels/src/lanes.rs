@@ -9,7 +9,7 @@ pub(crate) const LANES: usize = 16;
 
 /// Adds the lanes pairwise, then the tail.
 #[inline(always)]
-fn fold(lanes: [f32; LANES], tail: f32) -> f32 {
+pub(crate) fn fold(lanes: [f32; LANES], tail: f32) -> f32 {
     let mut width = LANES / 2;
     let mut lanes = lanes;
     while width > 0 {

@@ -16,6 +16,7 @@
 
 mod activation;
 mod adamw;
+mod additive;
 mod attach;
 mod attention;
 mod catalogue;
@@ -42,6 +43,7 @@ use candle_core::Device;
 
 pub use activation::{gelu, relu};
 pub use adamw::{AdamWStep, adamw};
+pub use additive::additive_attention;
 pub use attention::{Attention, Queries};
 pub use catalogue::Catalogue;
 pub use dropout::{Dropout, dropout};
