@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, Var};
 use kernels::{
-    AdamWStep, Attention, Catalogue, Dropout, Margins, Queries, Rows, adamw, dropout, embedding, gelu,
-    linear, norm, outside,
+    AdamWStep, Attention, Catalogue, Dropout, Margins, Queries, Rows, adamw, additive_attention, dropout,
+    embedding, gelu, gru, gru_step, linear, norm, outside,
 };
 
 /// The allocator of the binaries: much of what an operation costs is fresh pages.
@@ -71,12 +71,17 @@ impl CustomOp1 for Free {
 }
 
 fn report(name: &str, run: impl Fn() -> Result<Option<Tensor>>) {
+    report_where(true, name, run);
+}
+
+/// As [`report`], the plain twin only if it can be run at this shape.
+fn report_where(twin: bool, name: &str, run: impl Fn() -> Result<Option<Tensor>>) {
     if let Some(filter) = std::env::args().skip(1).find(|argument| !argument.starts_with('-'))
         && !name.contains(&filter)
     {
         return;
     }
-    let times = [false, true].map(|plain| {
+    let time = |plain: bool| {
         kernels::set_plain(plain);
         let forward = best(|| run().map(|_| ()));
         let Some(y) = run().unwrap() else { return (forward, forward) };
@@ -86,11 +91,48 @@ fn report(name: &str, run: impl Fn() -> Result<Option<Tensor>>) {
             None => Ok(()),
         });
         (forward, both)
-    });
-    let [(forward, both), (plain_forward, plain_both)] = times;
+    };
+    let (forward, both) = time(false);
+    let (plain_forward, plain_both) = if twin { time(true) } else { (f64::NAN, f64::NAN) };
     println!(
         "{name:36} fused {forward:8.2} fwd {both:8.2} fwd+bwd   plain {plain_forward:8.2} {plain_both:8.2}"
     );
+}
+
+/// NARM's operations at hidden 64, whose GRU is 128 wide.
+fn recurrent() {
+    let (weight, bias) = (variable(&[384, 128]), variable(&[384]));
+    let weight = Var::from_tensor(&(weight.as_tensor() * 0.1).unwrap()).unwrap();
+    let ragged = Rows::from_lengths((0..128).map(|row| 20 + row * 37 % 128 * 180 / 127));
+    for (name, rows) in [
+        ("gru 128x200x128", Rows::from_lengths([200; 128])),
+        ("gru 128x50x128", Rows::from_lengths([50; 128])),
+        ("gru 128x(20..200)x128", ragged),
+    ] {
+        let gates = variable(&[rows.tokens(), 384]);
+        report(name, || gru(&gates, &weight, &bias, &rows).map(Some));
+    }
+    let (gates, state) = (variable(&[64, 384]), variable(&[64, 128]));
+    report("gru step 64x128", || gru_step(&gates, &state, &weight, &bias).map(|_| None));
+    let v = variable(&[128]);
+    for (batch, length) in [(128, 50), (16, 200), (128, 200)] {
+        let rows = Rows::from_lengths(vec![length; batch]);
+        let tokens = rows.tokens();
+        let (keys, values) = (variable(&[tokens, 128]), variable(&[tokens, 128]));
+        // The plain twin holds every pair, several times over: 13 GB at 128 rows of 200.
+        let twin = tokens < 25_600;
+        report_where(twin, &format!("additive attention {batch}x{length}x128"), || {
+            additive_attention(&keys, &keys, &v, &values, &rows, &Queries::All).map(Some)
+        });
+        let last = Queries::Picked {
+            rows: Rows::from_lengths(vec![1; batch]),
+            places: vec![length as u32 - 1; batch].into(),
+        };
+        let query = variable(&[batch, 128]);
+        report(&format!("additive attention {batch}x1 of {length}"), || {
+            additive_attention(&query, &keys, &v, &values, &rows, &last).map(Some)
+        });
+    }
 }
 
 fn main() {
@@ -117,6 +159,7 @@ fn main() {
     let attention = Attention { rows, queries: picked, heads: 2, causal: false, dropout: drop };
     let few = variable(&[5120, 64]);
     report("attention 128x40 of 200 dropout", || attention.forward(&few, &y, &y).map(Some));
+    recurrent();
     for items in [1349, 26_744] {
         let table = variable(&[items + 2, 64]);
         let token_ids = ids(&[tokens], items);

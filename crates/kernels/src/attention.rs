@@ -33,6 +33,41 @@ pub enum Queries {
     },
 }
 
+impl Queries {
+    /// Where each row's queries lie, given where its keys do.
+    pub(crate) fn rows<'a>(&'a self, keys: &'a Rows) -> &'a Rows {
+        match self {
+            Queries::All => keys,
+            Queries::Picked { rows, .. } => rows,
+        }
+    }
+
+    /// How many keys of its row the `i`-th query of row `r` sees when it does not look ahead.
+    pub(crate) fn visible(&self, r: usize, i: usize) -> usize {
+        match self {
+            Queries::All => i + 1,
+            Queries::Picked { rows, places } => places[rows.row(r).start + i] as usize + 1,
+        }
+    }
+
+    /// Checks that the places lie in the rows of the keys.
+    pub(crate) fn check(&self, keys: &Rows) -> Result<()> {
+        let Queries::Picked { rows, places } = self else { return Ok(()) };
+        if rows.len() != keys.len() {
+            bail!("attention: {} rows of queries for {} rows of keys", rows.len(), keys.len());
+        }
+        if places.len() != rows.tokens() {
+            bail!("attention: {} places for {} picked queries", places.len(), rows.tokens());
+        }
+        for r in 0..rows.len() {
+            if let Some(place) = places[rows.row(r)].iter().find(|&&place| place as usize >= keys.length(r)) {
+                bail!("attention: place {place} is outside row {r} of {} tokens", keys.length(r));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// `softmax(q k^T / sqrt(hidden / heads)) v` for each row and head.
 #[derive(Clone, Debug)]
 pub struct Attention {
@@ -57,21 +92,12 @@ impl Attention {
 
     /// Where each row's queries lie.
     pub(crate) fn query_rows(&self) -> &Rows {
-        match &self.queries {
-            Queries::All => &self.rows,
-            Queries::Picked { rows, .. } => rows,
-        }
+        self.queries.rows(&self.rows)
     }
 
     /// How many keys of its row the `i`-th query of row `r` sees.
     pub(crate) fn visible(&self, r: usize, i: usize) -> usize {
-        if !self.causal {
-            return self.rows.length(r);
-        }
-        match &self.queries {
-            Queries::All => i + 1,
-            Queries::Picked { rows, places } => places[rows.row(r).start + i] as usize + 1,
-        }
+        if self.causal { self.queries.visible(r, i) } else { self.rows.length(r) }
     }
 
     fn check(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<()> {
@@ -90,21 +116,7 @@ impl Attention {
         if self.heads == 0 || hidden % self.heads != 0 {
             bail!("attention: {} heads do not divide hidden {hidden}", self.heads);
         }
-        if queries.len() != self.rows.len() {
-            bail!("attention: {} rows of queries for {} rows of keys", queries.len(), self.rows.len());
-        }
-        if let Queries::Picked { rows, places } = &self.queries {
-            if places.len() != rows.tokens() {
-                bail!("attention: {} places for {} picked queries", places.len(), rows.tokens());
-            }
-            for r in 0..rows.len() {
-                if let Some(place) =
-                    places[rows.row(r)].iter().find(|&&place| place as usize >= self.rows.length(r))
-                {
-                    bail!("attention: place {place} is outside row {r} of {} tokens", self.rows.length(r));
-                }
-            }
-        }
+        self.queries.check(&self.rows)?;
         if let Some(dropout) = self.dropout {
             dropout.check(queries.longest() * self.rows.longest())?;
         }

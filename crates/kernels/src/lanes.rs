@@ -9,7 +9,7 @@ pub(crate) const LANES: usize = 16;
 
 /// Adds the lanes pairwise, then the tail.
 #[inline(always)]
-fn fold(lanes: [f32; LANES], tail: f32) -> f32 {
+pub(crate) fn fold(lanes: [f32; LANES], tail: f32) -> f32 {
     let mut width = LANES / 2;
     let mut lanes = lanes;
     while width > 0 {
@@ -83,9 +83,9 @@ pub(crate) fn axpy(y: &mut [f32], a: f32, x: &[f32]) {
     }
 }
 
-/// `e^x` to about one unit in the last place; below -87.3 it stays at about 1e-38 instead of reaching 0. NaN stays NaN.
+/// `(p, r, scale)` with `e^x = scale * (1 + p r)`, `scale` a power of two and `r` within half of ln 2.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+fn exp_parts(x: f32) -> (f32, f32, f32) {
     let x = if x > 88.3 { 88.3 } else { x };
     let x = if x < -87.3 { -87.3 } else { x };
     // x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
@@ -102,6 +102,48 @@ pub(crate) fn exp(x: f32) -> f32 {
     p = p.mul_add(r, 1.666_666_7e-1);
     p = p.mul_add(r, 0.5);
     p = p.mul_add(r, 1.0);
-    p = p.mul_add(r, 1.0);
-    p * f32::from_bits(rounded.to_bits().wrapping_shl(23).wrapping_add(0x3f80_0000))
+    (p, r, f32::from_bits(rounded.to_bits().wrapping_shl(23).wrapping_add(0x3f80_0000)))
+}
+
+/// `e^x` to about one unit in the last place; below -87.3 it stays at about 1e-38 instead of reaching 0. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    let (p, r, scale) = exp_parts(x);
+    p.mul_add(r, 1.0) * scale
+}
+
+/// `1 / (1 + e^-x)` to a few units in the last place.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// The hyperbolic tangent to a few units in the last place, near 0 too.
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    // tanh x = m / (m + 2) with m = e^2x - 1, and m without cancellation: scale * p r is exact where scale is 1.
+    let (p, r, scale) = exp_parts(x + x);
+    let m = (p * r).mul_add(scale, scale - 1.0);
+    m / (m + 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_those_of_the_library() {
+        let sigmoid_of = |x: f64| 1.0 / (1.0 + (-x).exp());
+        for step in -90_000..=90_000i32 {
+            let x = step as f32 * 1e-3;
+            for x in [x, x * 1e-3, x * 1e-9] {
+                let exact = f64::from(x);
+                let near = |y: f32, expected: f64| ((f64::from(y) - expected) / expected).abs() < 6e-7;
+                assert!(x < -87.0 || near(sigmoid(x), sigmoid_of(exact)), "sigmoid({x}) is {}", sigmoid(x));
+                assert!(x == 0.0 || near(tanh(x), exact.tanh()), "tanh({x}) is {}", tanh(x));
+            }
+        }
+        assert_eq!([tanh(0.0), tanh(1e4), tanh(-1e4), sigmoid(1e4)], [0.0, 1.0, -1.0, 1.0]);
+        assert!(tanh(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
+    }
 }

@@ -16,6 +16,7 @@
 
 mod activation;
 mod adamw;
+mod additive;
 mod attach;
 mod attention;
 mod catalogue;
@@ -23,6 +24,7 @@ mod chunks;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod gru;
 mod lanes;
 mod linear;
 mod matrix;
@@ -41,10 +43,12 @@ use candle_core::Device;
 
 pub use activation::{gelu, relu};
 pub use adamw::{AdamWStep, adamw};
+pub use additive::additive_attention;
 pub use attention::{Attention, Queries};
 pub use catalogue::Catalogue;
 pub use dropout::{Dropout, dropout};
 pub use embedding::embedding;
+pub use gru::{gru, gru_step};
 pub use linear::linear;
 pub use norm::norm;
 pub use outside::outside;

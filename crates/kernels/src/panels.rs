@@ -25,7 +25,7 @@ pub(crate) struct Panels {
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
     "x86_64+avx2+fma"
 ))]
-fn turn(panel: &mut [f32], weight: &[f32], hidden: usize) {
+pub(crate) fn turn(panel: &mut [f32], weight: &[f32], hidden: usize) {
     let width = weight.len() / hidden;
     for (h, row) in panel.chunks_exact_mut(width).enumerate() {
         for (value, weight) in row.iter_mut().zip(weight.chunks_exact(hidden)) {

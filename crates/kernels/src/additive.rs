@@ -1,0 +1,573 @@
+//! NARM's local attention (Li et al. 2017, arXiv 1711.04725): what of a row matters to a state, for every prefix in one pass.
+//!
+//! A query and a key do not meet in an inner product but in `v . hardsigmoid(query + key)`, so scores are no matrix product:
+//! each pair costs a pass over the attention's width. Fused, this is two operations, from which autograd makes the way back.
+//! The first yields the probabilities, a `(queries, tokens)` block for each row; its way back needs them and their gradient
+//! and meets each pair once more. The second is the weighted sum, a matrix product for each row.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::{
+    attention::Queries,
+    chunks,
+    lanes::{self, LANES},
+    linear::column_sums,
+    matrix::{Into, View, ViewMut, multiply},
+    rows::Rows,
+};
+
+/// `hardsigmoid(x) = clamp(x / 6 + 1 / 2, 0, 1)`, the slope of which is taken to be 0 at both bends.
+const SLOPE: f32 = 1.0 / 6.0;
+
+/// Keys that are scored side by side.
+const ABREAST: usize = 4;
+
+/// For a query at place `p` of its row `sum_t softmax_t(v . hardsigmoid(query + key_t)) value_t` over `t = 0..=p`.
+///
+/// `keys` is `(tokens, width)` and `values` `(tokens, hidden)`, packed as `rows` says; `v` is `(width)`. The states that ask
+/// are `query`, `(tokens, width)`, or `(picked, width)` where `queries` picks places. The result is `(tokens, hidden)` or
+/// `(picked, hidden)`.
+pub fn additive_attention(
+    query: &Tensor,
+    keys: &Tensor,
+    v: &Tensor,
+    values: &Tensor,
+    rows: &Rows,
+    queries: &Queries,
+) -> Result<Tensor> {
+    let (asked, tokens) = (queries.rows(rows).tokens(), rows.tokens());
+    let width = v.dim(0)?;
+    if query.dims() != [asked, width] || keys.dims() != [tokens, width] || values.dim(0)? != tokens {
+        bail!(
+            "additive attention: query {:?}, keys {:?}, v {:?} and values {:?} do not fit {tokens} tokens and {asked} queries",
+            query.dims(),
+            keys.dims(),
+            v.dims(),
+            values.dims()
+        );
+    }
+    queries.check(rows)?;
+    if crate::fused(keys.device()) {
+        fused(query, keys, v, values, rows, queries)
+    } else {
+        plain(query, keys, v, values, rows, queries)
+    }
+}
+
+/// Plain twin, row by row: all sums of queries and keys of a row at once, those to come masked.
+pub(crate) fn plain(
+    query: &Tensor,
+    keys: &Tensor,
+    v: &Tensor,
+    values: &Tensor,
+    rows: &Rows,
+    queries: &Queries,
+) -> Result<Tensor> {
+    let (device, width) = (keys.device(), v.dim(0)?);
+    let asked = queries.rows(rows);
+    let v = v.reshape((width, 1))?;
+    let mut results = Vec::with_capacity(rows.len());
+    for r in (0..rows.len()).filter(|&r| asked.length(r) > 0) {
+        let (nq, nk) = (asked.length(r), rows.length(r));
+        let query = query.narrow(0, asked.row(r).start, nq)?.unsqueeze(1)?;
+        let keys = keys.narrow(0, rows.row(r).start, nk)?.unsqueeze(0)?;
+        let bent = ((query.broadcast_add(&keys)? * f64::from(SLOPE))? + 0.5)?.clamp(0f32, 1f32)?; // (queries, keys, width)
+        let scores = bent.reshape((nq * nk, width))?.matmul(&v)?.reshape((nq, nk))?;
+        let mut unseen = vec![-1e9f32; nq * nk];
+        for i in 0..nq {
+            unseen[i * nk..][..queries.visible(r, i)].fill(0.0);
+        }
+        let scores = (scores + Tensor::from_vec(unseen, (nq, nk), device)?)?;
+        let probabilities = candle_nn::ops::softmax(&scores, D::Minus1)?;
+        results.push(probabilities.matmul(&values.narrow(0, rows.row(r).start, nk)?.contiguous()?)?);
+    }
+    if results.is_empty() {
+        return Tensor::zeros((0, values.dim(1)?), DType::F32, device);
+    }
+    Tensor::cat(&results, 0)
+}
+
+pub(crate) fn fused(
+    query: &Tensor,
+    keys: &Tensor,
+    v: &Tensor,
+    values: &Tensor,
+    rows: &Rows,
+    queries: &Queries,
+) -> Result<Tensor> {
+    let blocks = Blocks::new(rows, queries);
+    let probabilities = query.contiguous()?.apply_op3(
+        &keys.contiguous()?,
+        &v.contiguous()?,
+        Probabilities(blocks.clone()),
+    )?;
+    probabilities.apply_op2(&values.contiguous()?, WeightedSum(blocks))
+}
+
+/// A `(queries, keys)` block of numbers for each row, one after another.
+#[derive(Clone)]
+struct Blocks {
+    rows: Rows,
+    queries: Queries,
+    /// Where each row's block begins, and the end.
+    offsets: Vec<usize>,
+}
+
+impl Blocks {
+    fn new(rows: &Rows, queries: &Queries) -> Self {
+        let asked = queries.rows(rows);
+        let mut offsets = vec![0];
+        offsets.extend((0..rows.len()).scan(0, |end, r| {
+            *end += asked.length(r) * rows.length(r);
+            Some(*end)
+        }));
+        Self { rows: rows.clone(), queries: queries.clone(), offsets }
+    }
+
+    fn asked(&self) -> &Rows {
+        self.queries.rows(&self.rows)
+    }
+
+    /// Number of elements of all blocks.
+    fn len(&self) -> usize {
+        self.offsets[self.rows.len()]
+    }
+
+    /// The block of row `r`.
+    fn of<'a>(&self, values: &'a [f32], r: usize) -> &'a [f32] {
+        &values[self.offsets[r]..self.offsets[r + 1]]
+    }
+}
+
+/// The part of a packed `(tokens, width)` tensor that is row `r`.
+fn part<'a>(values: &'a [f32], rows: &Rows, r: usize, width: usize) -> &'a [f32] {
+    let row = rows.row(r);
+    &values[row.start * width..row.end * width]
+}
+
+/// The scores of `N` keys, which lie one after another. Each is the same sum whatever `N`.
+#[inline(always)]
+fn score<const N: usize>(scores: &mut [f32], query: &[f32], keys: &[f32], v: &[f32]) {
+    let width = v.len();
+    let mut sums = [[0.0; LANES]; N];
+    let (v_blocks, v_tail) = v.as_chunks::<LANES>();
+    let (query_blocks, query_tail) = query.as_chunks::<LANES>();
+    let blocks: [&[[f32; LANES]]; N] =
+        std::array::from_fn(|j| keys[j * width..(j + 1) * width].as_chunks::<LANES>().0);
+    for (b, (v, query)) in v_blocks.iter().zip(query_blocks).enumerate() {
+        for j in 0..N {
+            let key = &blocks[j][b];
+            for lane in 0..LANES {
+                let bent = key[lane].mul_add(SLOPE, query[lane]).clamp(0.0, 1.0);
+                sums[j][lane] = v[lane].mul_add(bent, sums[j][lane]);
+            }
+        }
+    }
+    for (j, score) in scores[..N].iter_mut().enumerate() {
+        let key_tail = &keys[(j + 1) * width - v_tail.len()..(j + 1) * width];
+        let mut tail = 0.0;
+        for ((&v, &query), &key) in v_tail.iter().zip(query_tail).zip(key_tail) {
+            tail = v.mul_add(key.mul_add(SLOPE, query).clamp(0.0, 1.0), tail);
+        }
+        *score = lanes::fold(sums[j], tail);
+    }
+}
+
+/// The probabilities of one query over the keys it sees; `query` is scaled and shifted, see [`bend`].
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn probabilities(seen: &mut [f32], query: &[f32], keys: &[f32], v: &[f32]) {
+    let width = v.len();
+    let full = seen.len() / ABREAST * ABREAST;
+    for t in (0..full).step_by(ABREAST) {
+        score::<ABREAST>(&mut seen[t..], query, &keys[t * width..], v);
+    }
+    for t in full..seen.len() {
+        score::<1>(&mut seen[t..], query, &keys[t * width..], v);
+    }
+    let most = lanes::max(seen);
+    for score in seen.iter_mut() {
+        *score = lanes::exp(*score - most);
+    }
+    let scale = 1.0 / lanes::sum(seen);
+    for probability in seen.iter_mut() {
+        *probability *= scale;
+    }
+}
+
+/// The gradient of the scores of one query from its probabilities and their gradient.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn softmax_backward(gradient: &mut [f32], probabilities: &[f32], g: &[f32]) {
+    let inner = lanes::dot(probabilities, g);
+    for ((gradient, &probability), &g) in gradient.iter_mut().zip(probabilities).zip(g) {
+        *gradient = probability * (g - inner);
+    }
+}
+
+/// The way back of one query through sixteen columns of the attention's width, for which `v` has yet to be multiplied in.
+///
+/// Returns the gradient of the query; adds to those of the keys it sees and to that of `v`.
+#[inline(always)]
+fn pairs_backward(
+    query: [f32; LANES],
+    keys: &[[f32; LANES]],
+    gradient: &[f32],
+    dk: &mut [[f32; LANES]],
+    dv: &mut [f32; LANES],
+) -> [f32; LANES] {
+    let (mut dq, mut total) = ([0.0; LANES], *dv);
+    for ((key, dk), &g) in keys.iter().zip(dk).zip(gradient) {
+        for lane in 0..LANES {
+            let x = key[lane].mul_add(SLOPE, query[lane]);
+            let rising = if (x > 0.0) & (x < 1.0) { g } else { 0.0 };
+            dq[lane] += rising;
+            dk[lane] += rising;
+            total[lane] = g.mul_add(x.clamp(0.0, 1.0), total[lane]);
+        }
+    }
+    *dv = total;
+    dq
+}
+
+/// Columns `first ..` of the keys of a row, sixteen or as many as are left, padded with zeros.
+#[inline(always)]
+fn columns(panel: &mut [[f32; LANES]], x: &[f32], width: usize, first: usize) {
+    let count = LANES.min(width - first);
+    for (lanes, x) in panel.iter_mut().zip(x.chunks_exact(width)) {
+        *lanes = [0.0; LANES];
+        lanes[..count].copy_from_slice(&x[first..first + count]);
+    }
+}
+
+/// `x / 6 + 1 / 2`: what the hard sigmoid clamps, but for the key's share.
+#[inline(always)]
+fn bend(x: f32) -> f32 {
+    x.mul_add(SLOPE, 0.5)
+}
+
+/// What the way back over one row reads.
+struct RowPairs<'a> {
+    query: &'a [f32],
+    keys: &'a [f32],
+    v: &'a [f32],
+    /// Gradient of the scores, `(queries, keys)`.
+    gradient: &'a [f32],
+    /// How many keys each query sees.
+    visible: &'a [usize],
+}
+
+/// The way back of all pairs of a row, sixteen columns at a time, so that keys and their gradients stay in the first cache.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn row_backward(pairs: &RowPairs<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+    let width = pairs.v.len();
+    let nk = pairs.keys.len() / width;
+    let (mut keys, mut dk_panel) = (vec![[0.0; LANES]; nk], vec![[0.0; LANES]; nk]);
+    for first in (0..width).step_by(LANES) {
+        let count = LANES.min(width - first);
+        let v = &pairs.v[first..first + count];
+        columns(&mut keys, pairs.keys, width, first);
+        dk_panel.fill([0.0; LANES]);
+        let mut dv_lanes = [0.0; LANES];
+        for (i, &visible) in pairs.visible.iter().enumerate() {
+            let mut query = [0.0; LANES];
+            for (lane, &x) in query.iter_mut().zip(&pairs.query[i * width + first..][..count]) {
+                *lane = bend(x);
+            }
+            let gradient = &pairs.gradient[i * nk..][..visible];
+            let lanes = pairs_backward(query, &keys, gradient, &mut dk_panel, &mut dv_lanes);
+            for ((dq, lane), v) in dq[i * width + first..].iter_mut().zip(lanes).zip(v) {
+                *dq = lane * (v * SLOPE);
+            }
+        }
+        for (dk, lanes) in dk.chunks_exact_mut(width).zip(&dk_panel) {
+            for ((dk, lane), v) in dk[first..].iter_mut().zip(lanes).zip(v) {
+                *dk = lane * (v * SLOPE);
+            }
+        }
+        dv[first..first + count].copy_from_slice(&dv_lanes[..count]);
+    }
+}
+
+/// From query, keys and `v` the probabilities.
+struct Probabilities(Blocks);
+
+impl Probabilities {
+    fn forward(&self, query: &[f32], keys: &[f32], v: &[f32]) -> Vec<f32> {
+        let Blocks { rows, queries, offsets } = &self.0;
+        let (asked, width) = (self.0.asked(), v.len());
+        let mut y = vec![0.0; self.0.len()];
+        chunks::split(&mut y, offsets, 1).into_par_iter().with_max_len(1).enumerate().for_each(|(r, y)| {
+            let keys = part(keys, rows, r, width);
+            let mut bent = vec![0.0; width];
+            let query = part(query, asked, r, width).chunks_exact(width);
+            for (i, (y, query)) in y.chunks_exact_mut(rows.length(r).max(1)).zip(query).enumerate() {
+                for (bent, &x) in bent.iter_mut().zip(query) {
+                    *bent = bend(x);
+                }
+                probabilities(&mut y[..queries.visible(r, i)], &bent, keys, v);
+            }
+        });
+        y
+    }
+
+    /// Gradients of query, keys and `v` from the probabilities `y` and their gradient `g`.
+    fn backward(&self, query: &[f32], keys: &[f32], v: &[f32], y: &[f32], g: &[f32]) -> [Vec<f32>; 3] {
+        let Blocks { rows, queries, .. } = &self.0;
+        let (asked, width) = (self.0.asked(), v.len());
+        let (mut dq, mut dk) = (vec![0.0; query.len()], vec![0.0; keys.len()]);
+        let mut dv_parts = vec![0.0; rows.len() * width];
+        chunks::split(&mut dq, asked.offsets(), width)
+            .into_par_iter()
+            .zip(chunks::split(&mut dk, rows.offsets(), width))
+            .zip(dv_parts.par_chunks_exact_mut(width))
+            .with_max_len(1)
+            .enumerate()
+            .for_each(|(r, ((dq, dk), dv))| {
+                let nk = rows.length(r);
+                let (y, g) = (self.0.of(y, r), self.0.of(g, r));
+                let mut gradient = vec![0.0; y.len()];
+                let visible: Vec<usize> = (0..asked.length(r)).map(|i| queries.visible(r, i)).collect();
+                for (i, &visible) in visible.iter().enumerate() {
+                    let seen = i * nk..i * nk + visible;
+                    softmax_backward(&mut gradient[seen.clone()], &y[seen.clone()], &g[seen]);
+                }
+                let (query, keys) = (part(query, asked, r, width), part(keys, rows, r, width));
+                let pairs = RowPairs { query, keys, v, gradient: &gradient, visible: &visible };
+                row_backward(&pairs, dq, dk, dv);
+            });
+        let mut dv = vec![0.0; width];
+        column_sums(&mut dv, &dv_parts);
+        [dq, dk, dv]
+    }
+}
+
+impl CustomOp3 for Probabilities {
+    fn name(&self) -> &'static str {
+        "additive attention, probabilities"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let y = self.forward(chunks::slice(s1, l1)?, chunks::slice(s2, l2)?, chunks::slice(s3, l3)?);
+        Ok((CpuStorage::F32(y), self.0.len().into()))
+    }
+
+    fn bwd(
+        &self,
+        query: &Tensor,
+        keys: &Tensor,
+        v: &Tensor,
+        y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [dq, dk, dv] = chunks::with_values(query, |query| {
+            chunks::with_values(keys, |keys| {
+                chunks::with_values(v, |v| {
+                    chunks::with_values(y, |y| {
+                        chunks::with_values(g, |g| Ok(self.backward(query, keys, v, y, g)))
+                    })
+                })
+            })
+        })?;
+        Ok((
+            Some(Tensor::from_vec(dq, query.shape(), query.device())?),
+            Some(Tensor::from_vec(dk, keys.shape(), keys.device())?),
+            Some(Tensor::from_vec(dv, v.shape(), v.device())?),
+        ))
+    }
+}
+
+/// From probabilities and values the sums.
+struct WeightedSum(Blocks);
+
+impl WeightedSum {
+    fn forward(&self, probabilities: &[f32], values: &[f32], hidden: usize) -> Vec<f32> {
+        let (rows, asked) = (&self.0.rows, self.0.asked());
+        let mut y = vec![0.0; asked.tokens() * hidden];
+        chunks::split(&mut y, asked.offsets(), hidden).into_par_iter().with_max_len(1).enumerate().for_each(
+            |(r, y)| {
+                let (nq, nk) = (asked.length(r), rows.length(r));
+                multiply(
+                    ViewMut::new(y, nq, hidden),
+                    Into::Overwrite,
+                    View::new(self.0.of(probabilities, r), nq, nk),
+                    View::new(part(values, rows, r, hidden), nk, hidden),
+                    1.0,
+                );
+            },
+        );
+        y
+    }
+
+    /// Gradients of the probabilities (also of those of keys a query does not see, which nobody reads) and of the values.
+    fn backward(&self, probabilities: &[f32], values: &[f32], g: &[f32], hidden: usize) -> [Vec<f32>; 2] {
+        let (rows, asked) = (&self.0.rows, self.0.asked());
+        let (mut dp, mut dv) = (vec![0.0; probabilities.len()], vec![0.0; values.len()]);
+        chunks::split(&mut dp, &self.0.offsets, 1)
+            .into_par_iter()
+            .zip(chunks::split(&mut dv, rows.offsets(), hidden))
+            .with_max_len(1)
+            .enumerate()
+            .for_each(|(r, (dp, dv))| {
+                let (nq, nk) = (asked.length(r), rows.length(r));
+                let g = View::new(part(g, asked, r, hidden), nq, hidden);
+                let values = View::new(part(values, rows, r, hidden), nk, hidden);
+                let probabilities = View::new(self.0.of(probabilities, r), nq, nk);
+                multiply(ViewMut::new(dp, nq, nk), Into::Overwrite, g, values.t(), 1.0);
+                multiply(ViewMut::new(dv, nk, hidden), Into::Overwrite, probabilities.t(), g, 1.0);
+            });
+        [dp, dv]
+    }
+}
+
+impl CustomOp2 for WeightedSum {
+    fn name(&self) -> &'static str {
+        "additive attention, weighted sum"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let hidden = l2.dims()[1];
+        let y = self.forward(chunks::slice(s1, l1)?, chunks::slice(s2, l2)?, hidden);
+        Ok((CpuStorage::F32(y), (self.0.asked().tokens(), hidden).into()))
+    }
+
+    fn bwd(
+        &self,
+        probabilities: &Tensor,
+        values: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let hidden = values.dim(1)?;
+        let [dp, dv] = chunks::with_values(probabilities, |probabilities| {
+            chunks::with_values(values, |values| {
+                chunks::with_values(g, |g| Ok(self.backward(probabilities, values, g, hidden)))
+            })
+        })?;
+        Ok((
+            Some(Tensor::from_vec(dp, probabilities.shape(), probabilities.device())?),
+            Some(Tensor::from_vec(dv, values.shape(), values.device())?),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+    use crate::testing::{assert_gradients, assert_twins, values, variable};
+
+    fn cases() -> Vec<(Rows, Queries)> {
+        let rows = Rows::from_lengths([1, 7, 40, 3, 19]);
+        let picked = Queries::Picked {
+            rows: Rows::from_lengths([1, 0, 3, 3, 2]),
+            places: vec![0, 39, 0, 17, 0, 1, 2, 18, 5].into(),
+        };
+        let single = Queries::Picked { rows: Rows::from_lengths([1]), places: vec![4].into() };
+        vec![
+            (rows.clone(), Queries::All),
+            (rows, picked),
+            (Rows::from_lengths([1]), Queries::All),
+            (Rows::from_lengths([5]), single),
+        ]
+    }
+
+    /// Query, keys, v and values; sums reach beyond both bends of the hard sigmoid.
+    fn inputs(rows: &Rows, queries: &Queries, width: usize, hidden: usize) -> [Var; 4] {
+        let far = |seed, count| {
+            let x = (variable(seed, &[count, width]).as_tensor() * 4.0).unwrap();
+            Var::from_tensor(&x).unwrap()
+        };
+        [
+            far(1, queries.rows(rows).tokens()),
+            far(2, rows.tokens()),
+            variable(3, &[width]),
+            variable(4, &[rows.tokens(), hidden]),
+        ]
+    }
+
+    #[test]
+    fn twins_agree() {
+        for (rows, queries) in cases() {
+            for (width, hidden) in [(1, 3), (16, 8), (37, 20)] {
+                assert_twins(
+                    &format!("additive attention {queries:?} {width}"),
+                    &inputs(&rows, &queries, width, hidden),
+                    3e-5,
+                    |v| fused(&v[0], &v[1], &v[2], &v[3], &rows, &queries),
+                    |v| plain(&v[0], &v[1], &v[2], &v[3], &rows, &queries),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        for (rows, queries) in cases() {
+            // Within the bends: across one, a difference is not the slope.
+            let v = inputs(&rows, &queries, 5, 4)
+                .map(|v| Var::from_tensor(&(v.as_tensor() * 0.3).unwrap()).unwrap());
+            assert_gradients("additive attention", &v, 2e-2, 1e-2, |v| {
+                fused(&v[0], &v[1], &v[2], &v[3], &rows, &queries)
+            });
+        }
+    }
+
+    #[test]
+    fn the_slope_is_zero_at_and_beyond_the_bends() {
+        let rows = Rows::from_lengths([3]);
+        let last = Queries::Picked { rows: Rows::from_lengths([1]), places: vec![2].into() };
+        let device = &Device::Cpu;
+        let query = Var::new(&[[1f32]], device).unwrap();
+        // Sums -3, 3 and 4: hard sigmoids 0, 1 and 1.
+        let keys = Var::new(&[[-4f32], [2.0], [3.0]], device).unwrap();
+        let v = Var::new(&[std::f32::consts::LN_2], device).unwrap();
+        let x = Tensor::new(&[[5f32], [0.0], [0.0]], device).unwrap();
+        // Odds 1 : 2 : 2.
+        let y = fused(&query, &keys, &v, &x, &rows, &last).unwrap();
+        assert!((values(&y)[0] - 1.0).abs() < 1e-6, "{y}");
+        let grads = y.sum_all().unwrap().backward().unwrap();
+        assert_eq!(values(grads.get(&query).unwrap()), [0.0]);
+        assert_eq!(values(grads.get(&keys).unwrap()), [0.0; 3]);
+        // d/dv of 5 / (1 + 2 e^v) is -10 e^v / (1 + 2 e^v)^2 = -20 / 25.
+        assert!((values(grads.get(&v).unwrap())[0] + 0.8).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let rows = Rows::from_lengths([2, 2]);
+        let [query, keys, v, x] = inputs(&rows, &Queries::All, 6, 4);
+        let attend =
+            |rows: Rows, queries: Queries| additive_attention(&query, &keys, &v, &x, &rows, &queries);
+        assert!(attend(rows.clone(), Queries::All).is_ok());
+        assert!(attend(Rows::from_lengths([3]), Queries::All).is_err(), "tokens");
+        let picked = |places: [u32; 4]| Queries::Picked { rows: rows.clone(), places: places.into() };
+        assert!(attend(rows.clone(), picked([0, 1, 1, 0])).is_ok());
+        assert!(attend(rows.clone(), picked([0, 1, 2, 0])).is_err(), "place");
+        let wide = variable(3, &[7]);
+        assert!(additive_attention(&query, &keys, &wide, &x, &rows, &Queries::All).is_err(), "width");
+    }
+}
