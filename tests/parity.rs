@@ -207,6 +207,37 @@ fn golden_sas_forward() {
     forward(Architecture::Sas);
 }
 
+/// NARM's rows are padded on the right, and scored after their last item; all prefixes come from one pass.
+#[test]
+fn golden_narm_forward() {
+    for set in sets(Architecture::Narm) {
+        let parameters = set.parameters(&set.read("weights.safetensors"), "");
+        let golden = set.read("forward.safetensors");
+        let model = set.build(&parameters.frozen());
+        let states = |contexts: Contexts| {
+            model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap()
+        };
+        let rows: Vec<Vec<u32>> = ids(&golden["seqs"]).iter().map(|row| real(row)).collect();
+        let histories: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let last = states(model.contexts(&histories));
+        let scores = model.catalogue().scores(&last).unwrap();
+        assert_close(&values(&scores), &values(&golden["scores"]), 1e-4, "scores");
+
+        for row in histories {
+            let mut all = Contexts::new();
+            model.ask(row, &(1..=row.len()).collect::<Vec<_>>(), &mut all);
+            let prefixes: Vec<&[u32]> = (1..=row.len()).map(|length| &row[..length]).collect();
+            let one_by_one = states(model.contexts(&prefixes));
+            assert_close(&values(&states(all)), &values(&one_by_one), 1e-5, "prefixes");
+        }
+    }
+}
+
+/// The items of a row without its padding.
+fn real(row: &[u32]) -> Vec<u32> {
+    row.iter().copied().filter(|&id| id != 0).collect()
+}
+
 /// Three steps of the optimizer, on batches made of the tensors `seqs`, `labels` and what else there is.
 fn train(architecture: Architecture, batch: fn(&dyn Fn(&str) -> Vec<Vec<u32>>) -> TrainingBatch) {
     for set in sets(architecture) {
@@ -250,6 +281,19 @@ fn golden_sas_train() {
     });
 }
 
+#[test]
+fn golden_narm_train() {
+    train(Architecture::Narm, |tensor| {
+        let mut batch = TrainingBatch::default();
+        for row in tensor("seqs") {
+            let row = real(&row);
+            batch.contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
+        }
+        batch.labels = tensor("labels").concat();
+        batch
+    });
+}
+
 /// A batch whose picked places are those with a label.
 fn cloze_batch(seqs: &[Vec<u32>], labels: &[Vec<u32>]) -> TrainingBatch {
     let mut batch = TrainingBatch::default();
@@ -268,9 +312,8 @@ fn distill(architecture: Architecture) {
         let golden = set.read("distill.safetensors");
         let parameters = set.parameters(&golden, "weight.");
         let model = set.build(&parameters.trainable());
-        let (rows, _) = unpad(&ids(&golden["seqs"]));
         let mut contexts = Contexts::new();
-        for row in &rows {
+        for row in ids(&golden["seqs"]).iter().map(|row| real(row)) {
             contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
         }
         let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
@@ -290,6 +333,11 @@ fn golden_bert_distill() {
 #[test]
 fn golden_sas_distill() {
     distill(Architecture::Sas);
+}
+
+#[test]
+fn golden_narm_distill() {
+    distill(Architecture::Narm);
 }
 
 fn generate(architecture: Architecture) {
@@ -326,6 +374,11 @@ fn golden_bert_generate() {
 #[test]
 fn golden_sas_generate() {
     generate(Architecture::Sas);
+}
+
+#[test]
+fn golden_narm_generate() {
+    generate(Architecture::Narm);
 }
 
 /// One whole step of GRO: lists, replacements, losses, gradients, and both models after their optimizers.

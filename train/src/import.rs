@@ -117,8 +117,7 @@ fn misfits(shapes: &Shapes<'_>, declared: &[Declared]) -> Vec<String> {
 
 /// True where the shapes are those of a model of `architecture`.
 fn is_all_of(shapes: &Shapes<'_>, architecture: Architecture, base: &Sizes) -> bool {
-    declare(architecture, &sizes(shapes, architecture, base))
-        .is_ok_and(|declared| misfits(shapes, &declared).is_empty())
+    misfits(shapes, &declare(architecture, &sizes(shapes, architecture, base))).is_empty()
 }
 
 /// Refuses sizes of which no model can be built, though its tensors agree with each other.

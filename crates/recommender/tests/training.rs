@@ -226,3 +226,4 @@ macro_rules! hold_for {
 
 hold_for!(bert, Architecture::Bert);
 hold_for!(sas, Architecture::Sas);
+hold_for!(narm, Architecture::Narm);
