@@ -27,7 +27,7 @@ const SAVED: Sizes =
 
 /// To stderr itself, which the test harness does not capture: what was not tested must be seen.
 fn say(message: &str) {
-    writeln!(std::io::stderr(), "interchange: {message}").unwrap();
+    std::io::stderr().write_all(format!("interchange: {message}\n").as_bytes()).unwrap();
 }
 
 /// The architectures of this build; one that `declare` refuses is said to be left out.

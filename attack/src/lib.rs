@@ -121,7 +121,7 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, flags: &Flags) 
         }
         let streams = Streams::new(settings.seed);
         let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
-        let (seeds, generation) = begin_with(owned.as_ref(), asked, length, &streams)?;
+        let (seeds, generation) = begin_with(owned.as_ref(), asked, length, streams)?;
         let mut service = ProtectedTarget::new(recommender, &description, device);
         let header = QueryHeader {
             items: service.items(),
@@ -173,7 +173,7 @@ fn begin_with<'a>(
     owned: Option<&'a Dataset>,
     asked: &Generate,
     length: usize,
-    streams: &Streams,
+    streams: Streams,
 ) -> Result<(Vec<&'a [u32]>, Generation), Refusal> {
     let mut generation = Generation {
         strategy: asked.strategy,
@@ -195,7 +195,7 @@ fn begin_with<'a>(
             asked.seed_sequences, asked.sequences
         )));
     }
-    let seeds = seeds::choose(dataset, count, longest, streams)
+    let seeds = seeds::choose(dataset, count, longest, &streams)
         .ok_or_else(|| Refusal::new("no user of the dataset given with --seeds has an item to train on"))?;
     generation.seeded = count as u64;
     generation.seed_length = longest;
