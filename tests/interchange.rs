@@ -30,18 +30,6 @@ fn say(message: &str) {
     std::io::stderr().write_all(format!("interchange: {message}\n").as_bytes()).unwrap();
 }
 
-/// The architectures of this build; one that `declare` refuses is said to be left out.
-fn architectures() -> Vec<Architecture> {
-    let present = |architecture: &Architecture| match declare(*architecture, &SAVED) {
-        Ok(_) => true,
-        Err(error) => {
-            say(&format!("{architecture} NOT TESTED: {error}"));
-            false
-        }
-    };
-    Architecture::ALL.into_iter().filter(present).collect()
-}
-
 fn golden() -> PathBuf {
     std::env::var_os("GOLDEN_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden"), PathBuf::from)
@@ -83,7 +71,8 @@ fn names_and_shapes_are_those_of_the_authors() {
         std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).collect();
     sets.retain(|path| path.is_dir());
     assert!(!sets.is_empty());
-    for (set, architecture) in sets.iter().flat_map(|set| architectures().into_iter().map(move |a| (set, a)))
+    for (set, architecture) in
+        sets.iter().flat_map(|set| Architecture::ALL.into_iter().map(move |a| (set, a)))
     {
         let folder = set.join(architecture.to_string());
         let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
@@ -127,12 +116,13 @@ fn scores(model: &dyn Recommender, rows: &[Vec<u32>]) -> Array {
 #[test]
 fn our_checkpoints_load_strictly_in_pytorch_and_score_alike() {
     let Some(python) = python() else { return };
-    for architecture in architectures() {
+    for architecture in Architecture::ALL {
         let directory = tempfile::tempdir().unwrap();
         let sizes = Sizes { items: 50, hidden: 24, blocks: 3, heads: 4, max_len: 9, ..SAVED };
         let declared = declare(architecture, &sizes);
         let parameters =
-            Parameters::initial(&declared, &Streams::new(5), Purpose::TargetWeights, &Device::Cpu).unwrap();
+            Parameters::initial(&declared, 1.0, &Streams::new(5), Purpose::TargetWeights, &Device::Cpu)
+                .unwrap();
         let model = build(architecture, &sizes, &parameters.frozen()).unwrap();
 
         // Rows of every length, right padded in the file only.
@@ -183,7 +173,7 @@ fn write_dataset(directory: &Path) {
 #[test]
 fn what_torch_saves_is_imported_to_the_bit_or_refused_by_name() {
     let Some(python) = python() else { return };
-    for architecture in architectures() {
+    for architecture in Architecture::ALL {
         let directory = tempfile::tempdir().unwrap();
         let (data, saved) = (directory.path().join("data"), directory.path().join("saved"));
         write_dataset(&data);
@@ -220,7 +210,7 @@ fn what_torch_saves_is_imported_to_the_bit_or_refused_by_name() {
             assert!(message.contains(expected[&*name]) && message.contains(&name), "{message}");
         }
         // Another architecture's checkpoint is told apart.
-        for other in architectures().into_iter().filter(|other| *other != architecture) {
+        for other in Architecture::ALL.into_iter().filter(|other| *other != architecture) {
             let message = import(&saved.join("bare.pth"), other, &data).unwrap_err();
             assert!(message.contains(&format!("give --arch {architecture}")), "{message}");
         }

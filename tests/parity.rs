@@ -100,6 +100,7 @@ fn sets(architecture: Architecture) -> Vec<Set> {
 }
 
 fn ids(tensor: &Tensor) -> Vec<Vec<u32>> {
+    let tensor = if tensor.rank() == 1 { tensor.unsqueeze(1).unwrap() } else { tensor.clone() };
     tensor.to_dtype(DType::U32).unwrap().to_vec2().unwrap()
 }
 

@@ -43,9 +43,9 @@ fn write_target(directory: &Path, policy: Policy) {
         attention_dropout: 0.1,
     };
     let raw_items: Vec<String> = (1..=ITEMS).map(|id| id.to_string()).collect();
-    let declared = declare(Architecture::Bert, &sizes).unwrap();
+    let declared = declare(Architecture::Bert, &sizes);
     let parameters =
-        Parameters::initial(&declared, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
+        Parameters::initial(&declared, 1.0, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
     let description = sizes.describe(Kind::Target, Architecture::Bert, &dataset::fingerprint(&raw_items));
     let description = Description { policy, ..description };
     std::fs::create_dir(directory).unwrap();
