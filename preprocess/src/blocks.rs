@@ -1,12 +1,18 @@
 //! A file of lines, cut into blocks of a few megabytes that end where a line ends. Blocks are read one after another
-//! and parsed side by side; each knows the number of its first line, so a bad line can be named exactly.
+//! and parsed side by side; each knows the number of its first line, so a bad line can be named exactly. A gzip
+//! stream, told by its first bytes and not by a name, is unpacked on the way.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+use indicatif::ProgressBar;
 
 /// How much is read at once.
 const BLOCK_BYTES: usize = 4 << 20;
+/// What a gzip stream begins with.
+const GZIP: &[u8] = &[0x1F, 0x8B];
 /// A line longer than this is no row of a table; most likely the file is no text at all.
 const LONGEST_LINE: usize = 1 << 20;
 
@@ -28,18 +34,44 @@ pub struct Blocks<R> {
     next_line: u64,
     block_bytes: usize,
     finished: bool,
+    /// What separates fields, where a field in quotation marks may hold the end of a line.
+    quoted_fields: Option<u8>,
 }
 
-impl Blocks<File> {
-    /// Opens a file. A byte order mark at its start is passed over.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        Self::new(File::open(path)?, BLOCK_BYTES)
+impl Blocks<Box<dyn Read + Send>> {
+    /// Opens a file, packed by gzip or not; `progress` counts the bytes read of it. A byte order mark at the start of
+    /// the text is passed over.
+    pub fn open(path: &Path, progress: &ProgressBar) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let packed = starts_with(&mut file, GZIP)?;
+        let file = progress.wrap_read(file);
+        let source: Box<dyn Read + Send> = if packed {
+            Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file)))
+        } else {
+            Box::new(file)
+        };
+        Self::new(source, BLOCK_BYTES)
     }
+}
+
+/// Whether the file, which stands at its start and is left there, begins with `magic`.
+pub fn starts_with(file: &mut File, magic: &[u8]) -> io::Result<bool> {
+    let mut start = Vec::new();
+    file.by_ref().take(magic.len() as u64).read_to_end(&mut start)?;
+    file.rewind()?;
+    Ok(start == magic)
 }
 
 impl<R: Read> Blocks<R> {
     fn new(source: R, block_bytes: usize) -> io::Result<Self> {
-        let mut blocks = Self { source, rest: Vec::new(), next_line: 1, block_bytes, finished: false };
+        let mut blocks = Self {
+            source,
+            rest: Vec::new(),
+            next_line: 1,
+            block_bytes,
+            finished: false,
+            quoted_fields: None,
+        };
         blocks.fill(3)?;
         if blocks.rest.starts_with(b"\xEF\xBB\xBF") {
             blocks.rest.clear();
@@ -73,22 +105,25 @@ impl<R: Read> Blocks<R> {
         Ok(())
     }
 
+    /// From here on, an end of line within a field in quotation marks does not end the line (as csv has it).
+    pub fn quote_fields(&mut self, separator: u8) {
+        self.quoted_fields = Some(separator);
+    }
+
     /// The next lines; `None` at the end of the file.
     pub fn next_block(&mut self) -> io::Result<Option<Lines>> {
         let mut wanted = self.block_bytes;
+        let mut whole = 0;
         while !self.finished {
             self.fill(wanted)?;
-            if memchr::memrchr(b'\n', &self.rest).is_some() {
+            whole = self.whole_lines();
+            if whole > 0 {
                 break;
             }
             self.check_length(self.rest.len())?;
             wanted = self.rest.len() + self.block_bytes;
         }
-        let end = if self.finished {
-            self.rest.len()
-        } else {
-            memchr::memrchr(b'\n', &self.rest).map_or(0, |end| end + 1)
-        };
+        let end = if self.finished { self.rest.len() } else { whole };
         if end == 0 {
             return Ok(None);
         }
@@ -97,6 +132,14 @@ impl<R: Read> Blocks<R> {
         let first_line = self.next_line;
         self.next_line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
         Ok(Some(Lines { bytes, first_line }))
+    }
+
+    /// How many bytes of `rest` are whole lines.
+    fn whole_lines(&self) -> usize {
+        match self.quoted_fields {
+            None => memchr::memrchr(b'\n', &self.rest).map_or(0, |end| end + 1),
+            Some(separator) => whole_records(&self.rest, separator),
+        }
     }
 
     /// Reads until `rest` holds `wanted` bytes or the file ends.
@@ -120,8 +163,41 @@ impl<R: Read> Blocks<R> {
     }
 }
 
+/// How many bytes of `text`, which begins a csv record, are whole records. A quotation mark opens a quoted field only
+/// at the start of the field, and two of them within one stand for one, just as the csv parser has it.
+fn whole_records(text: &[u8], separator: u8) -> usize {
+    let (mut whole, mut at) = (0, 0);
+    while at < text.len() {
+        if text[at] == b'"' {
+            at += 1;
+            // What lies between the opening mark and the one that nothing doubles.
+            loop {
+                let Some(mark) = memchr::memchr(b'"', &text[at..]) else { return whole };
+                at += mark + 1;
+                if text.get(at) != Some(&b'"') {
+                    break;
+                }
+                at += 1;
+            }
+        }
+        let Some(end) = memchr::memchr3(separator, b'\n', b'\r', &text[at..]) else { return whole };
+        at += end + 1;
+        if text[at - 1] == b'\n' {
+            whole = at;
+        }
+    }
+    whole
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn all(text: &[u8], block_bytes: usize) -> Vec<Lines> {
@@ -154,6 +230,43 @@ mod tests {
         let block = blocks.next_block().unwrap().unwrap();
         assert_eq!((block.first_line, &block.bytes[..2]), (2, &b"1\n"[..]));
         assert_eq!(Blocks::new(&b""[..], 4).unwrap().peek_line().unwrap(), b"");
+    }
+
+    proptest! {
+        #[test]
+        fn csv_is_cut_between_records(text in "[a\",\r\n]{0,40}", block_bytes in 1usize..12) {
+            let rows = |bytes: &[u8]| -> Vec<csv::ByteRecord> {
+                let mut reader = csv::ReaderBuilder::new();
+                let mut reader = reader.has_headers(false).flexible(true).from_reader(bytes);
+                reader.byte_records().map(Result::unwrap).collect()
+            };
+            let mut blocks = Blocks::new(text.as_bytes(), block_bytes).unwrap();
+            blocks.quote_fields(b',');
+            let mut joined = Vec::new();
+            while let Some(block) = blocks.next_block().unwrap() {
+                joined.extend(rows(&block.bytes));
+            }
+            prop_assert_eq!(joined, rows(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_packed_file_is_unpacked_whatever_it_is_called() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("table.csv");
+        let pack = |text: &[u8]| {
+            let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+            packer.write_all(text).unwrap();
+            packer.finish().unwrap()
+        };
+        // Two streams in one file are one text, as gzip has it.
+        let whole = [pack(b"\xEF\xBB\xBFone\n"), pack(b"two\n")].concat();
+        fs::write(&path, &whole).unwrap();
+        let open = || Blocks::open(&path, &ProgressBar::hidden());
+        assert_eq!(open().unwrap().next_block().unwrap().unwrap().bytes, b"one\ntwo\n");
+        fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+        let broken = open().and_then(|mut blocks| blocks.next_block());
+        assert_eq!(broken.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Interactions {
     pub times: Option<Timestamps>,
     /// Rows of the file, those with too low a rating included.
     pub rows_read: u64,
+    /// Lines that lack what makes a row; `rows_read` does not count them.
+    pub incomplete: u64,
 }
 
 /// More distinct ids in one column than there are codes.
@@ -50,6 +52,11 @@ impl Block {
         self.table.rows_read += 1;
     }
 
+    /// Counts a line that lacks what makes a row.
+    pub fn skip_incomplete(&mut self) {
+        self.table.incomplete += 1;
+    }
+
     /// How many rows were kept.
     pub fn len(&self) -> usize {
         self.table.user_codes.len()
@@ -73,6 +80,7 @@ impl Interactions {
             self.times.get_or_insert_default().append(times);
         }
         self.rows_read += block.rows_read;
+        self.incomplete += block.incomplete;
         Ok(())
     }
 

@@ -14,14 +14,14 @@ use crate::{layout, reader};
 
 /// Makes the data in `out` from the ratings at `input`, a file or a directory with one, unless it is up to date.
 pub fn prepare(input: &Path, out: &Path, settings: &Checked, flags: &Flags) -> anyhow::Result<Outcome> {
-    let path = layout::find(input, settings.preprocess.format)?;
+    let path = layout::find(input, layout::wanted(&settings.preprocess))?;
     let plan = Plan::new("gro-preprocess run", out, flags, settings, &["preprocess"]).input(&path);
     plan.produce(|directory| write(&path, directory, &settings.preprocess, flags.quiet))
 }
 
 fn write(path: &Path, directory: &Path, settings: &Preprocess, quiet: bool) -> anyhow::Result<()> {
     let bar = progress::byte_bar(0, "reading", quiet);
-    let interactions = reader::read(path, settings.format, settings.min_rating, &bar)?;
+    let interactions = reader::read(path, settings, &bar)?;
     bar.finish_and_clear();
     let raw = (interactions.rows_read, interactions.users.len() as u64, interactions.items.len() as u64);
     tracing::info!(

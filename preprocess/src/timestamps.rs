@@ -1,6 +1,15 @@
 //! A column of points in time that only ever needs comparing. Whole numbers stay whole (nanoseconds since 1970 do not
 //! fit a float); the first number with a fraction turns the column into floats, kept as integers of equal order, so
-//! that a row costs eight bytes either way.
+//! that a row costs eight bytes either way. A date is the number of seconds since 1970, so that dates and numbers of
+//! seconds compare; a float tells microseconds of today apart, and what is finer than that counts as a tie.
+
+use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+
+/// What is expected where a time stands, for messages.
+pub const EXPECTED: &str =
+    "a number, such as seconds since 1970, or an ISO date, such as 2017-12-20 or 2017-12-20T09:30:00Z";
+
+const NANOSECONDS: i64 = 1_000_000_000;
 
 /// Points in time, in the order they were read, as integers that compare as the times do.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,12 +29,27 @@ pub enum Timestamp {
 }
 
 impl Timestamp {
-    /// Reads `text`; `None` where it is no finite number.
+    /// Reads `text`; `None` where it is neither a finite number nor an ISO date or date and time (of the years 1678 to
+    /// 2261, in UTC where it names no offset).
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(whole) = text.parse() {
             return Some(Self::Whole(whole));
         }
+        // No float has a dash in both places.
+        if [4, 7].iter().all(|&place| text.as_bytes().get(place) == Some(&b'-')) {
+            return Self::parse_date(text);
+        }
         text.parse().ok().filter(|value: &f64| value.is_finite()).map(Self::Float)
+    }
+
+    fn parse_date(text: &str) -> Option<Self> {
+        let nanoseconds = string_to_timestamp_nanos(text).ok()?;
+        let (seconds, rest) = (nanoseconds.div_euclid(NANOSECONDS), nanoseconds.rem_euclid(NANOSECONDS));
+        Some(if rest == 0 {
+            Self::Whole(seconds)
+        } else {
+            Self::Float(seconds as f64 + rest as f64 / NANOSECONDS as f64)
+        })
     }
 }
 
@@ -117,5 +141,37 @@ mod tests {
         for text in ["", "NaN", "inf", "-inf", "12a", " 12", "1,5"] {
             assert_eq!(Timestamp::parse(text), None, "{text:?}");
         }
+        for text in [
+            "2017-2-3",
+            "2017-02-29",
+            "2017-13-01",
+            "2017-12-20T25:00:00",
+            "2017-12-20é",
+            "2017-",
+            "20-12-2017",
+        ] {
+            assert_eq!(Timestamp::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn dates_are_seconds() {
+        for (text, seconds) in [
+            ("1970-01-01", 0),
+            ("2017-12-20", 1_513_728_000),
+            ("1969-12-31", -86_400),
+            ("2017-12-20T00:00:01Z", 1_513_728_001),
+            ("2017-12-20 02:00:00+02:00", 1_513_728_000),
+            ("2017-12-20 00:00:01", 1_513_728_001),
+        ] {
+            assert_eq!(Timestamp::parse(text), Some(Timestamp::Whole(seconds)), "{text}");
+        }
+        assert_eq!(Timestamp::parse("2017-12-20 00:00:00.5"), Some(Timestamp::Float(1_513_728_000.5)));
+        assert_eq!(Timestamp::parse("1969-12-31T23:59:59.75"), Some(Timestamp::Float(-0.25)));
+        let keys = column(&["2017-12-20 00:00:00.000001", "2017-12-20 00:00:00.000002", "1513728001"]);
+        assert!(keys.keys().is_sorted_by(|left, right| left < right), "{keys:?}");
+        // A negative exponent has its dash elsewhere.
+        assert_eq!(Timestamp::parse("1.5e-3"), Some(Timestamp::Float(0.0015)));
+        assert_eq!(Timestamp::parse("123e-2"), Some(Timestamp::Float(1.23)));
     }
 }

@@ -1,17 +1,21 @@
 //! `fetch` against made-up sources: what is believed, what is refused, what is left behind. The programs that would
-//! reach other machines are small scripts of the test, so no network is needed.
+//! reach other machines are small scripts of the test, so no network is needed; where it matters what curl does, it is
+//! the real one, against a server of the test.
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use md5::{Digest, Md5};
-use preprocess::fetch::{Copy, Outcome, Source, Tools, fetch};
+use preprocess::fetch::{Content, Copy, Outcome, Source, Tools, fetch};
 use sha2::Sha256;
+use stage::settings::Format;
 use tempfile::TempDir;
 
 const RATINGS: &[u8] = b"1\t2\t3\t4\n";
@@ -40,9 +44,8 @@ impl Place {
     fn source(&self) -> Source<'_> {
         Source {
             name: "toy",
-            archive: "https://nowhere.invalid/toy.zip",
-            archive_md5: &self.archive_md5,
-            member: "toy/u.data",
+            url: "https://nowhere.invalid/toy.zip",
+            content: Content::Zip { md5: &self.archive_md5, member: "toy/u.data" },
             copy: Some(Copy {
                 requirement: "toy==1",
                 member: "pkg/toy/toy.inter",
@@ -226,4 +229,253 @@ fn a_broken_download_is_resumed() {
     assert_eq!(place.listing(), ["source.json", "u.data"]);
     let log = fs::read_to_string(place.path("curl.log")).unwrap();
     assert!(log.contains("--continue-at -"), "{log}");
+}
+
+/// What a publisher has, and how it behaves.
+#[derive(Clone, Debug, Default)]
+struct Offer {
+    body: Vec<u8>,
+    /// The header that tells versions of the body apart.
+    version: Option<&'static str>,
+    /// Closes the connection after so many bytes of the body.
+    breaks_after: Option<usize>,
+}
+
+/// A publisher: a server on this machine that knows ranges.
+struct Publisher {
+    url: String,
+    offer: Arc<Mutex<Offer>>,
+    /// The status of every answer, and the range that was asked for.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Publisher {
+    fn new(name: &str, body: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/data/{name}", listener.local_addr().unwrap());
+        let offer = Offer { body: body.into(), version: Some("ETag: \"first\""), breaks_after: None };
+        let publisher = Self { url, offer: Arc::new(Mutex::new(offer)), log: Arc::default() };
+        let (offer, log) = (Arc::clone(&publisher.offer), Arc::clone(&publisher.log));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let offer = offer.lock().unwrap().clone();
+                log.lock().unwrap().push(answer(&stream.unwrap(), &offer));
+            }
+        });
+        publisher
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Offer)) {
+        change(&mut self.offer.lock().unwrap());
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn source(&self, format: Format) -> Source<'_> {
+        Source { name: "toy", url: &self.url, content: Content::Plain { format }, copy: None }
+    }
+}
+
+/// Answers one request and closes the connection.
+fn answer(mut stream: &TcpStream, offer: &Offer) -> String {
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+    let request: Vec<String> = lines.by_ref().collect();
+    let header = |name: &str| request.iter().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+    let version = offer.version.and_then(|version| version.split_once(": ")).map(|(_, value)| value);
+    let same = header("If-Range: ").is_none_or(|wanted| version == Some(&wanted));
+    let range = header("Range: bytes=").filter(|_| same);
+    let start = range.as_ref().map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
+    let status = match (&range, start < offer.body.len()) {
+        (None, _) => "200 OK",
+        (Some(_), true) => "206 Partial Content",
+        (Some(_), false) => "416 Range Not Satisfiable",
+    };
+    let body = offer.body.get(start..).unwrap_or_default();
+    let mut head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+    let (last, total) = (offer.body.len().saturating_sub(1), offer.body.len());
+    match &status[..3] {
+        "206" => write!(head, "Content-Range: bytes {start}-{last}/{total}\r\n").unwrap(),
+        "416" => write!(head, "Content-Range: bytes */{total}\r\n").unwrap(),
+        _ => {}
+    }
+    if let Some(version) = offer.version {
+        write!(head, "{version}\r\n").unwrap();
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+    let sent = body.len().min(offer.breaks_after.unwrap_or(usize::MAX));
+    // Who has asked may have hung up: curl does where a range was ignored.
+    stream.write_all(&body[..sent]).ok();
+    format!("{} {}", &status[..3], header("Range: ").unwrap_or_default())
+}
+
+impl Place {
+    /// The real curl, whatever proxies there are.
+    fn curl(&self) -> Tools {
+        self.tools("exec curl --noproxy '*' \"$@\"", FAIL)
+    }
+
+    fn record(&self) -> String {
+        fs::read_to_string(self.path("raw/toy/source.json")).unwrap()
+    }
+}
+
+/// Ratings as Amazon publishes them; `name` distinguishes versions of equal length.
+fn amazon(name: char) -> String {
+    (0..200).map(|row| format!("{name}{row},B{row},5.0,1369699200\n")).collect()
+}
+
+#[test]
+fn a_plain_file_is_pinned_when_it_is_first_seen() {
+    let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
+    let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
+    let file = to.join("toy/ratings_Toy.csv");
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fs::read_to_string(&file).unwrap(), amazon('A'));
+    assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
+    let pin = hexadecimal::<Sha256>(amazon('A').as_bytes());
+    assert!(place.record().contains(&pin) && place.record().contains("pinned as first seen"));
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::AlreadyThere);
+    assert_eq!(publisher.log(), ["200 "]);
+
+    // The same again is welcome, anything else is not: from the publisher,
+    fs::remove_file(&file).unwrap();
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+    fs::remove_file(&file).unwrap();
+    publisher.change(|offer| offer.body = amazon('Z').into());
+    let error = fetch(&source, &to, &tools).unwrap_err();
+    assert!(error.is::<stage::Refusal>());
+    let message = format!("{error:#}");
+    assert!(message.contains(&pin) && message.contains("source.json"), "{message}");
+    assert_eq!(place.listing(), ["source.json"], "what was refused was left");
+    // and by hand, where it is left for its owner.
+    fs::write(&file, amazon('Z')).unwrap();
+    let message = format!("{:#}", fetch(&source, &to, &tools).unwrap_err());
+    assert!(message.contains(&pin), "{message}");
+    assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
+    // Without the pin it is the first.
+    fs::remove_file(to.join("toy/source.json")).unwrap();
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::AlreadyThere);
+}
+
+#[test]
+fn a_plain_file_is_resumed_while_it_is_the_same() {
+    for version in ["ETag: \"first\"", "Last-Modified: Mon, 23 Jul 2018 10:00:00 GMT"] {
+        let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
+        let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
+        publisher.change(|offer| (offer.version, offer.breaks_after) = (Some(version), Some(1000)));
+        // Twice: an answer from the middle on is taken up as well.
+        fetch(&source, &to, &tools).unwrap_err();
+        fetch(&source, &to, &tools).unwrap_err();
+        assert_eq!(place.listing(), ["ratings_Toy.csv.part", "ratings_Toy.csv.part.headers"]);
+        publisher.change(|offer| offer.breaks_after = None);
+        assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+        assert_eq!(publisher.log(), ["200 ", "206 bytes=1000-", "206 bytes=2000-"]);
+        assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('A'));
+        assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
+    }
+}
+
+#[test]
+fn halves_of_two_versions_are_never_joined() {
+    // Another version, and a server that does not say which version it has.
+    for version in [Some("ETag: \"second\""), Some("ETag: W/\"first\""), None] {
+        let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
+        let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
+        publisher.change(|offer| {
+            offer.breaks_after = Some(1000);
+            offer.version = version.and(offer.version);
+        });
+        fetch(&source, &to, &tools).unwrap_err();
+        publisher.change(|offer| *offer = Offer { body: amazon('Z').into(), version, breaks_after: None });
+        assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+        assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('Z'));
+        assert_eq!(publisher.log().last().unwrap().split(' ').next(), Some("200"));
+    }
+}
+
+#[test]
+fn a_download_that_was_complete_is_not_begun_again() {
+    let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
+    let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
+    fs::create_dir_all(to.join("toy")).unwrap();
+    fs::write(to.join("toy/ratings_Toy.csv.part"), amazon('A')).unwrap();
+    fs::write(to.join("toy/ratings_Toy.csv.part.headers"), "HTTP/1.1 200 OK\r\nETag: \"first\"\r\n\r\n")
+        .unwrap();
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('A'));
+    let asked = publisher.log();
+    assert!(asked.len() == 1 && asked[0].starts_with("416 "), "{asked:?}");
+}
+
+#[test]
+fn an_answer_that_is_no_data_is_refused() {
+    let page = "<html><body>Please log in to this network, by all means.</body></html>\n";
+    for (name, format) in [("ratings_Toy.csv", Format::Amazon), ("steam_reviews.json.gz", Format::Steam)] {
+        let (place, publisher) = (Place::new(), Publisher::new(name, page));
+        let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(format));
+        let message = format!("{:#}", fetch(&source, &to, &tools).unwrap_err());
+        assert!(message.contains(&publisher.url) && message.contains("was discarded"), "{message}");
+        assert_eq!(place.listing(), Vec::<String>::new());
+        // Nor is it taken from a person.
+        fs::write(to.join("toy").join(name), page).unwrap();
+        let message = format!("{:#}", fetch(&source, &to, &tools).unwrap_err());
+        assert!(message.contains(&format!("{name}:1: expected")), "{message}");
+    }
+}
+
+#[test]
+fn without_a_network_the_message_says_which_file_goes_where() {
+    let place = Place::new();
+    let to = place.path("raw");
+    for (source, url, file) in [
+        (
+            preprocess::fetch::STEAM,
+            "http://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz",
+            "steam/steam_reviews.json.gz",
+        ),
+        (
+            preprocess::fetch::BEAUTY,
+            "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Beauty.csv",
+            "beauty/ratings_Beauty.csv",
+        ),
+        (
+            preprocess::fetch::ML_1M,
+            "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+            "ml-1m/ml-1m.zip",
+        ),
+        (
+            preprocess::fetch::ML_20M,
+            "https://files.grouplens.org/datasets/movielens/ml-20m.zip",
+            "ml-20m/ml-20m.zip",
+        ),
+        (
+            preprocess::fetch::ML_100K,
+            "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+            "ml-100k/ml-100k.zip",
+        ),
+    ] {
+        let message = format!("{:#}", fetch(&source, &to, &place.tools(FAIL, FAIL)).unwrap_err());
+        let path = to.join(file).display().to_string();
+        assert!(message.contains(url) && message.contains(&path), "{message}");
+        assert!(message.contains("exit status: 6"), "{message}");
+    }
+    // A host that refuses the connection, by the real curl.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/steam_reviews.json.gz", listener.local_addr().unwrap());
+    drop(listener);
+    let source = Source { url: &url, ..preprocess::fetch::STEAM };
+    let message = format!("{:#}", fetch(&source, &to, &place.curl()).unwrap_err());
+    assert!(message.contains(&url) && message.contains("steam/steam_reviews.json.gz"), "{message}");
+
+    // Already unpacked will do.
+    fs::write(
+        to.join("steam/steam_reviews.json"),
+        "{u'username': u'a', u'product_id': u'1', u'date': u'2018-01-01'}\n",
+    )
+    .unwrap();
+    assert_eq!(fetch(&source, &to, &place.curl()).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&source, &to, &place.curl()).unwrap(), Outcome::AlreadyThere);
 }

@@ -457,24 +457,46 @@ impl Dataset {
 
 /// Fingerprint and counts from `items.parquet`.
 fn read_items(path: &Path) -> Result<(String, Vec<u64>), Error> {
+    let raw_ids = read_raw_ids(path, "item")?;
     let table = TableReader::open(path, false)?;
-    table.require(&[("item", DataType::UInt32), ("raw_id", DataType::Utf8), ("count", DataType::UInt64)])?;
+    table.require(&[("count", DataType::UInt64)])?;
     let mut counts = Vec::with_capacity(table.rows());
+    for batch in table.batches(None)? {
+        let batch = batch?;
+        let count: &UInt64Array = column(path, &batch, "count")?;
+        counts.extend_from_slice(count.values());
+    }
+    Ok((fingerprint(&raw_ids), counts))
+}
+
+/// The raw item ids of the dataset in `directory`; that of item `id` stands at `id - 1`.
+pub fn read_raw_items(directory: &Path) -> Result<Vec<String>, Error> {
+    read_raw_ids(&directory.join(ITEMS), "item")
+}
+
+/// The raw user ids of the dataset in `directory`; that of user `id` stands at `id - 1`.
+pub fn read_raw_users(directory: &Path) -> Result<Vec<String>, Error> {
+    read_raw_ids(&directory.join(USERS), "user")
+}
+
+/// The raw ids of a table whose dense ids, each the number of its row, stand in the column `dense`.
+fn read_raw_ids(path: &Path, dense: &str) -> Result<Vec<String>, Error> {
+    let table = TableReader::open(path, false)?;
+    table.require(&[(dense, DataType::UInt32), ("raw_id", DataType::Utf8)])?;
     let mut raw_ids = Vec::with_capacity(table.rows());
     for batch in table.batches(None)? {
         let batch = batch?;
-        let ids: &UInt32Array = column(path, &batch, "item")?;
+        let ids: &UInt32Array = column(path, &batch, dense)?;
         let raw: &StringArray = column(path, &batch, "raw_id")?;
-        let count: &UInt64Array = column(path, &batch, "count")?;
         for row in 0..batch.num_rows() {
-            let expected = counts.len() as u32 + 1;
+            let expected = raw_ids.len() as u32 + 1;
             if ids.value(row) != expected {
-                let message = format!("row {expected} is item {}, expected item {expected}", ids.value(row));
+                let message =
+                    format!("row {expected} is {dense} {}, expected {dense} {expected}", ids.value(row));
                 return Err(Error::content(path, message));
             }
-            counts.push(count.value(row));
             raw_ids.push(raw.value(row).to_owned());
         }
     }
-    Ok((fingerprint(&raw_ids), counts))
+    Ok(raw_ids)
 }

@@ -71,6 +71,39 @@ pub enum Format {
     /// `*.inter`: tabs, and a header that names and types the columns.
     #[serde(rename = "inter")]
     Inter,
+    /// `steam_reviews.json`: a Python dictionary a line, of which username, product_id and date are read.
+    #[serde(rename = "steam")]
+    Steam,
+    /// `ratings_*.csv` of Amazon: user, item, rating, timestamp, separated by commas, without a header.
+    #[serde(rename = "amazon")]
+    Amazon,
+    /// A csv, tsv, jsonl or Parquet table; [`Columns`] says what its columns are called.
+    #[serde(rename = "table")]
+    Table,
+    /// A user and then items on every line, separated by blanks, in order of time.
+    #[serde(rename = "sequences")]
+    Sequences,
+}
+
+/// What the columns of a table are called that hold what is needed. A table is read by its columns' names alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Columns {
+    /// The user's raw id: text or an integer.
+    pub user: Option<String>,
+    /// The item's raw id: text or an integer.
+    pub item: Option<String>,
+    /// The time: an integer, a float, or an ISO date or date and time; `null` where the rows are in order of time.
+    pub timestamp: Option<String>,
+    /// The rating, a number; `null` where there is none.
+    pub rating: Option<String>,
+}
+
+impl Columns {
+    /// Whether any column is named.
+    pub fn is_named(&self) -> bool {
+        *self != Self::default()
+    }
 }
 
 /// How often the filters run.
@@ -101,6 +134,8 @@ pub enum Ties {
 pub struct Preprocess {
     /// Layout of the ratings file.
     pub format: Format,
+    /// The columns of a table; naming any makes `format: auto` mean a table.
+    pub columns: Columns,
     /// Ratings below are dropped before anything else.
     pub min_rating: f64,
     /// Items with fewer interactions are dropped.
@@ -117,6 +152,7 @@ impl Default for Preprocess {
     fn default() -> Self {
         Self {
             format: Format::Auto,
+            columns: Columns::default(),
             min_rating: 0.0,
             min_item_count: 5,
             min_user_count: 5,

@@ -208,15 +208,7 @@ impl Plan {
     fn cause(&self, place: &Path) -> anyhow::Result<Cause> {
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for input in &self.inputs {
-            let Ok(canonical) = fs::canonicalize(input) else {
-                return Err(
-                    Refusal::new(format!("{} does not exist{}", input.display(), maker(input))).into()
-                );
-            };
-            if !canonical.is_file() {
-                let message = format!("{} is not a file, expected one to read", input.display());
-                return Err(Refusal::new(message).into());
-            }
+            let canonical = existing_file(input)?;
             if canonical.starts_with(place) {
                 let message = format!(
                     "the input {} lies inside the output {}, which would replace it; choose another --out",
@@ -328,6 +320,27 @@ fn begin(place: &Path) -> anyhow::Result<tempfile::TempDir> {
         builder.permissions(fs::Permissions::from_mode(0o777));
     }
     builder.tempdir_in(parent).with_context(|| format!("cannot make a directory in {}", parent.display()))
+}
+
+/// Refuses an input that is missing or not as the lock beside it says. A [`Plan`] does so by itself; this is for what is
+/// made without one.
+///
+/// # Errors
+/// A refusal that says which command makes the file, or how it differs.
+pub fn check_input(input: &Path) -> anyhow::Result<()> {
+    existing_file(input)?;
+    lock::check_against_neighbour(input, &digest::file(input)?)?;
+    Ok(())
+}
+
+/// The canonical path of an input that is there and is a file.
+fn existing_file(input: &Path) -> Result<PathBuf, Refusal> {
+    let canonical = fs::canonicalize(input)
+        .map_err(|_| Refusal::new(format!("{} does not exist{}", input.display(), maker(input))))?;
+    if canonical.is_file() {
+        return Ok(canonical);
+    }
+    Err(Refusal::new(format!("{} is not a file, expected one to read", input.display())))
 }
 
 /// Which command makes a file of that name.

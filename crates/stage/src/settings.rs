@@ -62,6 +62,7 @@ impl Checked {
         let Settings { seed: _, preprocess, model, optimizer, train, defend, generate, distill, evaluate } =
             &settings;
 
+        check_columns(preprocess)?;
         number("preprocess.min_rating", preprocess.min_rating, "a number", f64::is_finite)?;
         at_least("preprocess.min_user_count", preprocess.min_user_count, 3).map_err(|refusal| {
             Refusal::new(format!(
@@ -129,6 +130,42 @@ impl Checked {
         check_ks(evaluate)?;
         Ok(Self(settings))
     }
+}
+
+/// The names of columns belong to tables, and a table is nothing without those of user and item.
+fn check_columns(preprocess: &Preprocess) -> Result<(), Refusal> {
+    let Preprocess { format, columns, .. } = preprocess;
+    match format {
+        Format::Auto | Format::Table => {}
+        _ if columns.is_named() => {
+            let message =
+                "`preprocess.columns` names columns, expected only with `preprocess.format` auto or table";
+            return Err(Refusal::new(message));
+        }
+        _ => return Ok(()),
+    }
+    if *format == Format::Auto && !columns.is_named() {
+        return Ok(());
+    }
+    for (key, name) in [("user", &columns.user), ("item", &columns.item)] {
+        if name.is_none() {
+            let message =
+                format!("`preprocess.columns.{key}` is null, expected the name of a column of the table");
+            return Err(Refusal::new(message));
+        }
+    }
+    let Columns { user, item, timestamp, rating } = columns;
+    let names = [user, item, timestamp, rating].map(Option::as_ref);
+    for (place, name) in names.iter().enumerate() {
+        if let Some(name) = name
+            && names[..place].contains(&Some(name))
+        {
+            let message =
+                format!("`preprocess.columns` names `{name}` twice, expected a column of its own for each");
+            return Err(Refusal::new(message));
+        }
+    }
+    Ok(())
 }
 
 fn check_ks(evaluate: &Evaluate) -> Result<(), Refusal> {

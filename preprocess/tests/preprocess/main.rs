@@ -2,6 +2,9 @@
 //! equal bytes whatever the number of threads. Expected sequences were worked out by hand from the tiny files here.
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+mod export;
+mod layouts;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -36,10 +39,10 @@ impl Bench {
         self.directory.path().join(name)
     }
 
-    fn file(&self, name: &str, text: &str) {
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        fs::write(path, content).unwrap();
     }
 
     fn call(&self, arguments: &[&str]) -> Output {
@@ -319,7 +322,7 @@ fn files_that_hold_nothing_are_refused() {
     bench.file("u.data", "");
     assert!(bench.refusal("u.data", &[]).contains("u.data is empty"));
     bench.file("ratings.csv", "userId,movieId,rating,timestamp\n");
-    assert!(bench.refusal("ratings.csv", &[]).contains("no rows after its header"));
+    assert!(bench.refusal("ratings.csv", &[]).contains("ratings.csv holds no rows"));
     bench.file("u.data", &separated("\t"));
     let message = bench.refusal("u.data", &["--set", "preprocess.min_user_count=50"]);
     assert!(message.contains("nothing is left") && message.contains("min_user_count"), "{message}");
@@ -404,6 +407,8 @@ fn help_teaches_and_bad_usage_ends_with_2() {
         (&["--help"][..], "gro-preprocess fetch ml-100k"),
         (&["fetch", "--help"], "ml-20m"),
         (&["run", "--help"], "movielens-1m"),
+        (&["run", "--help"], "preprocess.columns.user"),
+        (&["export", "--help"], "user_id:token"),
         (&["synth", "--help"], "--interactions"),
     ] {
         let output = bench.call(arguments);

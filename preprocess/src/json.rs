@@ -1,0 +1,167 @@
+//! JSON objects, one a line (jsonl). Of each the few wanted keys are picked out; everything else is stepped over.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+
+use crate::literal::{FIELDS, Fields};
+
+/// Beyond this a float does not tell neighbouring integers apart, so two ids could become one.
+const LARGEST_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
+
+/// The values of the object on `line` under the keys `names` (at most [`FIELDS`]).
+///
+/// # Errors
+/// Where the line is no JSON object, or a wanted value is neither a string nor a number nor null, a message.
+pub fn fields<'t>(line: &'t str, names: &[String]) -> Result<Fields<'t>, String> {
+    let mut json = serde_json::Deserializer::from_str(line);
+    let fields = Wanted(names).deserialize(&mut json).and_then(|fields| json.end().map(|()| fields));
+    fields.map_err(|error| {
+        // serde_json counts lines within the text it was given, which here is one line.
+        let message = error.to_string();
+        let message = message.split(" at line ").next().unwrap_or_default();
+        format!("expected a JSON object; {message} (character {})", error.column())
+    })
+}
+
+struct Wanted<'n>(&'n [String]);
+
+impl<'t> DeserializeSeed<'t> for Wanted<'_> {
+    type Value = Fields<'t>;
+
+    fn deserialize<D: Deserializer<'t>>(self, json: D) -> Result<Fields<'t>, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'t> Visitor<'t> for Wanted<'_> {
+    type Value = Fields<'t>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'t>>(self, mut object: A) -> Result<Fields<'t>, A::Error> {
+        let mut fields = Fields::default();
+        while let Some(place) = object.next_key_seed(Key(self.0))? {
+            match place {
+                Some(place) => fields[place] = object.next_value_seed(Scalar)?,
+                None => drop(object.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(fields)
+    }
+}
+
+/// A key: its place among the wanted ones, if it is one.
+struct Key<'n>(&'n [String]);
+
+impl<'t> DeserializeSeed<'t> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'t>>(self, json: D) -> Result<Option<usize>, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Option<usize>, E> {
+        Ok(self.0.iter().take(FIELDS).position(|name| name == key))
+    }
+}
+
+/// A wanted value, as text.
+struct Scalar;
+
+impl<'t> DeserializeSeed<'t> for Scalar {
+    type Value = Option<Cow<'t, str>>;
+
+    fn deserialize<D: Deserializer<'t>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'t> Visitor<'t> for Scalar {
+    type Value = Option<Cow<'t, str>>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a string or a number")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'t str) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Owned(itoa::Buffer::new().format(number).to_owned())))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(Cow::Owned(itoa::Buffer::new().format(number).to_owned())))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        if number.abs() >= LARGEST_WHOLE_FLOAT {
+            return Err(E::custom(format!("{number} is too large to be exact, expected it as a string")));
+        }
+        Ok(Some(Cow::Owned(number.to_string())))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Vec<Option<String>>, String> {
+        let fields = fields(line, &["u".to_owned(), "i".to_owned()])?;
+        Ok(fields.into_iter().take(2).map(|field| field.map(Cow::into_owned)).collect())
+    }
+
+    #[test]
+    fn wanted_keys_are_picked_out() {
+        for (line, user, item) in [
+            (r#"{"u": "a", "i": "b"}"#, Some("a"), Some("b")),
+            (
+                r#"{"x": [{"u": 1}], "i": 18446744073709551615, "u": -3} "#,
+                Some("-3"),
+                Some("18446744073709551615"),
+            ),
+            (r#"{"u": "\u00e9\ud83d\ude00", "i": 1.5}"#, Some("é😀"), Some("1.5")),
+            (r#"{"u": null, "\u0069": "key"}"#, None, Some("key")),
+        ] {
+            let expected = vec![user.map(str::to_owned), item.map(str::to_owned)];
+            assert_eq!(read(line), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for (line, part) in [
+            ("", "EOF"),
+            (r#"{"u": "a""#, "EOF"),
+            (r#"["u"]"#, "expected an object"),
+            (r#"{"u": ["a"]}"#, "expected a string or a number (character"),
+            (r#"{"u": true}"#, "expected a string or a number"),
+            (r#"{"u": 1} {}"#, "trailing characters (character 10)"),
+            (r#"{"u": 184467440737095516160}"#, "too large to be exact"),
+        ] {
+            let message = read(line).unwrap_err();
+            assert!(message.contains(part), "{line}: {message}");
+        }
+    }
+}
