@@ -9,7 +9,7 @@ pub mod generate;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use artifact::checkpoint::{Architecture, Checkpoint, Kind, MODEL};
+use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, MODEL};
 use artifact::queries::{QUERIES, QueryHeader, QueryLog, QueryWriter};
 use recommender::black_box::{BlackBox, ProtectedTarget};
 use recommender::fit::{Keep, Run, Schedule, fit};
@@ -111,6 +111,7 @@ fn run_generate(target: &Path, out: &Path, flags: &Flags) -> Result<()> {
             fingerprint: description.fingerprint.clone(),
             queries: 0,
             sequences: 0,
+            strategy: asked.strategy,
         };
         let mut log = QueryWriter::create(&directory.join(QUERIES), header)?;
         let bar = progress::bar(0, "generate", flags.quiet);
@@ -153,7 +154,8 @@ fn run_distill(
 fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Result<()> {
     let device = recommender::device(&flags.device.to_string())?;
     let log = QueryLog::open(path)?;
-    let QueryHeader { items, k, fingerprint, .. } = log.header().clone();
+    let header = log.header().clone();
+    let QueryHeader { items, k, ref fingerprint, .. } = header;
     if k >= items {
         return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
     }
@@ -175,7 +177,8 @@ fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Res
         fitted.epochs,
         fitted.kept_score
     );
-    let description = sizes.describe(Kind::Surrogate, architecture, &fingerprint);
+    let description = sizes.describe(Kind::Surrogate, architecture, fingerprint);
+    let description = Description { queries: Some(header), ..description };
     let tensors = surrogate.parameters().to_arrays()?;
     Checkpoint { description, tensors }.write(&run.output.join(MODEL))?;
     Ok(())

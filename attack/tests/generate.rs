@@ -44,7 +44,14 @@ impl BlackBox for Successors {
 
 fn ask(strategy: Strategy, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
     let budget = Generate { sequences: 11, top_k: K, strategy, batch, ..Generate::default() };
-    let header = QueryHeader { items: ITEMS, k: K, fingerprint: "f".to_owned(), queries: 0, sequences: 0 };
+    let header = QueryHeader {
+        items: ITEMS,
+        k: K,
+        fingerprint: "f".to_owned(),
+        queries: 0,
+        sequences: 0,
+        strategy: Strategy::Autoregressive,
+    };
     let mut log = QueryWriter::create(path, header).unwrap();
     let mut target = Successors { queries: 100 };
     let streams = Streams::new(seed);

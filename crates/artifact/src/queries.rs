@@ -13,6 +13,7 @@ use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::settings::Strategy;
 use crate::table::{TableReader, TableWriter, column, element, list_column, list_of_u32, numbers, type_name};
 
 /// Name of a query log inside the output directory of a stage.
@@ -40,6 +41,9 @@ pub struct QueryHeader {
     /// Number of sequences; counted by the writer.
     #[serde(default)]
     pub sequences: u64,
+    /// How the sequences grew.
+    #[serde(default)]
+    pub strategy: Strategy,
 }
 
 /// A sequence and what was answered to each of its prefixes.

@@ -15,6 +15,7 @@ use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::history::{History, HistoryWriter, SpeedWriter};
 use artifact::queries::{QueryHeader, QueryLog, QueryWriter};
 use artifact::ranks::{Column, Ranks};
+use artifact::settings::Strategy;
 use artifact::{digest, metrics};
 use parquet::arrow::ArrowWriter;
 use tempfile::TempDir;
@@ -258,6 +259,14 @@ fn description() -> Description {
         policy_seed: u64::MAX,
         defense: "reverse".to_owned(),
         fingerprint: dataset::fingerprint(&RAW_ITEMS),
+        queries: Some(QueryHeader {
+            items: 4,
+            k: 3,
+            fingerprint: dataset::fingerprint(&RAW_ITEMS),
+            queries: 12,
+            sequences: 3,
+            strategy: Strategy::Random,
+        }),
     }
 }
 
@@ -395,7 +404,14 @@ fn a_query_log_comes_back_in_bounded_groups() {
     let directory = TempDir::new().unwrap();
     let (items, k, sequences) = (50, 7, 200);
     let path = directory.path().join("queries.parquet");
-    let header = QueryHeader { items, k, fingerprint: "f".to_owned(), queries: 9, sequences: 9 };
+    let header = QueryHeader {
+        items,
+        k,
+        fingerprint: "f".to_owned(),
+        queries: 9,
+        sequences: 9,
+        strategy: Strategy::Autoregressive,
+    };
     let mut writer = QueryWriter::create(&path, header).unwrap();
     for number in 0..sequences {
         let (sequence, answers) = asked(number, items, k);
@@ -423,7 +439,14 @@ fn long_sequences_end_a_group_early() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("queries.parquet");
     let (items, k, length) = (1000, 1000, 300);
-    let header = QueryHeader { items, k, fingerprint: String::new(), queries: 0, sequences: 0 };
+    let header = QueryHeader {
+        items,
+        k,
+        fingerprint: String::new(),
+        queries: 0,
+        sequences: 0,
+        strategy: Strategy::Autoregressive,
+    };
     let mut writer = QueryWriter::create(&path, header).unwrap();
     let answers: Vec<u32> = (0..length * k).map(|place| (place % items) as u32 + 1).collect();
     for _ in 0..10 {
@@ -438,7 +461,14 @@ fn long_sequences_end_a_group_early() {
 fn a_wrong_query_log_is_refused() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("queries.parquet");
-    let header = QueryHeader { items: 3, k: 2, fingerprint: String::new(), queries: 0, sequences: 0 };
+    let header = QueryHeader {
+        items: 3,
+        k: 2,
+        fingerprint: String::new(),
+        queries: 0,
+        sequences: 0,
+        strategy: Strategy::Autoregressive,
+    };
     let mut writer = QueryWriter::create(&path, header.clone()).unwrap();
     assert_holds(&failed(writer.push(&[1, 2], &[1, 2, 3])), &["2 items and 3 answered ids"]);
     assert_holds(&failed(writer.push(&[], &[])), &["0 items"]);
@@ -534,7 +564,14 @@ fn equal_contents_give_equal_bytes() {
     let write_all = |directory: &Path| {
         write_data(directory);
         checkpoint().write(&directory.join("model.safetensors")).unwrap();
-        let header = QueryHeader { items: 9, k: 3, fingerprint: String::new(), queries: 0, sequences: 0 };
+        let header = QueryHeader {
+            items: 9,
+            k: 3,
+            fingerprint: String::new(),
+            queries: 0,
+            sequences: 0,
+            strategy: Strategy::Autoregressive,
+        };
         let mut writer = QueryWriter::create(&directory.join("queries.parquet"), header).unwrap();
         for number in 0..100 {
             let (sequence, answers) = asked(number, 9, 3);

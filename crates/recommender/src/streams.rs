@@ -29,6 +29,8 @@ pub enum Purpose {
     Generation = 9,
     /// Shuffled answers of the `random` policy.
     Answers = 10,
+    /// Negatives that a test item is ranked against, keyed by user alone: every model meets the same.
+    Candidates = 11,
 }
 
 /// The source of all streams of one run.

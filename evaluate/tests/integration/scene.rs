@@ -101,6 +101,7 @@ impl Scene {
             policy_seed: 5,
             defense: policy.to_string(),
             fingerprint: dataset.fingerprint().to_owned(),
+            queries: None,
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let declared = recommender::declare(Architecture::Bert, &Sizes::from(&description)).unwrap();
