@@ -76,7 +76,8 @@ fn order_of(defense: &str) -> (usize, &str) {
     (known.iter().position(|name| *name == defense).unwrap_or(known.len()), defense)
 }
 
-fn in_order(left: &Run, right: &Run) -> Ordering {
+/// The order of runs in the report: by target, defence, surrogate, name.
+pub fn in_order(left: &Run, right: &Run) -> Ordering {
     let key = |run: &Run| run.protocol.surrogate.as_ref().map(|subject| subject.architecture);
     let (a, b) = (&left.protocol.target, &right.protocol.target);
     a.architecture

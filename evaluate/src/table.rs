@@ -24,7 +24,7 @@ use serde::Serialize;
 use stage::Refusal;
 
 use crate::figures::{Conditions, Figure, Figures, METRICS, PROTOCOL, SURROGATE_RANK, TARGET_RANK};
-use crate::grouping::{Repetitions, Run, Surrogate, Target, group};
+use crate::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
 
 /// The figures of every model.
 pub const QUALITY: [&str; 5] = ["HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR"];
@@ -145,7 +145,8 @@ impl Table {
     /// other users.
     pub fn of(runs: &[Run]) -> anyhow::Result<Self> {
         let first = runs
-            .first()
+            .iter()
+            .min_by(|left, right| in_order(left, right))
             .ok_or_else(|| Refusal::new("no run to report on: name the directories after --runs"))?;
         check_alike(first, runs)?;
         let by_seed: Repetitions<'_> = runs.iter().rev().map(|run| (run.protocol.seed, run)).collect();
