@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, MODEL};
-use artifact::queries::{QUERIES, QueryHeader, QueryLog, QueryWriter};
+use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
 use recommender::black_box::{BlackBox, ProtectedTarget};
 use recommender::fit::{Keep, Run, Schedule, fit};
 use recommender::{Sizes, Streams};
@@ -105,13 +105,15 @@ fn run_generate(target: &Path, out: &Path, flags: &Flags) -> Result<()> {
             .into());
         }
         let mut service = ProtectedTarget::new(recommender, &description, device);
+        let generation =
+            Generation { strategy: asked.strategy, seed_sequences: 0.0, seeded: 0, seed_length: 0 };
         let header = QueryHeader {
             items: service.items(),
             k: asked.top_k,
             fingerprint: description.fingerprint.clone(),
             queries: 0,
             sequences: 0,
-            strategy: asked.strategy,
+            generation: Some(generation),
         };
         let mut log = QueryWriter::create(&directory.join(QUERIES), header)?;
         let bar = progress::bar(0, "generate", flags.quiet);

@@ -50,7 +50,7 @@ fn ask(strategy: Strategy, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Qu
         fingerprint: "f".to_owned(),
         queries: 0,
         sequences: 0,
-        strategy: Strategy::Autoregressive,
+        generation: None,
     };
     let mut log = QueryWriter::create(path, header).unwrap();
     let mut target = Successors { queries: 100 };

@@ -6,8 +6,8 @@
 use std::fmt;
 
 use artifact::checkpoint::{Architecture, Policy};
-use artifact::queries::QueryHeader;
-use artifact::settings::{Ranking, Strategy};
+use artifact::queries::{Generation, QueryHeader};
+use artifact::settings::Ranking;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -165,12 +165,19 @@ pub struct Subject {
     pub queries: Option<QueryHeader>,
 }
 
-/// What an attack asked, in words: sequences x length = queries, length of the lists, strategy.
+/// What an attack asked, in words: sequences x length = queries, length of the lists, strategy, share of the sequences
+/// that begin with a real history.
 pub fn budget_of(header: &QueryHeader) -> String {
-    let QueryHeader { queries, sequences, k, strategy, .. } = header;
-    let strategy = match strategy {
-        Strategy::Autoregressive => "autoregressive",
-        Strategy::Random => "random",
+    let QueryHeader { queries, sequences, k, .. } = header;
+    let chosen = match &header.generation {
+        None => String::new(),
+        Some(Generation { strategy, seeded: 0, .. }) => {
+            format!(", {strategy}, none begun with a real history")
+        }
+        Some(Generation { strategy, seeded, seed_length, .. }) => {
+            let share = 100.0 * *seeded as f64 / (*sequences).max(1) as f64;
+            format!(", {strategy}, {share:.1} % begun with up to {seed_length} items of a real history")
+        }
     };
     let length = queries.checked_div(*sequences).unwrap_or(0);
     // Sequences of different lengths have no product to show.
@@ -179,7 +186,7 @@ pub fn budget_of(header: &QueryHeader) -> String {
     } else {
         format!("{} sequences, ", grouped(*sequences))
     };
-    format!("{product}{} queries for the top {k} each, {strategy}", grouped(*queries))
+    format!("{product}{} queries for the top {k} each{chosen}", grouped(*queries))
 }
 
 /// A number with its digits in groups of three.
@@ -206,6 +213,8 @@ pub fn name_of(architecture: Architecture) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use artifact::settings::Strategy;
+
     use super::*;
 
     #[test]
@@ -223,13 +232,18 @@ mod tests {
             fingerprint: String::new(),
             queries: 25_000,
             sequences: 500,
-            strategy: Strategy::Random,
+            generation: None,
         };
-        assert_eq!(
-            budget_of(&header),
-            "500 sequences x 50 items = 25,000 queries for the top 5 each, random"
+        assert_eq!(budget_of(&header), "500 sequences x 50 items = 25,000 queries for the top 5 each");
+        let ragged = QueryHeader { queries: 25_001, ..header.clone() };
+        assert_eq!(budget_of(&ragged), "500 sequences, 25,001 queries for the top 5 each");
+        let generation =
+            Generation { strategy: Strategy::Random, seed_sequences: 0.1, seeded: 50, seed_length: 25 };
+        let begun = QueryHeader { generation: Some(generation), ..header };
+        let text = budget_of(&begun);
+        assert!(
+            text.ends_with(" each, random, 10.0 % begun with up to 25 items of a real history"),
+            "{text}"
         );
-        let ragged = QueryHeader { queries: 25_001, ..header };
-        assert_eq!(budget_of(&ragged), "500 sequences, 25,001 queries for the top 5 each, random");
     }
 }

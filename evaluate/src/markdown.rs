@@ -17,9 +17,9 @@ pub fn markdown(table: &Table) -> String {
     let mut text = String::from("# Target and surrogate under each defence\n\n");
     introduce(table, &mut text);
     if is_grid(table) {
-        grids(table, &mut text)
+        grids(table, &mut text);
     } else {
-        lists(table, &mut text)
+        lists(table, &mut text);
     }
     text
 }
@@ -33,12 +33,9 @@ pub fn is_grid(table: &Table) -> bool {
 /// What the reader needs to know of all tables.
 fn introduce(table: &Table, text: &mut String) {
     let spread = match table.seeds.len() {
-        1 => format!(
-            "In brackets: 95 % interval from {} bootstrap resamples of the users.",
-            table.protocol.bootstrap
-        ),
+        1 => "In brackets: 95 % bootstrap interval over the users.".to_owned(),
         seeds => format!(
-            "±: standard deviation over {seeds} seeds; brackets, where a model has one seed: 95 % interval over users."
+            "±: standard deviation over {seeds} seeds; brackets, where a model has one seed: 95 % interval over the users."
         ),
     };
     let _ = writeln!(

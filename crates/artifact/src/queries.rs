@@ -26,8 +26,21 @@ const GROUP_SEQUENCES: usize = 64;
 /// Answered ids after which a row group ends: 4 MB.
 const GROUP_IDS: usize = 1 << 20;
 
+/// How the sequences of a log were chosen, for reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Where the items come from that no history gave.
+    pub strategy: Strategy,
+    /// Share of the sequences that was to begin with the training history of a real user, 0 to 1.
+    pub seed_sequences: f64,
+    /// Number of sequences that do.
+    pub seeded: u64,
+    /// Items of a history that such a sequence begins with, at most; 0 where none does.
+    pub seed_length: usize,
+}
+
 /// What the attacker knows of the black box, and how much was asked of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueryHeader {
     /// Number of items, n; ids are 1..=n.
     pub items: usize,
@@ -41,9 +54,9 @@ pub struct QueryHeader {
     /// Number of sequences; counted by the writer.
     #[serde(default)]
     pub sequences: u64,
-    /// How the sequences grew.
-    #[serde(default)]
-    pub strategy: Strategy,
+    /// How the sequences were chosen; `None` where nobody said, as in logs from before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Generation>,
 }
 
 /// A sequence and what was answered to each of its prefixes.

@@ -6,6 +6,8 @@
 //!
 //! The defaults are the published settings where the paper has one value for all datasets, and common values elsewhere.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Architecture;
@@ -287,6 +289,15 @@ pub enum Strategy {
     Autoregressive,
     /// Each item is drawn from the whole catalogue.
     Random,
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Autoregressive => "autoregressive",
+            Self::Random => "random",
+        })
+    }
 }
 
 /// Settings of `gro-attack generate`.

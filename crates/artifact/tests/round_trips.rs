@@ -13,7 +13,7 @@ use artifact::Error;
 use artifact::checkpoint::{self, Architecture, Array, Checkpoint, Description, Kind, Policy};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::history::{History, HistoryWriter, SpeedWriter};
-use artifact::queries::{QueryHeader, QueryLog, QueryWriter};
+use artifact::queries::{Generation, QueryHeader, QueryLog, QueryWriter};
 use artifact::ranks::{Column, Ranks};
 use artifact::settings::Strategy;
 use artifact::{digest, metrics};
@@ -265,7 +265,7 @@ fn description() -> Description {
             fingerprint: dataset::fingerprint(&RAW_ITEMS),
             queries: 12,
             sequences: 3,
-            strategy: Strategy::Random,
+            generation: None,
         }),
     }
 }
@@ -404,13 +404,15 @@ fn a_query_log_comes_back_in_bounded_groups() {
     let directory = TempDir::new().unwrap();
     let (items, k, sequences) = (50, 7, 200);
     let path = directory.path().join("queries.parquet");
+    let generation =
+        Generation { strategy: Strategy::Random, seed_sequences: 0.1, seeded: 20, seed_length: 3 };
     let header = QueryHeader {
         items,
         k,
         fingerprint: "f".to_owned(),
         queries: 9,
         sequences: 9,
-        strategy: Strategy::Autoregressive,
+        generation: Some(generation.clone()),
     };
     let mut writer = QueryWriter::create(&path, header).unwrap();
     for number in 0..sequences {
@@ -419,6 +421,7 @@ fn a_query_log_comes_back_in_bounded_groups() {
     }
     let header = writer.finish().unwrap();
     assert_eq!((header.sequences, header.queries), (200, 600));
+    assert_eq!(header.generation, Some(generation));
 
     let log = QueryLog::open(&path).unwrap();
     assert_eq!(*log.header(), header);
@@ -439,14 +442,8 @@ fn long_sequences_end_a_group_early() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("queries.parquet");
     let (items, k, length) = (1000, 1000, 300);
-    let header = QueryHeader {
-        items,
-        k,
-        fingerprint: String::new(),
-        queries: 0,
-        sequences: 0,
-        strategy: Strategy::Autoregressive,
-    };
+    let header =
+        QueryHeader { items, k, fingerprint: String::new(), queries: 0, sequences: 0, generation: None };
     let mut writer = QueryWriter::create(&path, header).unwrap();
     let answers: Vec<u32> = (0..length * k).map(|place| (place % items) as u32 + 1).collect();
     for _ in 0..10 {
@@ -454,7 +451,10 @@ fn long_sequences_end_a_group_early() {
     }
     writer.finish().unwrap();
     // 300,000 ids a sequence: the fourth reaches 2^20.
-    assert_eq!(QueryLog::open(&path).unwrap().groups(), 3);
+    let log = QueryLog::open(&path).unwrap();
+    assert_eq!(log.groups(), 3);
+    // A header that does not say how the sequences were chosen, as older logs have it.
+    assert_eq!(log.header().generation, None);
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn a_wrong_query_log_is_refused() {
         fingerprint: String::new(),
         queries: 0,
         sequences: 0,
-        strategy: Strategy::Autoregressive,
+        generation: None,
     };
     let mut writer = QueryWriter::create(&path, header.clone()).unwrap();
     assert_holds(&failed(writer.push(&[1, 2], &[1, 2, 3])), &["2 items and 3 answered ids"]);
@@ -570,7 +570,7 @@ fn equal_contents_give_equal_bytes() {
             fingerprint: String::new(),
             queries: 0,
             sequences: 0,
-            strategy: Strategy::Autoregressive,
+            generation: None,
         };
         let mut writer = QueryWriter::create(&directory.join("queries.parquet"), header).unwrap();
         for number in 0..100 {

@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use serde_json::Value;
 
 use crate::scene::{Cell, Scene};
@@ -100,7 +102,8 @@ fn figures_come_from_the_runs_and_differences_from_the_ranks() {
     let protocol = "*Protocol: full ranking over 1,349 items, seen items kept, ties against the model, answered lists of \
                     100, 200 users, 500 bootstrap resamples, seed 1.*";
     assert_eq!(ended.out.matches(protocol).count(), 3, "{}", ended.out);
-    let budget = "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive.";
+    let budget = "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive, none begun with a real \
+                  history.";
     assert_eq!(ended.out.matches(budget).count(), 1, "{}", ended.out);
     for figure in ["| MRR ", "| RBO ", "| EM@10 ", "| KL "] {
         assert!(ended.out.contains(figure), "{figure}: {}", ended.out);
@@ -349,16 +352,24 @@ fn two_runs_that_nothing_tells_apart_are_refused_by_name() {
 fn budgets_that_differ_are_told_apart() {
     let scene = scene();
     scene.amend("eval-gro/protocol.json", "/surrogate/queries/queries", |queries| *queries = 5000.into());
-    scene.amend("eval-gro/protocol.json", "/surrogate/queries/strategy", |name| *name = "random".into());
+    scene.amend("eval-gro/protocol.json", "/surrogate/queries/generation/strategy", |name| {
+        *name = "random".into();
+    });
+    scene
+        .amend("eval-gro/protocol.json", "/surrogate/queries/generation/seeded", |count| *count = 100.into());
+    scene.amend("eval-gro/protocol.json", "/surrogate/queries/generation/seed_length", |most| {
+        *most = 7.into();
+    });
     scene.amend("eval-reverse/protocol.json", "/surrogate", |surrogate| {
         drop(surrogate.as_object_mut().unwrap().remove("queries"));
     });
     let ended = scene.evaluate(&arguments(&RUNS, "report"));
     assert_eq!(ended.code, 0, "{}", ended.err);
     for line in [
-        "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive: surrogate BERT4Rec of BERT4Rec \
+        "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive, none begun with a real history: surrogate BERT4Rec of BERT4Rec \
          under none; surrogate BERT4Rec of BERT4Rec under random",
-        "500 sequences x 10 items = 5,000 queries for the top 100 each, random: surrogate BERT4Rec of BERT4Rec under gro",
+        "500 sequences x 10 items = 5,000 queries for the top 100 each, random, 20.0 % begun with up to 7 items of a real history: surrogate \
+         BERT4Rec of BERT4Rec under gro",
         "not recorded: surrogate BERT4Rec of BERT4Rec under reverse",
     ] {
         assert!(ended.out.contains(&format!("- {line}\n")), "no `{line}` in {}", ended.out);

@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use artifact::checkpoint::{MODEL, Policy};
 use artifact::dataset::Dataset;
 use artifact::settings::{Evaluate, Ranking};

@@ -187,7 +187,9 @@ impl Scene {
                 "architecture": copied, "defense": defense, "policy": "none", "checkpoint": "copy",
                 "queries": {
                     "items": 1349, "k": 100, "fingerprint": "feed", "queries": 25000, "sequences": 500,
-                    "strategy": "autoregressive",
+                    "generation": {
+                        "strategy": "autoregressive", "seed_sequences": 0.0, "seeded": 0, "seed_length": 0,
+                    },
                 },
             },
         });
