@@ -1,7 +1,7 @@
 # The experiment, end to end. `make help` lists what there is; every stage skips what is up to date.
 
 DATASETS      := ml-100k ml-1m ml-20m steam beauty
-ARCHITECTURES := bert
+ARCHITECTURES := bert sas narm
 DEFENSES      := none random reverse gro
 
 CARGO    ?= cargo
@@ -11,14 +11,19 @@ OUT      ?= out
 RAW      ?= data/raw
 BIN      := target/release
 
+comma := ,
+space := $() $()
+
 .DEFAULT_GOAL := help
 .PHONY: help build test lint doc bench demo clean
 
 help: ## This list
 	@printf 'The experiment:\n'
 	@printf '  %-20s %s\n' 'DATASET-ARCHITECTURE' 'fetch, preprocess, train, defend, attack, evaluate, report; for example make ml-100k-bert'
+	@printf '  %-20s %s\n' 'grid-DATASET' 'all targets x all surrogates x all defences, and one report'
 	@printf '  %-20s %s\n' '' 'datasets: $(DATASETS); architectures: $(ARCHITECTURES)'
 	@printf '  %-20s %s\n' '' 'INPUT=PATH takes ratings from there; FLAGS="--set train.epochs=50" goes to every stage'
+	@printf '  %-20s %s\n' '' 'FLAGS="--set seeds=[1,2,3] --set surrogates=[bert,sas]" repeats it and widens its table'
 	@printf 'And:\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -42,28 +47,67 @@ bench: ## The benchmarks
 clean: ## Remove results; fetched data and builds stay
 	rm -rf $(OUT)
 
-# $(call experiment,NAME,DATASET,SETTINGS): every stage in order. SETTINGS are the --config flags.
-define experiment
-$(BIN)/gro-preprocess run $(3) $(FLAGS) --input $(INPUT) --out $(OUT)/$(2)/data
-$(BIN)/gro-train $(3) $(FLAGS) --data $(OUT)/$(2)/data --out $(OUT)/$(1)/target
-for defense in $(DEFENSES); do \
-  $(BIN)/gro-defend $(3) $(FLAGS) --data $(OUT)/$(2)/data --target $(OUT)/$(1)/target --method $$defense --out $(OUT)/$(1)/protected-$$defense && \
-  $(BIN)/gro-attack generate $(3) $(FLAGS) --target $(OUT)/$(1)/protected-$$defense --out $(OUT)/$(1)/queries-$$defense && \
-  $(BIN)/gro-attack distill $(3) $(FLAGS) --queries $(OUT)/$(1)/queries-$$defense --surrogate $(4) --out $(OUT)/$(1)/surrogate-$$defense-$(4) && \
-  $(BIN)/gro-evaluate run $(3) $(FLAGS) --data $(OUT)/$(2)/data --target $(OUT)/$(1)/protected-$$defense --surrogate $(OUT)/$(1)/surrogate-$$defense-$(4) --out $(OUT)/$(1)/eval-$$defense-$(4) || exit; \
+# $(call data,DATASET,SETTINGS): ratings to dataset, shared by all that follows. SETTINGS are the --config flags.
+data = $(BIN)/gro-preprocess run $(2) $(FLAGS) --input $(INPUT) --out $(OUT)/$(1)/data
+
+# $(call chain,NAME,DATASET,SETTINGS,ARCHITECTURE): train to evaluate, for every seed and surrogate that the settings
+# name; adds the evaluated runs to the shell's $$runs. One shell command, for the lists are known only when it runs.
+define chain
+seeds=$$($(BIN)/gro-evaluate settings $(3) $(FLAGS) --get seeds) && \
+surrogates=$$($(BIN)/gro-evaluate settings $(3) $(FLAGS) --get surrogates) || exit; \
+for seed in $${seeds:-one}; do \
+  case $$seed in \
+    one) out=$(OUT)/$(1) seeded= ;; \
+    *) out=$(OUT)/$(1)/seed-$$seed seeded="--seed $$seed" ;; \
+  esac; \
+  $(BIN)/gro-train $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --out $$out/target || exit; \
+  for defense in $(DEFENSES); do \
+    $(BIN)/gro-defend $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --target $$out/target --method $$defense --out $$out/protected-$$defense && \
+    $(BIN)/gro-attack generate $(3) $(FLAGS) $$seeded --target $$out/protected-$$defense --out $$out/queries-$$defense || exit; \
+    for surrogate in $${surrogates:-$(4)}; do \
+      $(BIN)/gro-attack distill $(3) $(FLAGS) $$seeded --queries $$out/queries-$$defense --surrogate $$surrogate --out $$out/surrogate-$$defense-$$surrogate && \
+      $(BIN)/gro-evaluate run $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --target $$out/protected-$$defense --surrogate $$out/surrogate-$$defense-$$surrogate --out $$out/eval-$$defense-$$surrogate || exit; \
+      runs="$$runs $$out/eval-$$defense-$$surrogate"; \
+    done; \
+  done; \
 done
-$(BIN)/gro-evaluate report $(FLAGS) --runs $(foreach defense,$(DEFENSES),$(OUT)/$(1)/eval-$(defense)-$(4)) --out $(OUT)/$(1)/report
 endef
 
-# Layers of settings, later ones win: the dataset's, the architecture's, and those of the pair where it has any.
+# $(call experiment,NAME,DATASET,SETTINGS,ARCHITECTURE): every stage in order, and the report.
+define experiment
+$(call data,$(2),$(3))
+runs=; $(call chain,$(1),$(2),$(3),$(4)); \
+$(BIN)/gro-evaluate report $(FLAGS) --runs $$runs --out $(OUT)/$(1)/report
+endef
+
+# $(call layers,DATASET,ARCHITECTURE): later ones win: the dataset's, the architecture's, those of the pair if it has any.
+layers = $(foreach file,$(wildcard pipelines/$(1).yaml pipelines/$(2).yaml pipelines/$(1)-$(2).yaml),--config $(file))
+
+# $(call fetch,DATASET): only where INPUT was left at what fetch makes.
+fetch = $(if $(filter $(RAW)/%,$(INPUT)),$(BIN)/gro-preprocess fetch $(1) --to $(RAW))
+
 define pipeline
 .PHONY: $(1)-$(2)
 $(1)-$(2): INPUT ?= $(RAW)/$(1)
-$(1)-$(2): build
-	@$$(if $$(filter $(RAW)/%,$$(INPUT)),$(BIN)/gro-preprocess fetch $(1) --to $(RAW))
-	@$$(call experiment,$(1)-$(2),$(1),$(foreach file,$(wildcard pipelines/$(1).yaml pipelines/$(2).yaml pipelines/$(1)-$(2).yaml),--config $(file)),$(2))
+$(1)-$(2): build pipelines/$(2).yaml
+	@$$(call fetch,$(1))
+	@$$(call experiment,$(1)-$(2),$(1),$$(call layers,$(1),$(2)),$(2))
 endef
 $(foreach dataset,$(DATASETS),$(foreach architecture,$(ARCHITECTURES),$(eval $(call pipeline,$(dataset),$(architecture)))))
+
+# All surrogates, unless the command line names some; a surrogates list in a file gives way.
+every := --set surrogates=[$(subst $(space),$(comma),$(ARCHITECTURES))]
+
+define grid
+.PHONY: grid-$(1)
+grid-$(1): INPUT ?= $(RAW)/$(1)
+grid-$(1): build $(ARCHITECTURES:%=pipelines/%.yaml)
+	@$$(call fetch,$(1))
+	@$$(call data,$(1),$$(call layers,$(1)))
+	@runs=; $(foreach architecture,$(ARCHITECTURES),$$(call chain,$(1)-$(architecture),$(1),$$(call layers,$(1),$(architecture)) $$(every),$(architecture));) \
+	$(BIN)/gro-evaluate report $(FLAGS) --runs $$$$runs --out $(OUT)/$(1)-grid/report
+endef
+$(foreach dataset,$(DATASETS),$(eval $(call grid,$(dataset))))
 
 demo: INPUT := $(OUT)/demo/ratings
 demo: build ## The whole chain on synthetic ratings, in under two minutes and without a network

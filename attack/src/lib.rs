@@ -233,7 +233,8 @@ fn run_distill(
 fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Result<()> {
     let device = recommender::device(&flags.device.to_string())?;
     let log = QueryLog::open(path)?;
-    let QueryHeader { items, k, fingerprint, .. } = log.header().clone();
+    let header = log.header().clone();
+    let QueryHeader { items, k, ref fingerprint, .. } = header;
     if k >= items {
         return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
     }
@@ -255,7 +256,8 @@ fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Res
         fitted.epochs,
         fitted.kept_score
     );
-    let description = sizes.describe(Kind::Surrogate, architecture, &fingerprint);
+    let description = sizes.describe(Kind::Surrogate, architecture, fingerprint);
+    let description = Description { queries: Some(header), ..description };
     let tensors = surrogate.parameters().to_arrays()?;
     Checkpoint { description, tensors }.write(&run.output.join(MODEL))?;
     Ok(())

@@ -1,8 +1,9 @@
 //! The picture beside the table: target against surrogate under every defence.
 //!
-//! One panel per figure, one group of bars per target, one colour per model; whiskers are the 95 % intervals and a
-//! dashed line is what recommending the most popular items to everyone would give. A defence works where the blue bar
-//! stays up and the other comes down; whiskers that overlap say how little a few hundred users can tell.
+//! One panel per figure and target, one group of bars per defence, one colour per model; whiskers are the 95 % intervals,
+//! or a standard deviation to each side where there are several seeds, and a dashed line is what recommending the most
+//! popular items to everyone would give. A defence works where the blue bar stays up and the others come down; whiskers
+//! that overlap say how little a few hundred users can tell.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use anyhow::{Context, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::figures::Figure;
+use crate::table::Value;
 
 /// What is to be drawn.
 #[derive(Debug, Clone)]
@@ -21,18 +22,22 @@ pub struct Chart {
     pub subtitle: String,
     /// Name of every colour: the target first, then the surrogates.
     pub series: Vec<String>,
-    /// Drawn from left to right.
+    /// Drawn from left to right and, `columns` of them a row, from top to bottom.
     pub panels: Vec<Panel>,
+    /// Panels of a row.
+    pub columns: usize,
 }
 
 /// One figure of all models.
 #[derive(Debug, Clone)]
 pub struct Panel {
-    /// Name of the figure, such as HR@10.
+    /// Stands over the panel.
     pub name: String,
+    /// Panels of one scale have one axis, so that they can be compared by eye.
+    pub scale: &'static str,
     /// The most popular items' figure.
-    pub popular: Option<Figure>,
-    /// One per target, from left to right.
+    pub popular: Option<Value>,
+    /// One per defence, from left to right.
     pub groups: Vec<Group>,
 }
 
@@ -42,7 +47,7 @@ pub struct Group {
     /// Stands under the bars; `\n` starts a second line.
     pub label: String,
     /// One place per series; `None` leaves it empty.
-    pub bars: Vec<Option<Figure>>,
+    pub bars: Vec<Option<Value>>,
 }
 
 const PANEL_HEIGHT: u32 = 400;
@@ -73,18 +78,33 @@ pub fn draw(chart: &Chart, path: &Path) -> anyhow::Result<()> {
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn render(chart: &Chart, svg: &mut String) -> Drawn {
-    let groups = chart.panels.first().map_or(0, |panel| panel.groups.len()) as u32;
-    let panel_width = (groups * (chart.series.len() as u32 * 34 + 34)).max(400) + (LEFT + RIGHT) as u32;
-    let width = panel_width * chart.panels.len().max(1) as u32;
-    let root = SVGBackend::with_string(svg, (width, HEADER + PANEL_HEIGHT)).into_drawing_area();
+    let (columns, rows) = (chart.columns.max(1), chart.panels.len().div_ceil(chart.columns.max(1)).max(1));
+    let groups = chart.panels.iter().map(|panel| panel.groups.len()).max().unwrap_or(0) as u32;
+    let series = chart.series.len() as u32;
+    // Many bars are drawn narrower, or the picture would have to be shrunk until nobody could read its labels.
+    let (bar, gap) = if columns > 2 || series > 3 { (20, 24) } else { (34, 34) };
+    let panel_width = (groups * (series * bar + gap)).max(400) + (LEFT + RIGHT) as u32;
+    let size = (panel_width * columns as u32, HEADER + PANEL_HEIGHT * rows as u32);
+    let root = SVGBackend::with_string(svg, size).into_drawing_area();
     root.fill(&WHITE)?;
     let (header, body) = root.split_vertically(HEADER);
     draw_header(chart, &header)?;
-    for (panel, area) in chart.panels.iter().zip(body.split_evenly((1, chart.panels.len().max(1)))) {
-        draw_panel(panel, chart.series.len(), &area)?;
+    for (panel, area) in chart.panels.iter().zip(body.split_evenly((rows, columns))) {
+        let alike = chart.panels.iter().filter(|other| other.scale == panel.scale);
+        let highest = alike.map(Panel::highest).fold(0.0, f64::max);
+        draw_panel(panel, highest, chart.series.len(), &area)?;
     }
     root.present()?;
     Ok(())
+}
+
+impl Panel {
+    /// The highest point that is drawn in it.
+    fn highest(&self) -> f64 {
+        let bars = self.groups.iter().flat_map(|group| group.bars.iter().flatten());
+        let tops = bars.map(|value| value.ends().1.max(value.mean));
+        tops.chain(self.popular.map(|value| value.mean)).fold(0.0, f64::max)
+    }
 }
 
 fn text(size: i32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
@@ -119,16 +139,13 @@ fn draw_dashes(area: &Canvas<'_>, from: i32, to: i32, y: i32) -> Drawn {
     Ok(())
 }
 
-fn draw_panel(panel: &Panel, series: usize, area: &Canvas<'_>) -> Drawn {
+fn draw_panel(panel: &Panel, highest: f64, series: usize, area: &Canvas<'_>) -> Drawn {
     let (width, height) = area.dim_in_pixel();
     let (left, right) = (LEFT, width as i32 - RIGHT);
     let (top, bottom) = (TOP, height as i32 - BOTTOM);
-    let bars = panel.groups.iter().flat_map(|group| group.bars.iter().flatten());
-    let tops = bars.map(|figure| figure.high.max(figure.mean)).chain(panel.popular.map(|figure| figure.mean));
-    let highest = tops.fold(0.0, f64::max);
     let (step, decimals) = tick_step(highest);
     let ceiling = (highest * 1.04 / step).ceil().max(1.0) * step;
-    let y_of = |value: f64| bottom - (value / ceiling * f64::from(bottom - top)).round() as i32;
+    let y_of = |value: f64| bottom - (value.max(0.0) / ceiling * f64::from(bottom - top)).round() as i32;
 
     area.draw(&Text::new(panel.name.clone(), (left, 6), text(16, TEXT, HPos::Left, VPos::Top)))?;
     for tick in 0..=(ceiling / step).round() as i32 {
@@ -153,17 +170,19 @@ fn draw_panel(panel: &Panel, series: usize, area: &Canvas<'_>) -> Drawn {
             };
             area.draw(&Text::new(label.to_owned(), at, style))?;
         }
-        for (bar, (figure, colour)) in group.bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
-            let Some(figure) = figure else { continue };
+        for (bar, (value, colour)) in group.bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
+            let Some(value) = value else { continue };
             let from = (centre + bar_width * (bar as f64 - series as f64 / 2.0) + 2.0).round() as i32;
             let to = from + (bar_width - 4.0).round() as i32;
-            area.draw(&Rectangle::new([(from, y_of(figure.mean)), (to, bottom)], colour.filled()))?;
+            area.draw(&Rectangle::new([(from, y_of(value.mean)), (to, bottom)], colour.filled()))?;
             let middle = i32::midpoint(from, to);
+            let cap = ((to - from) / 4).clamp(2, 5);
             let whisker = TEXT.stroke_width(1);
-            let (low, high) = (y_of(figure.low), y_of(figure.high));
+            let (low, high) = value.ends();
+            let (low, high) = (y_of(low), y_of(high));
             area.draw(&PathElement::new(vec![(middle, low), (middle, high)], whisker))?;
             for y in [low, high] {
-                area.draw(&PathElement::new(vec![(middle - 5, y), (middle + 5, y)], whisker))?;
+                area.draw(&PathElement::new(vec![(middle - cap, y), (middle + cap, y)], whisker))?;
             }
         }
     }
@@ -189,6 +208,7 @@ fn tick_step(highest: f64) -> (f64, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Spread;
 
     #[test]
     fn ticks_are_round_and_few() {
@@ -205,20 +225,29 @@ mod tests {
         }
     }
 
+    fn value(mean: f64) -> Value {
+        Value { mean, spread: Spread::Interval { low: mean * 0.8, high: mean * 1.2 } }
+    }
+
     #[test]
     fn every_bar_and_label_is_drawn() {
-        let figure = |mean: f64| Figure { mean, low: mean * 0.8, high: mean * 1.2 };
         let groups = ["none", "gro"].map(|label| Group {
             label: label.into(),
-            bars: vec![Some(figure(0.07)), None, Some(figure(0.05))],
+            bars: vec![Some(value(0.07)), None, Some(value(0.05))],
         });
-        let panel = Panel { name: "HR@10".into(), popular: Some(figure(0.05)), groups: groups.to_vec() };
+        let panel = Panel {
+            name: "HR@10".into(),
+            scale: "HR@10",
+            popular: Some(value(0.05)),
+            groups: groups.to_vec(),
+        };
         let series = vec!["target".into(), "surrogate BERT4Rec".into(), "surrogate NARM".into()];
         let chart = Chart {
             title: "Extraction".into(),
             subtitle: "a < b & c".into(),
             series,
-            panels: vec![panel.clone(), Panel { name: "NDCG@10".into(), ..panel }],
+            panels: vec![panel.clone(), Panel { name: "NDCG@10".into(), scale: "NDCG@10", ..panel }],
+            columns: 2,
         };
         let mut svg = String::new();
         render(&chart, &mut svg).unwrap();
@@ -229,5 +258,29 @@ mod tests {
         }
         // Background, three legend entries, and two bars in each of two groups of two panels.
         assert_eq!(svg.matches("<rect").count(), 1 + 3 + 8);
+    }
+
+    #[test]
+    fn panels_of_one_scale_share_their_axis() {
+        let panel = |name: &str, scale, mean| Panel {
+            name: name.into(),
+            scale,
+            popular: None,
+            groups: vec![Group { label: "none".into(), bars: vec![Some(value(mean))] }],
+        };
+        let labels = |panels| {
+            let chart = Chart {
+                title: "t".into(),
+                subtitle: "s".into(),
+                series: vec!["target".into()],
+                panels,
+                columns: 1,
+            };
+            let mut svg = String::new();
+            render(&chart, &mut svg).unwrap();
+            svg.matches("\n0.010\n").count() + svg.matches("\n0.01\n").count()
+        };
+        assert_eq!(labels(vec![panel("low", "HR@10", 0.01), panel("high", "HR@10", 0.5)]), 0);
+        assert_eq!(labels(vec![panel("low", "NDCG@10", 0.01), panel("high", "HR@10", 0.5)]), 1);
     }
 }

@@ -3,7 +3,11 @@
 //! `metrics.json` holds numbers only, so that any tool that follows metrics can show and compare it. Everything that says
 //! *of what* and *how* these numbers were taken (models, defence, settings, identity of the data) is in `protocol.json`.
 
+use std::fmt;
+
 use artifact::checkpoint::{Architecture, Policy};
+use artifact::queries::{Generation, QueryHeader};
+use artifact::settings::Ranking;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -69,29 +73,79 @@ pub struct Fidelity {
 
 /// `protocol.json`: of what, and how, the figures were taken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Protocol {
-    /// Fingerprint of the dataset's item numbering.
-    pub fingerprint: String,
-    /// How many users were evaluated: all of the dataset.
-    pub users: usize,
-    /// How many items the test item was ranked against: the whole catalogue.
-    pub items: usize,
-    /// Whether items of the user's history were taken out of the ranking.
-    pub exclude_seen: bool,
+    /// What runs share that may stand in one table.
+    #[serde(flatten)]
+    pub conditions: Conditions,
     /// The K of HR@K and the like.
     pub ks: Vec<usize>,
-    /// Length of the answered lists.
-    pub top_k: usize,
-    /// Number of bootstrap resamples behind every interval.
-    pub bootstrap: usize,
-    /// Seed of the bootstrap.
+    /// Seed of the bootstrap and of the sampled negatives; of the models too, where the same seed was given to every
+    /// stage.
     pub seed: u64,
     /// The target.
     pub target: Subject,
     /// The surrogate, where one was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surrogate: Option<Subject>,
+}
+
+/// The data and the manner of measuring: figures taken under other conditions do not compare. It shows itself as the line
+/// that stands with every table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// Fingerprint of the dataset's item numbering.
+    pub fingerprint: String,
+    /// BLAKE3 of the dataset's sequences.parquet: the histories and the test items.
+    pub sequences: String,
+    /// How many users were evaluated: all of the dataset.
+    pub users: usize,
+    /// How many items the catalogue holds.
+    pub items: usize,
+    /// What the test item was ranked against.
+    pub ranking: Ranking,
+    /// How many negatives were drawn for each user, where the ranking was sampled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negatives: Option<usize>,
+    /// Whether items of the user's history were taken out of the ranking.
+    pub exclude_seen: bool,
+    /// Length of the answered lists.
+    pub top_k: usize,
+    /// Number of bootstrap resamples behind every interval.
+    pub bootstrap: usize,
+}
+
+impl Conditions {
+    /// What the test item was ranked against, in words.
+    pub fn contest(&self) -> String {
+        let items = grouped(self.items as u64);
+        let negatives = grouped(self.negatives.unwrap_or(0) as u64);
+        match self.ranking {
+            Ranking::Full => format!("full ranking over {items} items"),
+            Ranking::Uniform => format!("ranking among {negatives} uniform negatives of {items} items"),
+            Ranking::Popularity => {
+                format!("ranking among {negatives} popularity-weighted negatives of {items} items")
+            }
+        }
+    }
+
+    /// What happened to the items of the history, in words.
+    pub fn seen(&self) -> &'static str {
+        if self.exclude_seen { "seen items left out" } else { "seen items kept" }
+    }
+}
+
+impl fmt::Display for Conditions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}, {}, ties against the model, answered lists of {}, {} users, {} bootstrap resamples",
+            self.contest(),
+            self.seen(),
+            grouped(self.top_k as u64),
+            grouped(self.users as u64),
+            grouped(self.bootstrap as u64)
+        )
+    }
 }
 
 /// A model that was evaluated.
@@ -106,6 +160,46 @@ pub struct Subject {
     pub policy: Policy,
     /// BLAKE3 of its checkpoint, which tells apart targets of the same defence.
     pub checkpoint: String,
+    /// Of a surrogate: what the attack asked, where its checkpoint says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<QueryHeader>,
+}
+
+/// What an attack asked, in words: sequences x length = queries, length of the lists, strategy, share of the sequences
+/// that begin with a real history.
+pub fn budget_of(header: &QueryHeader) -> String {
+    let QueryHeader { queries, sequences, k, .. } = header;
+    let chosen = match &header.generation {
+        None => String::new(),
+        Some(Generation { strategy, seeded: 0, .. }) => {
+            format!(", {strategy}, none begun with a real history")
+        }
+        Some(Generation { strategy, seeded, seed_length, .. }) => {
+            let share = 100.0 * *seeded as f64 / (*sequences).max(1) as f64;
+            format!(", {strategy}, {share:.1} % begun with up to {seed_length} items of a real history")
+        }
+    };
+    let length = queries.checked_div(*sequences).unwrap_or(0);
+    // Sequences of different lengths have no product to show.
+    let product = if length * sequences == *queries {
+        format!("{} sequences x {length} items = ", grouped(*sequences))
+    } else {
+        format!("{} sequences, ", grouped(*sequences))
+    };
+    format!("{product}{} queries for the top {k} each{chosen}", grouped(*queries))
+}
+
+/// A number with its digits in groups of three.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// The name by which papers and readers know an architecture.
@@ -114,5 +208,42 @@ pub fn name_of(architecture: Architecture) -> &'static str {
         Architecture::Bert => "BERT4Rec",
         Architecture::Sas => "SASRec",
         Architecture::Narm => "NARM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use artifact::settings::Strategy;
+
+    use super::*;
+
+    #[test]
+    fn digits_stand_in_groups_of_three() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_349, "1,349"), (20_000_263, "20,000,263")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn a_budget_is_a_product_where_all_sequences_are_of_one_length() {
+        let header = QueryHeader {
+            items: 9,
+            k: 5,
+            fingerprint: String::new(),
+            queries: 25_000,
+            sequences: 500,
+            generation: None,
+        };
+        assert_eq!(budget_of(&header), "500 sequences x 50 items = 25,000 queries for the top 5 each");
+        let ragged = QueryHeader { queries: 25_001, ..header.clone() };
+        assert_eq!(budget_of(&ragged), "500 sequences, 25,001 queries for the top 5 each");
+        let generation =
+            Generation { strategy: Strategy::Random, seed_sequences: 0.1, seeded: 50, seed_length: 25 };
+        let begun = QueryHeader { generation: Some(generation), ..header };
+        let text = budget_of(&begun);
+        assert!(
+            text.ends_with(" each, random, 10.0 % begun with up to 25 items of a real history"),
+            "{text}"
+        );
     }
 }

@@ -1,15 +1,21 @@
 //! What a defence is worth: how well the target still recommends, how well its copy does, and how alike they are.
 //!
 //! `run` measures one target and one surrogate against all users of a dataset; `report` puts several such runs side by
-//! side in a table and a chart. Targets are judged through their answer policy, by what a client sees of them.
+//! side in a table and a chart. Targets are judged through their answer policy, by what a client sees of them. `settings`
+//! shows what layers of settings come to, for whoever chains the stages.
 
+pub mod candidates;
 pub mod chart;
 pub mod figures;
+pub mod grouping;
+pub mod markdown;
 pub mod measurement;
 pub mod popularity;
 pub mod report;
+pub mod resolved;
 pub mod run;
 pub mod table;
+pub mod tidy;
 
 use clap::{Parser, Subcommand};
 use stage::Flags;
@@ -18,7 +24,8 @@ use stage::Flags;
 ///
 /// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
 /// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
-/// writes report.md, report.json and chart.svg.
+/// writes report.md, report.json, report.csv and chart.svg. `settings` prints the settings that --config and --set come
+/// to.
 ///
 /// Example: gro-evaluate run --config pipelines/ml-100k.yaml --data out/ml-100k/data --target
 /// out/ml-100k-bert/protected-gro --surrogate out/ml-100k-bert/surrogate-gro --out out/ml-100k-bert/eval-gro
@@ -30,13 +37,19 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The two commands.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Rank every user's test item against the whole catalogue, for a target and its surrogate
+    /// Rank every user's test item against the whole catalogue or sampled negatives, for a target and its surrogate
     Run(run::Arguments),
-    /// Put evaluated runs of one dataset into a table and a chart, and print the table
+    /// Put evaluated runs of one dataset into tables and a chart, and print the tables
+    ///
+    /// Runs that differ in nothing but the seed are one row: mean and standard deviation over the seeds.
     Report(report::Arguments),
+    /// Print the resolved settings as YAML, or one of them as plain words
+    ///
+    /// Example: gro-evaluate settings --config pipelines/ml-100k.yaml --set seeds=[1,2,3] --get seeds
+    Settings(resolved::Arguments),
 }
 
 impl Cli {
@@ -45,15 +58,17 @@ impl Cli {
         Some(match &self.command {
             Command::Run(arguments) => &arguments.flags,
             Command::Report(arguments) => &arguments.flags,
+            Command::Settings(arguments) => &arguments.flags,
         })
     }
 }
 
-/// Measures or reports, unless the output is up to date.
+/// Measures or reports, unless the output is up to date, or shows settings.
 #[expect(clippy::needless_pass_by_value, reason = "what a stage is run with is used up by the run")]
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Report(arguments) => report::report(arguments),
+        Command::Settings(arguments) => resolved::show(arguments),
     }
 }

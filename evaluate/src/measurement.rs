@@ -8,18 +8,27 @@
 //!
 //! `exclude_seen` takes the items of the history out of the rankings (and out of the answered list) before the test item
 //! is placed; the likeness of lists is always that of the lists as answered.
+//!
+//! Under a sampled protocol the user's candidates (the test item and its negatives, see [`crate::candidates`]) take the
+//! place of the catalogue, for the rank and for nothing else. With policy `none`, of a surrogate and of the popular items
+//! the rank counts the negatives that do not score below the test item. Under any other policy the model ranks the
+//! candidates, its best `top_k` of them are the list the service would answer had it no other items, the policy acts on
+//! that list, and the rank is the place in it. The other reading, to look for the candidates in the list answered from
+//! the whole catalogue, would find no more than a handful of a hundred negatives there, and make every list look good
+//! that holds the test item at all, a reversed one included. Likeness is still that of lists from the whole catalogue.
 
 use anyhow::Context;
 use artifact::checkpoint::{Description, Policy};
 use artifact::dataset::Dataset;
 use candle_core::{Device, Tensor};
 use ranking::{
-    agreement, exact_match, hit, kl_divergence, ndcg, place_in, rank_biased_overlap, rank_of_unseen,
-    reciprocal,
+    Answers, agreement, exact_match, hit, kl_divergence, ndcg, place_in, rank_biased_overlap, rank_of,
+    rank_of_unseen, reciprocal,
 };
 use recommender::black_box::{BlackBox, ProtectedTarget};
 use recommender::{Mode, Recommender};
 
+use crate::candidates::Candidates;
 use crate::popularity::Popularity;
 
 /// Persistence of rank-biased overlap: the first ten places carry 86 % of the weight.
@@ -29,7 +38,7 @@ const PERSISTENCE: f64 = 0.9;
 const SCORES_AT_ONCE: usize = 4 << 20;
 
 /// What is asked of the models.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Questions {
     /// The K of HR@K and the like, ascending.
     pub ks: Vec<usize>,
@@ -37,6 +46,8 @@ pub struct Questions {
     pub top_k: usize,
     /// Take items of the history out of the rankings.
     pub exclude_seen: bool,
+    /// Whom the test items compete with; `None` for the whole catalogue.
+    pub candidates: Option<Candidates>,
     /// Users of one batch.
     pub batch: usize,
 }
@@ -148,7 +159,11 @@ pub fn measure(
             .collect();
         let batch = Batch {
             histories: histories.iter().map(Vec::as_slice).collect(),
-            tests: users.map(|user| dataset.test(user)).collect(),
+            tests: users.clone().map(|user| dataset.test(user)).collect(),
+            candidates: match &questions.candidates {
+                Some(candidates) => Some(candidates.draw(dataset, users)?),
+                None => None,
+            },
             exclude_seen: questions.exclude_seen,
             device,
         };
@@ -159,16 +174,14 @@ pub fn measure(
             Some(service) => Some(service.top_k(&batch.histories, questions.top_k).with_context(what)?.ids),
             None => None,
         };
-        match &answered {
-            Some(ids) => measured.target_ranks.extend(batch.places(ids, questions.top_k)),
-            None => {
-                measured.target_ranks.extend(batch.ranks(target.model.as_ref(), &states).with_context(what)?);
+        measured.target_ranks.extend(match (&answered, &target.service, &batch.candidates) {
+            (Some(_), Some(service), Some(candidates)) => {
+                batch.places_among(service, candidates, questions.top_k).with_context(what)?
             }
-        }
-        let seen = |row: usize| if questions.exclude_seen { batch.histories[row] } else { &[] };
-        measured.popular_ranks.extend(
-            batch.tests.iter().enumerate().map(|(row, &test)| Some(popularity.rank(test, seen(row)))),
-        );
+            (Some(ids), _, _) => batch.places(ids, questions.top_k),
+            (None, _, _) => batch.ranks(target.model.as_ref(), &states).with_context(what)?,
+        });
+        measured.popular_ranks.extend(batch.popular_ranks(&popularity));
 
         if let (Some(model), Some(found)) = (surrogate, &mut measured.surrogate) {
             let copied = batch.states(model).with_context(what)?;
@@ -215,6 +228,8 @@ fn lists(model: &dyn Recommender, states: &Tensor, k: usize) -> anyhow::Result<V
 struct Batch<'a> {
     histories: Vec<&'a [u32]>,
     tests: Vec<u32>,
+    /// `(users, c)`, the test item first; `None` where it is ranked against all items.
+    candidates: Option<Answers>,
     exclude_seen: bool,
     device: &'a Device,
 }
@@ -226,9 +241,14 @@ impl Batch<'_> {
         Ok(model.encode(&placed, Mode::Evaluate)?)
     }
 
-    /// The full ranks of the test items.
+    /// The ranks that the scores of a model give the test items.
     fn ranks(&self, model: &dyn Recommender, states: &Tensor) -> anyhow::Result<Vec<Option<u32>>> {
         let catalogue = model.catalogue();
+        if let Some(candidates) = &self.candidates {
+            let ids = Tensor::from_slice(&candidates.ids, (self.tests.len(), candidates.k), self.device)?;
+            let scores = catalogue.pick(states, &ids)?.to_vec2::<f32>()?; // (users, candidates)
+            return Ok(scores.iter().map(|scores| rank_of(scores, 1)).collect());
+        }
         if !self.exclude_seen {
             let tests = Tensor::from_slice(&self.tests, self.tests.len(), self.device)?;
             return Ok(catalogue.ranks(states, &tests)?.to_vec1::<u32>()?.into_iter().map(Some).collect());
@@ -244,6 +264,29 @@ impl Batch<'_> {
             }
         }
         Ok(ranks)
+    }
+
+    /// The ranks of the test items among the most popular.
+    fn popular_ranks(&self, popularity: &Popularity) -> Vec<Option<u32>> {
+        let rows = self.tests.iter().zip(&self.histories).enumerate();
+        rows.map(|(row, (&test, history))| {
+            Some(match &self.candidates {
+                Some(candidates) => popularity.rank_among(test, candidates.row(row)),
+                None => popularity.rank(test, if self.exclude_seen { history } else { &[] }),
+            })
+        })
+        .collect()
+    }
+
+    /// The places of the test items in what a service answers when it has their candidates to choose from and no others.
+    fn places_among(
+        &self,
+        service: &ProtectedTarget,
+        candidates: &Answers,
+        top_k: usize,
+    ) -> anyhow::Result<Vec<Option<u32>>> {
+        let answers = service.top_k_among(&self.histories, candidates, top_k.min(candidates.k))?;
+        Ok(answers.iter().zip(&self.tests).map(|(list, &test)| place_in(list, test)).collect())
     }
 
     /// The places of the test items in answered lists, flat `(users, k)`.

@@ -45,6 +45,12 @@ impl Popularity {
         ahead.dedup();
         own - ahead.len() as u32
     }
+
+    /// The rank of an item among some others (which may repeat the item itself, and nothing else twice).
+    pub fn rank_among(&self, item: u32, others: &[u32]) -> u32 {
+        let own = self.places[item as usize - 1];
+        1 + others.iter().filter(|&&id| self.places[id as usize - 1] < own).count() as u32
+    }
 }
 
 #[cfg(test)]
@@ -62,5 +68,12 @@ mod tests {
         let popularity = Popularity::from_counts(&[2, 9, 2, 0, 5]);
         assert_eq!(popularity.rank(3, &[2, 2, 5, 4]), 2);
         assert_eq!(popularity.rank(2, &[2, 5]), 1);
+    }
+
+    #[test]
+    fn among_a_few_only_these_count() {
+        let popularity = Popularity::from_counts(&[2, 9, 2, 0, 5]);
+        assert_eq!(popularity.rank_among(3, &[3, 1, 4]), 2);
+        assert_eq!(popularity.rank_among(3, &[1, 2, 4, 5]), popularity.rank(3, &[]));
     }
 }

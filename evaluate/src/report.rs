@@ -1,4 +1,4 @@
-//! The command `report`: evaluated runs in, one table and one chart out.
+//! The command `report`: evaluated runs in, tables and one chart out.
 //!
 //! It needs files only: no model is loaded and nothing is measured again, except that paired differences are taken from
 //! the ranks of every user that the runs have kept.
@@ -7,27 +7,33 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use artifact::checkpoint::Architecture;
 use artifact::ranks::{RANKS, Ranks};
-use stage::{Flags, Plan, Refusal, settings};
+use stage::{Flags, Plan, settings};
 
 use crate::chart::{self, Chart, Group, Panel};
-use crate::figures::{METRICS, PROTOCOL, name_of};
-use crate::table::{Model, Row, Run, Table};
+use crate::figures::{METRICS, PROTOCOL, grouped, name_of};
+use crate::grouping::{Run, names_of};
+use crate::markdown::markdown;
+use crate::table::{Model, Table};
+use crate::tidy;
 
 /// Name of the readable report.
 pub const REPORT: &str = "report.md";
 /// Name of the same numbers for programs.
 pub const REPORT_JSON: &str = "report.json";
+/// Name of the same numbers in long form.
+pub const REPORT_CSV: &str = "report.csv";
 /// Name of the picture.
 pub const CHART: &str = "chart.svg";
 
 /// What `gro-evaluate report` is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Directories made by `gro-evaluate run`, of one dataset
+    /// Directories made by `gro-evaluate run`, of one dataset and one protocol
     #[arg(long, num_args = 1.., required = true, value_name = "DIR")]
     pub runs: Vec<PathBuf>,
-    /// Directory to write report.md, report.json and chart.svg to
+    /// Directory to write report.md, report.json, report.csv and chart.svg to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
@@ -51,23 +57,23 @@ pub fn report(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn write(runs: &[PathBuf], directory: &Path) -> anyhow::Result<()> {
-    let runs = runs.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<Run>>>()?;
+    let named = runs.iter().zip(names_of(runs));
+    let runs = named.map(|(path, name)| read(path, name)).collect::<anyhow::Result<Vec<Run>>>()?;
     let table = Table::of(&runs)?;
-    let text = format!("{}\n{PICTURE}\n", table.markdown());
+    let text = format!("{}\n{PICTURE}\n", markdown(&table));
     let path = directory.join(REPORT);
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     artifact::metrics::write(&directory.join(REPORT_JSON), &table)?;
+    tidy::write(&table, &directory.join(REPORT_CSV))?;
     chart::draw(&picture_of(&table), &directory.join(CHART))
 }
 
 /// The line of the report that shows the chart; a terminal is spared it.
 const PICTURE: &str = "![target against surrogate under each defence](chart.svg)";
 
-fn read(path: &Path) -> anyhow::Result<Run> {
-    let name =
-        path.file_name().ok_or_else(|| Refusal::new(format!("{} names no directory", path.display())))?;
+fn read(path: &Path, name: String) -> anyhow::Result<Run> {
     Ok(Run {
-        name: name.to_string_lossy().into_owned(),
+        name,
         protocol: artifact::metrics::read(&path.join(PROTOCOL))?,
         metrics: artifact::metrics::read(&path.join(METRICS))?,
         ranks: Ranks::read(&path.join(RANKS))?,
@@ -88,67 +94,61 @@ fn print(report: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The chart of a table: HR@10 and NDCG@10, a group for every target, a colour for the target and one for each kind of
-/// surrogate. A second surrogate of one kind, of which there is no colour left, starts a group of its own.
+/// The figures that are drawn.
+const DRAWN: [&str; 2] = ["HR@10", "NDCG@10"];
+
+/// The chart of a table: HR@10 and NDCG@10, a group for every defence, a colour for the target and one for each kind of
+/// surrogate. With several targets each has a column of panels of its own, and the panels of a figure share their scale.
 fn picture_of(table: &Table) -> Chart {
     let mut series = vec!["target".to_owned()];
-    for row in table.rows.iter().filter(|row| row.model == Model::Surrogate) {
-        if !series.contains(&series_of(row)) {
-            series.push(series_of(row));
-        }
-    }
-    let targets = table.rows.iter().filter(|row| row.model == Model::Target);
-    let mut architectures: Vec<_> = targets.filter_map(|row| row.architecture).collect();
-    architectures.sort_unstable();
-    architectures.dedup();
-
+    series.extend(table.surrogates().into_iter().map(|one| format!("surrogate {}", name_of(one))));
     let shared = &table.protocol;
-    let seen = if shared.exclude_seen { "seen items left out" } else { "seen items kept" };
+    let spread = match table.seeds.len() {
+        1 => "whiskers: 95 % bootstrap intervals".to_owned(),
+        count => format!("means over {count} seeds, whiskers: one standard deviation"),
+    };
+    let targets = table.targets();
+    let subtitle =
+        format!("{}, {}, {} users; {spread}", shared.contest(), shared.seen(), grouped(shared.users as u64));
+    let (several, colours) = (targets.len() > 1, series.len());
+    let panels_of = |figure: &'static str| {
+        targets.iter().map(move |&target| Panel {
+            name: if several { format!("{} target: {figure}", name_of(target)) } else { figure.to_owned() },
+            scale: figure,
+            popular: table.popular().and_then(|row| row.figures.get(figure)).copied(),
+            groups: groups_of(table, target, figure, colours),
+        })
+    };
     Chart {
-        title: match architectures.as_slice() {
+        title: match targets.as_slice() {
             [one] => format!("{} behind each defence, and the copy an attacker makes of it", name_of(*one)),
             _ => "Recommenders behind each defence, and the copies an attacker makes of them".to_owned(),
         },
-        subtitle: format!(
-            "full ranking of {} items, {} users, {seen}; whiskers: 95 % bootstrap intervals",
-            shared.items, shared.users
-        ),
-        panels: ["HR@10", "NDCG@10"]
-            .map(|name| panel_of(table, name, &series, architectures.len() > 1))
-            .into(),
+        subtitle,
+        columns: targets.len().max(2),
+        panels: DRAWN.into_iter().flat_map(panels_of).collect(),
         series,
     }
 }
 
-/// The colour of a row, by name.
-fn series_of(row: &Row) -> String {
-    match row.model {
-        Model::Surrogate => format!("surrogate {}", row.architecture.map_or("", name_of)),
-        Model::Target | Model::Popular => "target".to_owned(),
-    }
-}
-
-fn panel_of(table: &Table, name: &str, series: &[String], name_targets: bool) -> Panel {
-    let mut panel = Panel { name: name.to_owned(), popular: None, groups: Vec::new() };
-    for row in &table.rows {
-        let figure = row.figures.get(name).copied();
-        if row.model == Model::Popular {
-            panel.popular = figure;
-            continue;
-        }
-        let place = series.iter().position(|found| *found == series_of(row)).unwrap_or(0);
-        let full = panel.groups.last().is_none_or(|group| group.bars[place].is_some());
+/// The bars of one target: a group for each of its defences, and for each variant of one. A second surrogate of one kind,
+/// of which there is no colour left, starts a group of its own.
+fn groups_of(table: &Table, target: Architecture, figure: &str, colours: usize) -> Vec<Group> {
+    let kinds = table.surrogates();
+    let mut groups: Vec<Group> = Vec::new();
+    for row in table.rows.iter().filter(|row| row.target == Some(target)) {
+        let kind = kinds.iter().position(|&kind| Some(kind) == row.surrogate);
+        let place = kind.map_or(0, |kind| kind + 1);
+        let full = groups.last().is_none_or(|group| group.bars[place].is_some());
         if row.model == Model::Target || full {
-            // What tells two runs of one defence apart goes to a second line.
-            let mut label = row.defense.clone().unwrap_or_default().replacen(" (", "\n(", 1);
-            if name_targets && row.model == Model::Target {
-                label = format!("{label}\n{}", row.architecture.map_or("", name_of));
-            }
-            panel.groups.push(Group { label, bars: vec![None; series.len()] });
+            // What tells two of one defence apart goes to a second line.
+            let variant = row.variant.as_ref().map_or_else(String::new, |name| format!("\n({name})"));
+            let label = format!("{}{variant}", row.defense.as_deref().unwrap_or_default());
+            groups.push(Group { label, bars: vec![None; colours] });
         }
-        if let Some(group) = panel.groups.last_mut() {
-            group.bars[place] = figure;
+        if let Some(group) = groups.last_mut() {
+            group.bars[place] = row.figures.get(figure).copied();
         }
     }
-    panel
+    groups
 }

@@ -12,9 +12,10 @@ use ranking::Bootstrap;
 use recommender::Recommender;
 use stage::{Flags, Plan, Refusal, Settings, progress, settings};
 
+use crate::candidates::Candidates;
 use crate::figures::{
-    Fidelity, Figure, Figures, METRICS, Metrics, POPULAR_RANK, PROTOCOL, Protocol, SURROGATE_RANK, Subject,
-    TARGET_RANK,
+    Conditions, Fidelity, Figure, Figures, METRICS, Metrics, POPULAR_RANK, PROTOCOL, Protocol,
+    SURROGATE_RANK, Subject, TARGET_RANK,
 };
 use crate::measurement::{Measured, Questions, Target, measure, quality_columns, service_of};
 
@@ -61,6 +62,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// The inputs of an evaluation, found to belong together.
 struct Evaluation {
     dataset: Dataset,
+    /// BLAKE3 of the sequences.
+    sequences: String,
     questions: Questions,
     target: Target,
     target_subject: Subject,
@@ -89,7 +92,8 @@ impl Evaluation {
             ))
             .into());
         }
-        let questions = questions(settings, dataset.items())?;
+        let sequences = artifact::digest::file(&data.join(dataset::SEQUENCES))?.blake3;
+        let questions = questions(settings, &dataset)?;
         let (model, description) = load(target)?;
         let service = service_of(load(target)?.0, &description, device);
         let target_subject = subject(target, &description)?;
@@ -101,7 +105,14 @@ impl Evaluation {
             }
             None => None,
         };
-        Ok(Self { dataset, questions, target: Target { model, service }, target_subject, surrogate })
+        Ok(Self {
+            dataset,
+            sequences,
+            questions,
+            target: Target { model, service },
+            target_subject,
+            surrogate,
+        })
     }
 
     fn write(
@@ -111,7 +122,7 @@ impl Evaluation {
         quiet: bool,
         directory: &Path,
     ) -> anyhow::Result<()> {
-        let Self { dataset, questions, target, target_subject, surrogate } = self;
+        let Self { dataset, sequences, questions, target, target_subject, surrogate } = self;
         let bar = progress::bar(dataset.users() as u64, "users", quiet);
         let (model, surrogate_subject) = match surrogate {
             Some((model, subject)) => (Some(model), Some(subject)),
@@ -125,27 +136,34 @@ impl Evaluation {
         let metrics = metrics_of(&measured, &questions.ks, dataset.items(), &bootstrap)?;
         artifact::metrics::write(&directory.join(METRICS), &metrics)?;
         ranks_of(&measured, &questions.ks).write(&directory.join(RANKS))?;
+        let evaluate = &settings.evaluate;
         let protocol = Protocol {
-            fingerprint: dataset.fingerprint().to_owned(),
-            users: dataset.users(),
-            items: dataset.items(),
-            exclude_seen: questions.exclude_seen,
+            conditions: Conditions {
+                fingerprint: dataset.fingerprint().to_owned(),
+                sequences,
+                users: dataset.users(),
+                items: dataset.items(),
+                ranking: evaluate.ranking,
+                negatives: questions.candidates.as_ref().map(|_| evaluate.negatives),
+                exclude_seen: questions.exclude_seen,
+                top_k: questions.top_k,
+                bootstrap: bootstrap.resamples,
+            },
             ks: questions.ks,
-            top_k: questions.top_k,
-            bootstrap: bootstrap.resamples,
             seed: bootstrap.seed,
             target: target_subject,
             surrogate: surrogate_subject,
         };
         artifact::metrics::write(&directory.join(PROTOCOL), &protocol)?;
+        tracing::info!("{}", protocol.conditions);
         summarise(&metrics, &protocol.ks);
         Ok(())
     }
 }
 
 /// The questions that the settings ask, refused where the catalogue cannot answer them.
-fn questions(settings: &Settings, items: usize) -> Result<Questions, Refusal> {
-    let evaluate = &settings.evaluate;
+fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusal> {
+    let (evaluate, items) = (&settings.evaluate, dataset.items());
     if evaluate.top_k > items {
         return Err(Refusal::new(format!(
             "`evaluate.top_k` is {}, but the catalogue holds {items} items; set it to at most {items}",
@@ -156,6 +174,7 @@ fn questions(settings: &Settings, items: usize) -> Result<Questions, Refusal> {
         ks: evaluate.ks.clone(),
         top_k: evaluate.top_k,
         exclude_seen: evaluate.exclude_seen,
+        candidates: Candidates::of(dataset, evaluate, settings.seed)?,
         batch: evaluate.batch,
     })
 }
@@ -166,6 +185,7 @@ fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
         defense: description.defense.clone(),
         policy: description.policy,
         checkpoint: artifact::digest::file(path)?.blake3,
+        queries: description.queries.clone(),
     })
 }
 

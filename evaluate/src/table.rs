@@ -1,41 +1,35 @@
-//! From evaluated runs to the rows of the report: which run is compared with which, in what order, under what name.
+//! From evaluated runs to the rows of the report: what each cell's figures are, and how far they lie from those of the
+//! same model without a defence.
 //!
-//! The order is fixed: the most popular items, then for each defence (none, random, reverse, gro, then any other by name)
-//! the target and its surrogates. A target that several runs evaluated stands once. A surrogate is compared with the
-//! surrogate of the same architecture that copied the *undefended* target of the same architecture, on the same users:
-//! the interval of the mean of differences is far narrower than two intervals side by side suggest.
-
-use std::fmt::Write as _;
+//! The order is fixed: the most popular items; then for each target architecture and each defence (none, random, reverse,
+//! gro, then any other by name) the target and its surrogates.
+//!
+//! *Seeds.* A figure measured once stands with the 95 % bootstrap interval over users that its run found. A figure
+//! measured with several seeds is the mean over the seeds with their sample standard deviation (divisor seeds - 1).
+//!
+//! *Differences.* A target is compared with the undefended target of the same architecture, a surrogate with the surrogate
+//! of the same architecture that copied that undefended target, both of the same seed and on the same users. The
+//! difference is taken user by user and seed by seed, averaged for each user over the seeds that both sides have, and the
+//! mean over users gets its 95 % interval by resampling users. So the interval is far narrower than two intervals side by
+//! side suggest; it says how other users might have moved the difference, and has the seeds' noise in it only as far as
+//! their average did not remove it.
 
 use anyhow::Context;
 use artifact::checkpoint::Architecture;
-use artifact::ranks::{Column, Ranks};
+use artifact::queries::QueryHeader;
+use artifact::ranks::{Column, RANKS};
 use indexmap::IndexMap;
-use ranking::{Bootstrap, hit, ndcg, paired_difference};
+use ranking::{Bootstrap, hit, mean, ndcg, paired_difference, reciprocal};
 use serde::Serialize;
 use stage::Refusal;
 
-use crate::figures::{
-    Figure, Figures, METRICS, Metrics, PROTOCOL, Protocol, SURROGATE_RANK, Subject, TARGET_RANK, name_of,
-};
+use crate::figures::{Conditions, Figure, Figures, METRICS, PROTOCOL, SURROGATE_RANK, TARGET_RANK};
+use crate::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
 
-/// The figures of the table, in the order of its columns.
-pub const QUALITY: [&str; 4] = ["HR@10", "HR@20", "NDCG@10", "NDCG@20"];
-/// The figure of surrogates only.
-pub const AGREEMENT: &str = "Agr@10";
-
-/// What one evaluation left behind.
-#[derive(Debug, Clone)]
-pub struct Run {
-    /// Name of its directory.
-    pub name: String,
-    /// What was evaluated, and how.
-    pub protocol: Protocol,
-    /// Its figures.
-    pub metrics: Metrics,
-    /// Its ranks, user by user.
-    pub ranks: Ranks,
-}
+/// The figures of every model.
+pub const QUALITY: [&str; 5] = ["HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR"];
+/// The figures of surrogates only: likeness to the answered lists, and divergence from the target's own scores.
+pub const LIKENESS: [&str; 4] = ["Agr@10", "EM@10", "RBO", "KL"];
 
 /// What a row speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -49,74 +43,99 @@ pub enum Model {
     Surrogate,
 }
 
+/// A figure of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Value {
+    /// The mean over users, and over seeds where there are several.
+    pub mean: f64,
+    /// How far it may be off.
+    #[serde(flatten)]
+    pub spread: Spread,
+}
+
+/// How far a figure may be off.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Spread {
+    /// Of one seed: the 95 % bootstrap interval over users.
+    Interval {
+        /// Its lower end.
+        low: f64,
+        /// Its upper end.
+        high: f64,
+    },
+    /// Of several seeds: their sample standard deviation.
+    Seeds {
+        /// Divisor: seeds - 1.
+        deviation: f64,
+    },
+}
+
+impl Value {
+    /// One figure for each seed.
+    fn over(figures: &[Figure]) -> Self {
+        if let [only] = figures {
+            return Self { mean: only.mean, spread: Spread::Interval { low: only.low, high: only.high } };
+        }
+        let means: Vec<f64> = figures.iter().map(|figure| figure.mean).collect();
+        let centre = mean(&means);
+        let squares: f64 = means.iter().map(|value| (value - centre).powi(2)).sum();
+        let deviation = (squares / (means.len().max(2) - 1) as f64).sqrt();
+        Self { mean: centre, spread: Spread::Seeds { deviation } }
+    }
+
+    /// The ends of a whisker: the interval, or one standard deviation to each side.
+    pub fn ends(&self) -> (f64, f64) {
+        match self.spread {
+            Spread::Interval { low, high } => (low, high),
+            Spread::Seeds { deviation } => (self.mean - deviation, self.mean + deviation),
+        }
+    }
+}
+
+/// Figures of a cell by name.
+pub type Values = IndexMap<String, Value>;
+
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// What it speaks of.
     pub model: Model,
-    /// The network; none for the most popular items.
+    /// The target's network; none for the most popular items.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub architecture: Option<Architecture>,
-    /// The target's defence, with the name of the run where that alone would be ambiguous.
+    pub target: Option<Architecture>,
+    /// The target's defence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub defense: Option<String>,
-    /// The run that the figures come from.
+    /// The surrogate's network, where the row speaks of one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub run: Option<String>,
-    /// HR and NDCG, and Agr@10 of surrogates.
-    pub figures: Figures,
-    /// This model's figures minus those of its counterpart without a defence, over the same users.
+    pub surrogate: Option<Architecture>,
+    /// What tells the row from another of the same networks and defence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The seeds it was measured with.
+    pub seeds: Vec<u64>,
+    /// The runs that the figures come from, in the order of the seeds.
+    pub runs: Vec<String>,
+    /// What the attack asked, where the row speaks of a surrogate and its checkpoint says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queries: Option<QueryHeader>,
+    /// [`QUALITY`], and [`LIKENESS`] of surrogates.
+    pub figures: Values,
+    /// This model's figures minus those of its counterpart without a defence, user by user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub difference_to_none: Option<Figures>,
 }
 
-/// `report.json`: the protocol that all rows share, and the rows.
+/// `report.json`: what all rows share, and the rows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table {
     /// How the figures were taken.
-    pub protocol: Shared,
+    pub protocol: Conditions,
+    /// All seeds that some row was measured with.
+    pub seeds: Vec<u64>,
     /// The rows, in the order of the report.
     pub rows: Vec<Row>,
-}
-
-/// What runs must have in common to stand in one table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Shared {
-    /// Fingerprint of the dataset's item numbering.
-    pub fingerprint: String,
-    /// Users evaluated.
-    pub users: usize,
-    /// Items that every test item is ranked against.
-    pub items: usize,
-    /// Whether items of the history were taken out of the ranking.
-    pub exclude_seen: bool,
-    /// Length of the answered lists.
-    pub top_k: usize,
-    /// Bootstrap resamples behind every interval.
-    pub bootstrap: usize,
-    /// Seed of the bootstrap.
-    pub seed: u64,
-}
-
-impl From<&Protocol> for Shared {
-    fn from(protocol: &Protocol) -> Self {
-        Self {
-            fingerprint: protocol.fingerprint.clone(),
-            users: protocol.users,
-            items: protocol.items,
-            exclude_seen: protocol.exclude_seen,
-            top_k: protocol.top_k,
-            bootstrap: protocol.bootstrap,
-            seed: protocol.seed,
-        }
-    }
-}
-
-/// A target and the runs that evaluated it.
-struct Group<'a> {
-    target: &'a Subject,
-    label: String,
-    runs: Vec<&'a Run>,
 }
 
 impl Table {
@@ -125,299 +144,242 @@ impl Table {
     /// Fails, naming the runs, where they speak of different datasets or protocols, lack a figure of the table, or hold
     /// other users.
     pub fn of(runs: &[Run]) -> anyhow::Result<Self> {
-        let groups = group(runs);
-        let first = groups
-            .first()
-            .map(|group| group.runs[0])
+        let first = runs
+            .iter()
+            .min_by(|left, right| in_order(left, right))
             .ok_or_else(|| Refusal::new("no run to report on: name the directories after --runs"))?;
         check_alike(first, runs)?;
-        let bootstrap = Bootstrap { resamples: first.protocol.bootstrap, seed: first.protocol.seed };
+        let by_seed: Repetitions<'_> = runs.iter().rev().map(|run| (run.protocol.seed, run)).collect();
+        let seeds: Vec<u64> = by_seed.keys().copied().collect();
+        let bootstrap = Bootstrap { resamples: first.protocol.conditions.bootstrap, seed: seeds[0] };
+
+        let popular = gather(&by_seed, "popular", &QUALITY, |run| Some(&run.metrics.popular))?;
         let mut rows = vec![Row {
             model: Model::Popular,
-            architecture: None,
+            target: None,
             defense: None,
-            run: None,
-            figures: pick(first, "popular", &first.metrics.popular, &QUALITY)?,
+            surrogate: None,
+            variant: None,
+            seeds: seeds.clone(),
+            runs: names(&by_seed),
+            queries: None,
+            figures: popular,
             difference_to_none: None,
         }];
-        for group in &groups {
-            let run = group.runs[0];
-            rows.push(Row {
-                model: Model::Target,
-                architecture: Some(group.target.architecture),
-                defense: Some(group.label.clone()),
-                run: Some(run.name.clone()),
-                figures: pick(run, "target", &run.metrics.target, &QUALITY)?,
-                difference_to_none: difference(
-                    &bootstrap,
-                    run,
-                    undefended_target(&groups, group),
-                    TARGET_RANK,
-                )?,
-            });
-            let surrogates: Vec<_> =
-                group.runs.iter().filter_map(|run| Some((*run, run.protocol.surrogate.as_ref()?))).collect();
-            for (run, surrogate) in &surrogates {
-                let (Some(quality), Some(fidelity)) = (&run.metrics.surrogate, &run.metrics.fidelity) else {
-                    let message =
-                        "no figures of the surrogate that its protocol.json names; evaluate it again";
-                    return Err(refuse(run, METRICS, message));
-                };
-                let mut figures = pick(run, "surrogate", quality, &QUALITY)?;
-                figures.extend(pick(run, "fidelity.answered", &fidelity.answered, &[AGREEMENT])?);
-                let alike = surrogates
-                    .iter()
-                    .filter(|(_, other)| other.architecture == surrogate.architecture)
-                    .count();
-                let label =
-                    if alike > 1 { format!("{} ({})", group.label, run.name) } else { group.label.clone() };
-                rows.push(Row {
-                    model: Model::Surrogate,
-                    architecture: Some(surrogate.architecture),
-                    defense: Some(label),
-                    run: Some(run.name.clone()),
-                    figures,
-                    difference_to_none: difference(
-                        &bootstrap,
-                        run,
-                        undefended_surrogate(&groups, group, surrogate),
-                        SURROGATE_RANK,
-                    )?,
-                });
+        let targets = group(runs)?;
+        for target in &targets {
+            let undefended = undefended(&targets, target);
+            rows.push(target_row(target, undefended, &bootstrap)?);
+            for surrogate in &target.surrogates {
+                let same = |other: &&Surrogate<'_>| other.architecture == surrogate.architecture;
+                let counterpart = undefended.and_then(|other| other.surrogates.iter().find(same));
+                rows.push(surrogate_row(target, surrogate, counterpart, &bootstrap)?);
             }
         }
-        Ok(Self { protocol: Shared::from(&first.protocol), rows })
+        Ok(Self { protocol: first.protocol.conditions.clone(), seeds, rows })
     }
 
-    /// The report as Markdown, with both tables aligned so that they read as well in a terminal.
-    pub fn markdown(&self) -> String {
-        let shared = &self.protocol;
-        let mut text = String::from("# Target and surrogate under each defence\n\n");
-        let seen =
-            if shared.exclude_seen { "items of the history taken out" } else { "items of the history kept" };
-        let _ = writeln!(
-            text,
-            "Full ranking: the test item of each of {} users against all {} items, {seen},\n\
-             ties counted against the model. A target behind `random` or `reverse` is judged by its answered\n\
-             list of {}: outside the list is a miss. In brackets: 95 % interval from {} bootstrap resamples\n\
-             of the users (seed {}). Agr@10: share of the target's answered top 10 that the surrogate's top 10\n\
-             holds as well, on the same histories.\n",
-            shared.users, shared.items, shared.top_k, shared.bootstrap, shared.seed
-        );
-        let heading = |figures: &[&str]| -> Vec<String> {
-            ["model", "defence"].iter().chain(figures).map(|&cell| cell.to_owned()).collect()
-        };
-        let columns: Vec<&str> = QUALITY.iter().copied().chain([AGREEMENT]).collect();
-        let mut cells = vec![heading(&columns)];
-        for row in &self.rows {
-            let figures = columns.iter().map(|name| row.figures.get(*name).map_or(String::new(), plain));
-            cells.push(row.names().into_iter().chain(figures).collect());
-        }
-        align(&mut text, &cells);
+    /// The architectures of all targets, each once.
+    pub fn targets(&self) -> Vec<Architecture> {
+        distinct(self.rows.iter().filter_map(|row| row.target))
+    }
 
-        let mut cells = vec![heading(&QUALITY)];
-        for row in &self.rows {
-            let Some(differences) = &row.difference_to_none else { continue };
-            let figures = QUALITY.iter().map(|name| differences.get(*name).map_or(String::new(), signed));
-            cells.push(row.names().into_iter().chain(figures).collect());
-        }
-        if cells.len() > 1 {
-            text.push_str(
-                "\n## Difference to the same model without a defence\n\n\
-                 User by user, on the same users (paired bootstrap). **Bold**: the interval leaves out 0.\n\n",
-            );
-            align(&mut text, &cells);
-        }
-        text
+    /// The architectures of all surrogates, each once.
+    pub fn surrogates(&self) -> Vec<Architecture> {
+        distinct(self.rows.iter().filter_map(|row| row.surrogate))
+    }
+
+    /// The row of the most popular items.
+    pub fn popular(&self) -> Option<&Row> {
+        self.rows.iter().find(|row| row.model == Model::Popular)
     }
 }
 
-impl Row {
-    fn names(&self) -> [String; 2] {
-        let architecture = self.architecture.map_or("", name_of);
-        let model = match self.model {
-            Model::Popular => "most popular items".to_owned(),
-            Model::Target => format!("target {architecture}"),
-            Model::Surrogate => format!("surrogate {architecture}"),
-        };
-        [model, self.defense.clone().unwrap_or_default()]
-    }
+fn distinct(architectures: impl Iterator<Item = Architecture>) -> Vec<Architecture> {
+    architectures.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
-fn refuse(run: &Run, file: &str, message: impl std::fmt::Display) -> anyhow::Error {
-    Refusal::new(format!("{}/{file}: {message}", run.name)).into()
+fn names(runs: &Repetitions<'_>) -> Vec<String> {
+    runs.values().map(|run| run.name.clone()).collect()
+}
+
+fn target_row(
+    target: &Target<'_>,
+    undefended: Option<&Target<'_>>,
+    bootstrap: &Bootstrap,
+) -> anyhow::Result<Row> {
+    let counterpart = undefended.map(|other| &other.runs);
+    Ok(Row {
+        model: Model::Target,
+        target: Some(target.architecture),
+        defense: Some(target.defense.to_owned()),
+        surrogate: None,
+        variant: target.variant.clone(),
+        seeds: target.runs.keys().copied().collect(),
+        runs: names(&target.runs),
+        queries: None,
+        figures: gather(&target.runs, "target", &QUALITY, |run| Some(&run.metrics.target))?,
+        difference_to_none: difference(bootstrap, &target.runs, counterpart, TARGET_RANK)?,
+    })
+}
+
+fn surrogate_row(
+    target: &Target<'_>,
+    surrogate: &Surrogate<'_>,
+    counterpart: Option<&Surrogate<'_>>,
+    bootstrap: &Bootstrap,
+) -> anyhow::Result<Row> {
+    let runs = &surrogate.runs;
+    let (divergence, lists) = LIKENESS.split_last().unwrap_or((&"", &[]));
+    let mut figures = gather(runs, "surrogate", &QUALITY, |run| run.metrics.surrogate.as_ref())?;
+    figures.extend(gather(runs, "fidelity.answered", lists, |run| {
+        run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.answered)
+    })?);
+    figures.extend(gather(runs, "fidelity.own", &[divergence], |run| {
+        run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.own)
+    })?);
+    let of_run = |run: &&Run| run.protocol.surrogate.as_ref().and_then(|subject| subject.queries.clone());
+    Ok(Row {
+        model: Model::Surrogate,
+        target: Some(target.architecture),
+        defense: Some(target.defense.to_owned()),
+        surrogate: Some(surrogate.architecture),
+        variant: surrogate.variant.clone().or_else(|| target.variant.clone()),
+        seeds: runs.keys().copied().collect(),
+        runs: names(runs),
+        queries: runs.values().next().and_then(of_run),
+        figures,
+        difference_to_none: difference(
+            bootstrap,
+            runs,
+            counterpart.map(|other| &other.runs),
+            SURROGATE_RANK,
+        )?,
+    })
+}
+
+/// The undefended target of the same architecture; none for the undefended itself.
+fn undefended<'a, 'b>(targets: &'b [Target<'a>], target: &Target<'_>) -> Option<&'b Target<'a>> {
+    if target.defense == "none" {
+        return None;
+    }
+    targets.iter().find(|other| other.defense == "none" && other.architecture == target.architecture)
 }
 
 /// Refuse to put side by side what was not measured alike.
 fn check_alike(first: &Run, runs: &[Run]) -> anyhow::Result<()> {
-    let expected = Shared::from(&first.protocol);
+    let expected = &first.protocol.conditions;
     for run in runs {
-        let found = Shared::from(&run.protocol);
-        if found.fingerprint != expected.fingerprint {
+        let found = &run.protocol.conditions;
+        if (&found.fingerprint, &found.sequences) != (&expected.fingerprint, &expected.sequences) {
             let message = format!(
-                "speaks of another dataset than {} (fingerprint {} against {}); report on one dataset at a time",
-                first.name, found.fingerprint, expected.fingerprint
+                "speaks of another dataset than {} (items {} and sequences {} against {} and {}); report on one dataset at a \
+                 time",
+                first.name,
+                shorten(&found.fingerprint),
+                shorten(&found.sequences),
+                shorten(&expected.fingerprint),
+                shorten(&expected.sequences)
             );
-            return Err(refuse(run, PROTOCOL, message));
+            return Err(run.refuse(PROTOCOL, message));
         }
         if found != expected {
             let message = format!(
-                "was measured in another way than {}: users {}, exclude_seen {}, top_k {}, bootstrap {}, seed {} against \
-                 {}, {}, {}, {}, {}; evaluate all runs with the same settings",
-                first.name,
-                found.users,
-                found.exclude_seen,
-                found.top_k,
-                found.bootstrap,
-                found.seed,
-                expected.users,
-                expected.exclude_seen,
-                expected.top_k,
-                expected.bootstrap,
-                expected.seed
+                "was measured in another way than {}: {found}, against {expected}; evaluate all runs with the same settings",
+                first.name
             );
-            return Err(refuse(run, PROTOCOL, message));
+            return Err(run.refuse(PROTOCOL, message));
         }
         if run.ranks.users != first.ranks.users {
             let message = format!("holds other users than {}; evaluate both on the same data", first.name);
-            return Err(refuse(run, artifact::ranks::RANKS, message));
+            return Err(run.refuse(RANKS, message));
         }
     }
     Ok(())
 }
 
-/// Where a defence stands in the report.
-fn order_of(defense: &str) -> (usize, &str) {
-    let known = ["none", "random", "reverse", "gro"];
-    (known.iter().position(|name| *name == defense).unwrap_or(known.len()), defense)
+/// Enough of a hash to compare by eye.
+fn shorten(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
 }
 
-/// Runs by target, in the order of the report.
-fn group(runs: &[Run]) -> Vec<Group<'_>> {
-    let mut sorted: Vec<&Run> = runs.iter().collect();
-    sorted.sort_by_key(|run| {
-        let (target, surrogate) = (&run.protocol.target, &run.protocol.surrogate);
-        let copied = surrogate.as_ref().map(|subject| subject.architecture);
-        (order_of(&target.defense), target.architecture, &target.checkpoint, copied, &run.name)
-    });
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for run in sorted {
-        let target = &run.protocol.target;
-        match groups.iter_mut().find(|group| group.target == target) {
-            Some(group) => group.runs.push(run),
-            None => groups.push(Group { target, label: target.defense.clone(), runs: vec![run] }),
-        }
-    }
-    for place in 0..groups.len() {
-        let of = |group: &Group<'_>| (group.target.defense.clone(), group.target.architecture);
-        if groups.iter().filter(|other| of(other) == of(&groups[place])).count() > 1 {
-            groups[place].label =
-                format!("{} ({})", groups[place].target.defense, groups[place].runs[0].name);
-        }
-    }
-    groups
-}
-
-/// The run that evaluated the undefended target of the same architecture; none for the undefended itself.
-fn undefended_target<'a>(groups: &[Group<'a>], group: &Group<'_>) -> Option<&'a Run> {
-    let counterpart = counterpart(groups, group)?;
-    Some(counterpart.runs[0])
-}
-
-/// The run that evaluated the surrogate of the same architecture that copied the undefended target.
-fn undefended_surrogate<'a>(groups: &[Group<'a>], group: &Group<'_>, surrogate: &Subject) -> Option<&'a Run> {
-    let same = |run: &&&Run| {
-        run.protocol.surrogate.as_ref().is_some_and(|other| other.architecture == surrogate.architecture)
-    };
-    counterpart(groups, group)?.runs.iter().find(same).copied()
-}
-
-fn counterpart<'a, 'b>(groups: &'b [Group<'a>], group: &Group<'_>) -> Option<&'b Group<'a>> {
-    if group.target.defense == "none" {
-        return None;
-    }
-    let alike = |other: &&Group<'_>| {
-        other.target.defense == "none" && other.target.architecture == group.target.architecture
-    };
-    groups.iter().find(alike)
-}
-
-fn pick(run: &Run, section: &str, figures: &Figures, names: &[&str]) -> anyhow::Result<Figures> {
-    names
-        .iter()
-        .map(|&name| {
-            let figure = figures.get(name).copied().ok_or_else(|| {
-                let message = format!("{section} holds no {name}; evaluate with 10 and 20 among evaluate.ks");
-                refuse(run, METRICS, message)
+/// Some figures of a section of metrics.json over the seeds.
+fn gather<'a>(
+    runs: &Repetitions<'a>,
+    section: &str,
+    names: &[&str],
+    of: impl Fn(&'a Run) -> Option<&'a Figures>,
+) -> anyhow::Result<Values> {
+    let mut values = Values::new();
+    for &name in names {
+        let mut figures = Vec::with_capacity(runs.len());
+        for run in runs.values() {
+            let missing = |message: String| run.refuse(METRICS, message);
+            let section_figures = of(run).ok_or_else(|| {
+                missing(format!(
+                    "no {section} figures, though protocol.json names a surrogate; evaluate it again"
+                ))
             })?;
-            Ok((name.to_owned(), figure))
-        })
-        .collect()
+            figures.push(section_figures.get(name).copied().ok_or_else(|| {
+                missing(format!("{section} holds no {name}; evaluate with 10 and 20 among evaluate.ks"))
+            })?);
+        }
+        values.insert(name.to_owned(), Value::over(&figures));
+    }
+    Ok(values)
 }
 
-/// The paired differences of a run to its counterpart, from the ranks in one column of both.
+/// The paired differences of a cell to its counterpart, from the ranks in one column of both; none where there is no
+/// counterpart or no seed that both have.
 fn difference(
     bootstrap: &Bootstrap,
-    run: &Run,
-    counterpart: Option<&Run>,
+    runs: &Repetitions<'_>,
+    counterpart: Option<&Repetitions<'_>>,
     column: &str,
 ) -> anyhow::Result<Option<Figures>> {
     let Some(counterpart) = counterpart else { return Ok(None) };
-    let (left, right) = (ranks_of(run, column)?, ranks_of(counterpart, column)?);
-    let value = |name: &str, rank: Option<u32>| match name {
+    // (figures, users), summed over the seeds
+    let (mut sums, mut seeds): (Vec<Vec<f64>>, usize) = (Vec::new(), 0);
+    for (seed, run) in runs {
+        let Some(other) = counterpart.get(seed) else { continue };
+        let (left, right) = (ranks_of(run, column)?, ranks_of(other, column)?);
+        for (place, name) in QUALITY.into_iter().enumerate() {
+            let of =
+                |ranks: &[Option<u32>]| ranks.iter().map(|&rank| value_of(name, rank)).collect::<Vec<_>>();
+            let differences = paired_difference(&of(left), &of(right))?;
+            match sums.get_mut(place) {
+                None => sums.push(differences),
+                Some(sums) => sums.iter_mut().zip(&differences).for_each(|(sum, value)| *sum += value),
+            }
+        }
+        seeds += 1;
+    }
+    if seeds == 0 {
+        return Ok(None);
+    }
+    sums.iter_mut().flatten().for_each(|sum| *sum /= seeds as f64);
+    let columns: Vec<&[f64]> = sums.iter().map(Vec::as_slice).collect();
+    let intervals = bootstrap.intervals(&columns).context("comparing with the undefended target")?;
+    Ok(Some(QUALITY.into_iter().map(str::to_owned).zip(intervals.into_iter().map(Figure::from)).collect()))
+}
+
+/// What a rank is worth in one of the figures of [`QUALITY`].
+fn value_of(name: &str, rank: Option<u32>) -> f64 {
+    match name {
         "HR@10" => hit(rank, 10),
         "HR@20" => hit(rank, 20),
         "NDCG@10" => ndcg(rank, 10),
-        _ => ndcg(rank, 20),
-    };
-    let mut differences = Vec::with_capacity(QUALITY.len());
-    for name in QUALITY {
-        let of = |ranks: &[Option<u32>]| ranks.iter().map(|&rank| value(name, rank)).collect::<Vec<_>>();
-        differences.push(paired_difference(&of(left), &of(right))?);
+        "NDCG@20" => ndcg(rank, 20),
+        _ => reciprocal(rank),
     }
-    let columns: Vec<&[f64]> = differences.iter().map(Vec::as_slice).collect();
-    let intervals = bootstrap.intervals(&columns).with_context(|| format!("comparing {}", run.name))?;
-    let named =
-        QUALITY.iter().zip(intervals).map(|(name, interval)| ((*name).to_owned(), Figure::from(interval)));
-    Ok(Some(named.collect::<IndexMap<_, _>>()))
 }
 
 fn ranks_of<'a>(run: &'a Run, column: &str) -> anyhow::Result<&'a [Option<u32>]> {
     match run.ranks.column(column) {
         Some(Column::Counts(ranks)) => Ok(ranks),
         Some(Column::Values(_)) => {
-            Err(refuse(run, artifact::ranks::RANKS, format!("column `{column}` is float64, expected uint32")))
+            Err(run.refuse(RANKS, format!("column `{column}` is float64, expected uint32")))
         }
-        None => {
-            Err(refuse(run, artifact::ranks::RANKS, format!("has no column `{column}`; evaluate it again")))
-        }
-    }
-}
-
-fn plain(figure: &Figure) -> String {
-    format!("{:.4} [{:.4}, {:.4}]", figure.mean, figure.low, figure.high)
-}
-
-fn signed(figure: &Figure) -> String {
-    let text = format!("{:+.4} [{:+.4}, {:+.4}]", figure.mean, figure.low, figure.high);
-    if figure.low > 0.0 || figure.high < 0.0 { format!("**{text}**") } else { text }
-}
-
-/// Write rows of cells as a Markdown table, the first row its heading, with every column as wide as its widest cell.
-fn align(text: &mut String, rows: &[Vec<String>]) {
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for (place, row) in rows.iter().enumerate() {
-        for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(text, "| {cell:width$} ");
-        }
-        text.push_str("|\n");
-        if place == 0 {
-            for width in &widths {
-                let _ = write!(text, "|{:-<1$}", "", width + 2);
-            }
-            text.push_str("|\n");
-        }
+        None => Err(run.refuse(RANKS, format!("has no column `{column}`; evaluate it again"))),
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::dataset::Dataset;
+use crate::queries::QueryHeader;
 
 /// Name of a checkpoint inside the output directory of a stage.
 pub const MODEL: &str = "model.safetensors";
@@ -148,6 +149,9 @@ pub struct Description {
     pub defense: String,
     /// Fingerprint of the dataset whose item numbering it uses.
     pub fingerprint: String,
+    /// Of a surrogate: the header of the query log it learned from, which says what the attack asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries: Option<QueryHeader>,
 }
 
 impl Description {

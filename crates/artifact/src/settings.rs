@@ -18,6 +18,12 @@ use crate::checkpoint::Architecture;
 pub struct Settings {
     /// Seed of every random stream.
     pub seed: u64,
+    /// Seeds to repeat an experiment with, from training on; `null` for `seed` alone. No stage reads it: whoever runs
+    /// the stages gives each repetition its `--seed`.
+    pub seeds: Option<Vec<u64>>,
+    /// Architectures to attack every target with; `null` for the target's own. No stage reads it: whoever runs the
+    /// stages gives each attack its `--surrogate`.
+    pub surrogates: Option<Vec<Architecture>>,
     /// Ratings to dataset.
     pub preprocess: Preprocess,
     /// Network of the target, and of the surrogate where the command line does not name another.
@@ -40,6 +46,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             seed: 1,
+            seeds: None,
+            surrogates: None,
             preprocess: Preprocess::default(),
             model: Model::default(),
             optimizer: Optimizer::default(),
@@ -435,6 +443,19 @@ impl Default for Distill {
     }
 }
 
+/// What a test item is ranked against.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ranking {
+    /// All items.
+    #[default]
+    Full,
+    /// `negatives` items drawn uniformly for each user.
+    Uniform,
+    /// `negatives` items drawn for each user as likely as they are frequent.
+    Popularity,
+}
+
 /// Settings of `gro-evaluate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -443,6 +464,10 @@ pub struct Evaluate {
     pub ks: Vec<usize>,
     /// Length k of an answered list, where a defence changes answers.
     pub top_k: usize,
+    /// What the test item is ranked against.
+    pub ranking: Ranking,
+    /// Items drawn for each user where `ranking` is not `full`.
+    pub negatives: usize,
     /// Leave items out of the ranking that the user has already had.
     pub exclude_seen: bool,
     /// Resamples of a bootstrap interval.
@@ -453,6 +478,14 @@ pub struct Evaluate {
 
 impl Default for Evaluate {
     fn default() -> Self {
-        Self { ks: vec![1, 5, 10, 20, 100], top_k: 100, exclude_seen: false, bootstrap: 1000, batch: 128 }
+        Self {
+            ks: vec![1, 5, 10, 20, 100],
+            top_k: 100,
+            ranking: Ranking::Full,
+            negatives: 100,
+            exclude_seen: false,
+            bootstrap: 1000,
+            batch: 128,
+        }
     }
 }

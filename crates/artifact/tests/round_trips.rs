@@ -259,6 +259,14 @@ fn description() -> Description {
         policy_seed: u64::MAX,
         defense: "reverse".to_owned(),
         fingerprint: dataset::fingerprint(&RAW_ITEMS),
+        queries: Some(QueryHeader {
+            items: 4,
+            k: 3,
+            fingerprint: dataset::fingerprint(&RAW_ITEMS),
+            queries: 12,
+            sequences: 3,
+            generation: None,
+        }),
     }
 }
 

@@ -15,6 +15,7 @@ mod answers;
 mod bootstrap;
 mod error;
 mod fidelity;
+mod negatives;
 mod quality;
 mod selection;
 
@@ -22,5 +23,6 @@ pub use answers::Answers;
 pub use bootstrap::{Bootstrap, Interval, paired_difference};
 pub use error::Error;
 pub use fidelity::{agreement, exact_match, kl_divergence, kl_over_top, rank_biased_overlap};
+pub use negatives::Negatives;
 pub use quality::{hit, mean, ndcg, place_in, reciprocal};
 pub use selection::{Selection, rank_of, rank_of_unseen, top_k};

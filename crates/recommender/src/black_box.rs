@@ -7,10 +7,10 @@
 //! anywhere without changing an answer.
 
 use artifact::checkpoint::{Description, Policy};
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use ranking::Answers;
+use ranking::{Answers, Selection};
 
 use crate::streams::{Purpose, shuffle};
 use crate::{Error, Mode, Recommender, Result};
@@ -63,6 +63,52 @@ impl ProtectedTarget {
         Ok(())
     }
 
+    /// The list that the service would answer to each history were `candidates` its whole catalogue: the model ranks the
+    /// history's own candidates (of equal scores the lower id first, as everywhere), the best `k` are kept, and
+    /// the policy acts on these. For evaluation against sampled negatives; no customer can ask this, so it is no
+    /// part of [`BlackBox`] and counts as no query.
+    ///
+    /// `candidates` is `(histories, c)` row by row, the ids of a row distinct.
+    ///
+    /// # Errors
+    /// As [`BlackBox::top_k`]; also where `candidates` is not as many rows as histories, or `k` exceeds c.
+    pub fn top_k_among(&self, histories: &[&[u32]], candidates: &Answers, k: usize) -> Result<Answers> {
+        self.check(histories, k)?;
+        if candidates.rows() != histories.len() || k > candidates.k {
+            return Err(Error::Request(format!(
+                "a list of {k} was asked for {} histories from {} rows of {} candidates",
+                histories.len(),
+                candidates.rows(),
+                candidates.k
+            )));
+        }
+        let states =
+            self.model.encode(&self.model.contexts(histories).place(&self.device)?, Mode::Evaluate)?;
+        let ids = Tensor::from_slice(&candidates.ids, (histories.len(), candidates.k), &self.device)?;
+        let scores = self.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?; // (histories, c)
+        let mut answers = Vec::with_capacity(histories.len() * k);
+        let mut best = Selection::new(k);
+        for (scores, candidates) in scores.iter().zip(candidates) {
+            for (&score, &id) in scores.iter().zip(candidates) {
+                best.offer_one(id, score);
+            }
+            answers.extend(best.take());
+        }
+        self.apply_policy(histories, k, &mut answers);
+        Ok(Answers { k, ids: answers })
+    }
+
+    /// Lets the policy act on ranked lists of `k`, one after the other.
+    fn apply_policy(&self, histories: &[&[u32]], k: usize, lists: &mut [u32]) {
+        for (history, answer) in histories.iter().zip(lists.chunks_exact_mut(k)) {
+            match self.policy {
+                Policy::None => {}
+                Policy::Reverse => answer.reverse(),
+                Policy::Random => self.shuffle_answer(history, answer),
+            }
+        }
+    }
+
     fn shuffle_answer(&self, history: &[u32], answer: &mut [u32]) {
         let mut hash = Hash(self.policy_seed);
         for &item in history {
@@ -100,13 +146,7 @@ impl BlackBox for ProtectedTarget {
         let states =
             self.model.encode(&self.model.contexts(histories).place(&self.device)?, Mode::Evaluate)?;
         let mut ids = self.model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?;
-        for (history, answer) in histories.iter().zip(ids.chunks_exact_mut(k)) {
-            match self.policy {
-                Policy::None => {}
-                Policy::Reverse => answer.reverse(),
-                Policy::Random => self.shuffle_answer(history, answer),
-            }
-        }
+        self.apply_policy(histories, k, &mut ids);
         self.queries += histories.len() as u64;
         Ok(Answers { k, ids })
     }

@@ -88,6 +88,7 @@ impl Sizes {
             policy_seed: 0,
             defense: "none".to_owned(),
             fingerprint: fingerprint.to_owned(),
+            queries: None,
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Purpose {
     Answers = 10,
     /// Label positions at which GRO compares lists.
     LabelPositions = 11,
+    /// Negatives that a test item is ranked against, keyed by user alone: every model meets the same.
+    Candidates = 12,
 }
 
 /// The source of all streams of one run.

@@ -70,6 +70,26 @@ fn the_same_question_gets_the_same_answer_however_it_is_asked() {
 }
 
 #[test]
+fn among_all_items_the_answer_is_that_of_the_catalogue_and_among_few_it_keeps_to_them() {
+    let backwards: Vec<u32> = (1..=ITEMS as u32).rev().collect();
+    let all = Answers::new(ITEMS, backwards.repeat(HISTORIES.len())).unwrap();
+    let few = Answers::new(3, [9, 2, 30].repeat(HISTORIES.len())).unwrap();
+    for policy in [Policy::None, Policy::Reverse, Policy::Random] {
+        let service = service(policy, 7);
+        assert_eq!(service.top_k_among(&HISTORIES, &all, K).unwrap(), answers(policy, 7), "{policy}");
+        let order = service.top_k_among(&HISTORIES, &few, 3).unwrap();
+        for row in 0..order.rows() {
+            let mut list = order.row(row).to_vec();
+            list.sort_unstable();
+            assert_eq!(list, [2, 9, 30], "{policy}");
+        }
+        assert_eq!(service.queries(), 0, "{policy}: nobody asked the service");
+        assert!(service.top_k_among(&HISTORIES, &few, 4).is_err());
+        assert!(service.top_k_among(&HISTORIES[..2], &few, 3).is_err());
+    }
+}
+
+#[test]
 fn questions_without_an_answer_are_refused_and_not_counted() {
     let mut service = service(Policy::None, 0);
     assert_eq!(service.items(), ITEMS);

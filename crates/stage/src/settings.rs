@@ -6,6 +6,7 @@
 
 mod layers;
 
+use std::fmt::Display;
 use std::ops::Deref;
 
 pub use artifact::settings::*;
@@ -39,6 +40,20 @@ impl Checked {
         Value::Mapping(chosen)
     }
 
+    /// The value at a key path such as `train.epochs`, or that of a whole section.
+    ///
+    /// # Errors
+    /// A refusal for a path that leads nowhere, with the nearest one that does.
+    pub fn value(&self, path: &str) -> Result<Value, Refusal> {
+        let all = serde_yaml::to_value(&self.0)
+            .map_err(|source| Refusal::because("the settings cannot be shown as YAML", source))?;
+        let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
+        match keys.iter().try_fold(&all, |value, key| value.get(key)) {
+            Some(value) => Ok(value.clone()),
+            None => Err(Refusal::new(format!("unknown setting `{path}`; {}", layers::advice(&keys, &all)))),
+        }
+    }
+
     /// Back to settings that may be changed and checked again.
     pub fn into_inner(self) -> Settings {
         self.0
@@ -59,8 +74,22 @@ impl Checked {
     /// # Errors
     /// A refusal for the first such value, with its key and what was expected.
     pub fn new(settings: Settings) -> Result<Self, Refusal> {
-        let Settings { seed: _, preprocess, model, optimizer, train, defend, generate, distill, evaluate } =
-            &settings;
+        let Settings {
+            seed: _,
+            seeds,
+            surrogates,
+            preprocess,
+            model,
+            optimizer,
+            train,
+            defend,
+            generate,
+            distill,
+            evaluate,
+        } = &settings;
+
+        distinct("seeds", seeds.as_deref())?;
+        distinct("surrogates", surrogates.as_deref())?;
 
         check_columns(preprocess)?;
         number("preprocess.min_rating", preprocess.min_rating, "a number", f64::is_finite)?;
@@ -125,6 +154,7 @@ impl Checked {
         not_negative("distill.margin_negative", distill.margin_negative)?;
 
         at_least("evaluate.top_k", evaluate.top_k, 1)?;
+        at_least("evaluate.negatives", evaluate.negatives, 1)?;
         at_least("evaluate.bootstrap", evaluate.bootstrap, 1)?;
         at_least("evaluate.batch", evaluate.batch, 1)?;
         check_ks(evaluate)?;
@@ -180,6 +210,20 @@ fn check_ks(evaluate: &Evaluate) -> Result<(), Refusal> {
             evaluate.top_k
         ))),
         _ => Ok(()),
+    }
+}
+
+/// A list of what to repeat the experiment for: something, and nothing twice.
+fn distinct<T: PartialEq + Display>(key: &str, values: Option<&[T]>) -> Result<(), Refusal> {
+    let Some(values) = values else { return Ok(()) };
+    if values.is_empty() {
+        return Err(Refusal::new(format!("`{key}` is empty, expected at least one, or null")));
+    }
+    match (1..values.len()).find(|&place| values[..place].contains(&values[place])) {
+        None => Ok(()),
+        Some(place) => {
+            Err(Refusal::new(format!("`{key}` holds {} twice, expected each once", values[place])))
+        }
     }
 }
 

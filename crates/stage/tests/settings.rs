@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use artifact::checkpoint::Architecture;
 use stage::settings::{self, Format, Strategy, ZeroGradient};
 use stage::{Checked, Flags, Settings};
 use tempfile::TempDir;
@@ -54,6 +55,47 @@ fn later_layers_win_key_by_key() {
     assert_eq!((settings.defend.zero_gradient, settings.defend.lambda), (ZeroGradient::FirstItem, 1.0));
     assert_eq!(settings.preprocess.format, Format::Movielens1m);
     assert_eq!(settings.train.batch, Settings::default().train.batch);
+}
+
+#[test]
+fn an_experiment_can_be_repeated_for_seeds_and_surrogates() {
+    let settings = load(&["seeds: [1, 2]\n"], &["surrogates=[bert, sas]"]).unwrap();
+    assert_eq!(settings.seeds, Some(vec![1, 2]));
+    assert_eq!(settings.surrogates, Some(vec![Architecture::Bert, Architecture::Sas]));
+    assert_eq!(load(&["seeds: [1, 2]\n"], &["seeds=null"]).unwrap(), Settings::default());
+    for (set, expected) in [
+        ("seeds=[]", "`seeds` is empty"),
+        ("seeds=[3, 4, 3]", "`seeds` holds 3 twice"),
+        ("seeds=3", "seeds"),
+        ("surrogates=[gru]", "surrogates"),
+        ("surrogates=[narm, narm]", "`surrogates` holds narm twice"),
+    ] {
+        let message = load(&[], &[set]).unwrap_err();
+        assert!(message.contains(expected), "{set}: {message}");
+    }
+}
+
+#[test]
+fn a_seed_on_the_command_line_is_the_only_one_and_the_list_decides_no_output() {
+    let with = |set: &str, seed| Flags { set: vec![set.to_owned()], seed, ..Flags::default() };
+    let repeated = settings::load(&with("seeds=[1, 2]", Some(2))).unwrap();
+    assert_eq!((repeated.seed, &repeated.seeds), (2, &None));
+    // What a stage's lock holds of the settings: its sections, whatever the experiment is repeated for.
+    let sections = |set| settings::load(&with(set, None)).unwrap().sections(&["model", "train"]);
+    assert_eq!(sections("seeds=[1, 2]"), sections("seeds=[1, 2, 3]"));
+    assert_eq!(sections("seeds=null"), sections("surrogates=[narm]"));
+}
+
+#[test]
+fn a_value_is_found_by_its_path() {
+    let checked = settings::load(&Flags::default()).unwrap();
+    assert_eq!(checked.value("train.batch").unwrap().as_u64(), Some(128));
+    assert!(checked.value("surrogates").unwrap().is_null());
+    assert!(checked.value("model").unwrap().is_mapping());
+    for (path, expected) in [("surogates", "`surrogates`"), ("train.bach", "`train.batch`"), ("", "train")] {
+        let message = checked.value(path).unwrap_err().to_string();
+        assert!(message.contains(expected), "{path}: {message}");
+    }
 }
 
 #[test]

@@ -6,3 +6,5 @@ mod report;
 mod scene;
 // The measurement: full ranks, answer policies, likeness, refusals.
 mod run;
+// The settings in words, for whoever chains the stages.
+mod settings;

@@ -1,6 +1,8 @@
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use serde_json::Value;
 
-use crate::scene::Scene;
+use crate::scene::{Cell, Scene};
 
 const RUNS: [&str; 4] = ["eval-none", "eval-random", "eval-reverse", "eval-gro"];
 
@@ -52,7 +54,7 @@ fn rows_stand_in_their_order_whatever_the_order_of_the_runs() {
     }
     assert_eq!(names(&ended.out), expected, "{}", ended.out);
     assert_eq!(scene.evaluate(&arguments(&RUNS, "sorted")).code, 0);
-    for file in ["report.md", "report.json", "chart.svg"] {
+    for file in ["report.md", "report.json", "report.csv", "chart.svg"] {
         let read = |directory: &str| std::fs::read(scene.path(directory).join(file)).unwrap();
         assert_eq!(read("report"), read("sorted"), "{file}");
     }
@@ -77,6 +79,8 @@ fn figures_come_from_the_runs_and_differences_from_the_ranks() {
 
     // Surrogate: 10 hits against 50 of 200, all at rank 1, so every figure differs by 40 / 200.
     let lost = row("surrogate", "gro")["difference_to_none"].clone();
+    assert_eq!(row("surrogate", "random")["figures"]["RBO"]["mean"], 0.0125);
+    assert_eq!(row("surrogate", "random")["figures"]["KL"]["mean"], 2.9, "from the model's own scores");
     for name in ["HR@10", "HR@20", "NDCG@10", "NDCG@20"] {
         let of = |key: &str| lost[name][key].as_f64().unwrap();
         assert!((of("mean") + 0.2).abs() < 1e-12, "{lost}");
@@ -84,6 +88,9 @@ fn figures_come_from_the_runs_and_differences_from_the_ranks() {
         // Paired, the standard error is sqrt(.2 * .8 / 200) = .028, whatever the spread of each model.
         assert!((of("high") - of("low") - 2.0 * 1.96 * 0.0283).abs() < 0.03, "{lost}");
     }
+    // Reciprocal ranks: 1 against 1/30 for a fifth of the users.
+    let mean = lost["MRR"]["mean"].as_f64().unwrap();
+    assert!((mean + 0.2 * (1.0 - 1.0 / 30.0)).abs() < 1e-12, "{mean}");
     // A miss counts as no hit: 0 against 60.
     let mean = row("target", "reverse")["difference_to_none"]["HR@20"]["mean"].as_f64().unwrap();
     assert!((mean + 0.3).abs() < 1e-12);
@@ -91,8 +98,16 @@ fn figures_come_from_the_runs_and_differences_from_the_ranks() {
     // The same numbers for a reader.
     assert!(ended.out.contains("0.2900 [0.2800, 0.3000]"), "{}", ended.out);
     assert!(ended.out.contains("**-0.2000 ["), "{}", ended.out);
-    assert!(ended.out.contains("200 users"), "{}", ended.out);
-    assert!(ended.out.contains("all 1349 items, items of the history kept"), "{}", ended.out);
+    // Under each of the three tables the protocol; the budget once.
+    let protocol = "*Protocol: full ranking over 1,349 items, seen items kept, ties against the model, answered lists of \
+                    100, 200 users, 500 bootstrap resamples, seed 1.*";
+    assert_eq!(ended.out.matches(protocol).count(), 3, "{}", ended.out);
+    let budget = "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive, none begun with a real \
+                  history.";
+    assert_eq!(ended.out.matches(budget).count(), 1, "{}", ended.out);
+    for figure in ["| MRR ", "| RBO ", "| EM@10 ", "| KL "] {
+        assert!(ended.out.contains(figure), "{figure}: {}", ended.out);
+    }
     let markdown = std::fs::read_to_string(scene.path("report/report.md")).unwrap();
     assert!(markdown.starts_with(ended.out.trim_end()), "stdout shows the report");
     assert!(markdown.contains("](chart.svg)"));
@@ -134,15 +149,231 @@ fn two_targets_of_one_defence_are_told_apart_by_their_runs() {
 #[test]
 fn two_surrogates_of_one_target_share_its_row() {
     let scene = scene();
-    scene.evaluated("eval-none-narm", "none", 0.30, &ranks(60), &ranks(20));
-    scene.amend("eval-none-narm/protocol.json", "/surrogate/architecture", |name| *name = "narm".into());
+    scene.made("eval-none-narm", &cell("bert", "none", "narm", 1), 0.30, &ranks(60), &ranks(20));
     scene.amend("eval-none-narm/protocol.json", "/target/checkpoint", |hash| {
         *hash = "target eval-none".into();
     });
     let ended = scene.evaluate(&arguments(&["eval-none", "eval-none-narm"], "report"));
     assert_eq!(ended.code, 0, "{}", ended.err);
-    let models: Vec<String> = names(&ended.out).into_iter().map(|(model, _)| model).collect();
-    assert_eq!(models[1..], ["target BERT4Rec", "surrogate BERT4Rec", "surrogate NARM"]);
+    let table = tables(&ended.out).remove(0);
+    assert_eq!(table[0], ["target", "defence", "the target itself", "surrogate BERT4Rec", "surrogate NARM"]);
+    assert_eq!(table[2][..2], ["BERT4Rec", "none"]);
+    assert!(table[2].iter().skip(2).all(|cell| cell.starts_with("0.")), "{table:?}");
+    assert_eq!(table.len(), 3);
+}
+
+fn cell<'a>(target: &'a str, defense: &'a str, surrogate: &'a str, seed: u64) -> Cell<'a> {
+    Cell { target, surrogate, defense, seed }
+}
+
+/// The cells of all tables, heading first.
+fn tables(text: &str) -> Vec<Vec<Vec<String>>> {
+    let mut tables: Vec<Vec<Vec<String>>> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if !line.starts_with('|') {
+            inside = false;
+        } else if !inside {
+            inside = true;
+            tables.push(vec![]);
+        }
+        if inside && !line.starts_with("|--") {
+            let cells: Vec<String> = line.split('|').map(|cell| cell.trim().to_owned()).collect();
+            tables.last_mut().unwrap().push(cells[1..cells.len() - 1].to_vec());
+        }
+    }
+    tables
+}
+
+/// Runs of one target behind two defences, with three seeds: hits and marks that differ by seed.
+fn repeated(scene: &Scene) -> Vec<String> {
+    let mut runs = Vec::new();
+    for (seed, mark, hits) in [(1, 0.20, 40), (2, 0.26, 60), (3, 0.32, 50)] {
+        for (defense, lost) in [("none", 0), ("gro", 10 * seed as usize)] {
+            let name = format!("seed-{seed}/eval-{defense}-bert");
+            let [target, surrogate] = [ranks(hits), ranks(hits - lost)];
+            scene.made(&name, &cell("bert", defense, "bert", seed), mark, &target, &surrogate);
+            runs.push(name);
+        }
+    }
+    runs
+}
+
+#[test]
+fn seeds_become_a_mean_a_deviation_and_one_paired_difference() {
+    let scene = Scene::new();
+    let runs = repeated(&scene);
+    let runs: Vec<&str> = runs.iter().map(String::as_str).collect();
+    let ended = scene.evaluate(&arguments(&runs, "report"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let table = tables(&ended.out).remove(0);
+    assert_eq!(table.len(), 1 + 1 + 4, "a row for a model, not for a run: {table:?}");
+    // .20, .26 and .32 lie .06 apart, which is their sample standard deviation.
+    assert_eq!(table[2][..3], ["target BERT4Rec", "none", "0.2600 ± 0.0600"]);
+    assert_eq!(table[1][2], "0.0500 ± 0.0000", "the same list whatever the seed");
+    assert!(ended.out.contains("500 bootstrap resamples, seeds 1, 2, 3.*"), "{}", ended.out);
+
+    let report = scene.json("report/report.json");
+    let row = report["rows"].as_array().unwrap().iter().rfind(|row| row["defense"] == "gro").unwrap().clone();
+    assert_eq!((&row["model"], &row["seeds"]), (&"surrogate".into(), &serde_json::json!([1, 2, 3])));
+    assert_eq!(row["runs"][1], "seed-2/eval-gro-bert");
+    assert!((row["figures"]["HR@10"]["deviation"].as_f64().unwrap() - 0.06).abs() < 1e-12);
+    // 10, 20 and 30 of 200 users lost: .1 on average, user by user at most 1 and mostly 0.
+    let difference = |key: &str| row["difference_to_none"]["HR@10"][key].as_f64().unwrap();
+    assert!((difference("mean") + 0.1).abs() < 1e-12, "{row}");
+    assert!(difference("low") < -0.1 && difference("high") > -0.1 && difference("high") < 0.0, "{row}");
+
+    // A seed less on one side: the row says so, and the pairs are those that both sides have.
+    let ended = scene.evaluate(&arguments(&[&runs[..3], &runs[4..]].concat(), "fewer"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let table = tables(&ended.out).remove(0);
+    assert_eq!(table.last().unwrap()[1], "gro (seeds 1, 3)", "{table:?}");
+    let report = scene.json("fewer/report.json");
+    let row = report["rows"].as_array().unwrap().last().unwrap().clone();
+    let mean = row["difference_to_none"]["HR@10"]["mean"].as_f64().unwrap();
+    assert!((mean + 0.1).abs() < 1e-12, "10 and 30 of 200: {row}");
+}
+
+#[test]
+fn the_interval_of_a_difference_is_that_of_per_user_means_over_seeds() {
+    let scene = Scene::new();
+    let runs = repeated(&scene);
+    let runs: Vec<&str> = runs.iter().map(String::as_str).collect();
+    assert_eq!(scene.evaluate(&arguments(&runs, "report")).code, 0);
+    let report = scene.json("report/report.json");
+    let found = &report["rows"].as_array().unwrap().last().unwrap()["difference_to_none"]["HR@10"];
+    // Spelled out: seed by seed, the surrogate of gro against that of none; user by user, over the seeds.
+    let hit = |hits: usize, user: usize| f64::from(u8::from(user < hits));
+    let difference = |user| {
+        let seeds = [(40, 30), (60, 40), (50, 20)];
+        seeds.iter().map(|&(none, gro)| hit(gro, user) - hit(none, user)).sum::<f64>() / 3.0
+    };
+    let column: Vec<f64> = (0..200).map(difference).collect();
+    let expected = ranking::Bootstrap { resamples: 500, seed: 1 }.interval(&column).unwrap();
+    for (key, expected) in [("mean", expected.mean), ("low", expected.low), ("high", expected.high)] {
+        assert!((found[key].as_f64().unwrap() - expected).abs() < 1e-12, "{key}: {found}, {expected}");
+    }
+}
+
+const ARCHITECTURES: [&str; 3] = ["bert", "sas", "narm"];
+const DEFENSES: [&str; 4] = ["none", "random", "reverse", "gro"];
+
+/// Every target, defence and surrogate, each with a mark of its own.
+fn full_grid(scene: &Scene) -> Vec<String> {
+    let mut runs = Vec::new();
+    for (t, target) in ARCHITECTURES.into_iter().enumerate() {
+        for (d, defense) in DEFENSES.into_iter().enumerate() {
+            for (s, surrogate) in ARCHITECTURES.into_iter().enumerate() {
+                let name = format!("ml-{target}/eval-{defense}-{surrogate}");
+                let mark = 0.1 * (t + 1) as f64 + 0.02 * d as f64;
+                let hits = 60 - 10 * d + s;
+                let of = cell(target, defense, surrogate, 1);
+                scene.made(&name, &of, mark, &ranks(60), &ranks(hits));
+                // Tells the surrogates apart, as the mark tells the targets.
+                let hit_rate = mark - 0.001 * (s + 1) as f64;
+                let metrics = format!("{name}/metrics.json");
+                scene.amend(&metrics, "/surrogate/HR@10/mean", |mean| *mean = hit_rate.into());
+                runs.push(name);
+            }
+        }
+    }
+    runs
+}
+
+#[test]
+fn a_full_grid_fills_every_cell_of_one_table() {
+    let scene = Scene::new();
+    let mut runs = full_grid(&scene);
+    runs.reverse();
+    let runs: Vec<&str> = runs.iter().map(String::as_str).collect();
+    let ended = scene.evaluate(&arguments(&runs, "report"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let table = tables(&ended.out).remove(0);
+    assert_eq!(
+        table[0],
+        [
+            "target",
+            "defence",
+            "the target itself",
+            "surrogate BERT4Rec",
+            "surrogate SASRec",
+            "surrogate NARM"
+        ]
+    );
+    assert_eq!(table[1][..3], ["most popular items", "", "0.0500 [0.0400, 0.0600]"]);
+    assert_eq!(table.len(), 2 + 12);
+    for (place, row) in table[2..].iter().enumerate() {
+        let (t, d) = (place / 4, place % 4);
+        assert_eq!(row[..2], [["BERT4Rec", "SASRec", "NARM"][t], DEFENSES[d]]);
+        let mark = 0.1 * (t + 1) as f64 + 0.02 * d as f64;
+        assert!(row[2].starts_with(&format!("{mark:.4} [")), "{row:?}");
+        for s in 0..3 {
+            let expected = format!("{:.4} [", mark - 0.001 * (s + 1) as f64);
+            assert!(row[3 + s].starts_with(&expected), "{row:?}, expected {expected}");
+        }
+    }
+    // The differences: nothing for the undefended, 10 hits of 200 less for each further defence, for every surrogate.
+    let differences = tables(&ended.out).into_iter().nth(7).unwrap();
+    assert_eq!(differences.len(), 1 + 9, "{differences:?}");
+    assert_eq!(differences[3][..2], ["BERT4Rec", "gro"]);
+    assert!(differences[3][2].starts_with("+0.0000"), "{differences:?}");
+    assert!(differences[3][3..].iter().all(|cell| cell.starts_with("**-0.1500 [")), "{differences:?}");
+
+    // In long form: 1 baseline and 12 targets with 5 figures, 36 surrogates with 9.
+    let csv = std::fs::read_to_string(scene.path("report/report.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 13 * 5 + 36 * 9);
+    let line =
+        csv.lines().find(|line| line.starts_with("surrogate,sas,gro,narm,") && line.contains(",HR@10,"));
+    let line: Vec<&str> = line.unwrap().split(',').collect();
+    assert_eq!(line[5..8], ["1", "25000", "HR@10"]);
+    assert!((line[8].parse::<f64>().unwrap() - 0.257).abs() < 1e-9, "{line:?}");
+    assert!((line[12].parse::<f64>().unwrap() + 0.15).abs() < 1e-9, "{line:?}");
+
+    // The chart: a panel for each target and figure, 16 bars in each, the legend and the background.
+    let chart = std::fs::read_to_string(scene.path("report/chart.svg")).unwrap();
+    assert_eq!(chart.matches("<rect").count(), 1 + 4 + 6 * 16);
+    for label in ["BERT4Rec target: HR@10", "NARM target: NDCG@10", "surrogate SASRec"] {
+        assert!(chart.contains(label), "{label}");
+    }
+}
+
+#[test]
+fn two_runs_that_nothing_tells_apart_are_refused_by_name() {
+    let scene = scene();
+    scene.evaluated("seed-1/eval-gro", "gro", 0.29, &ranks(58), &ranks(10));
+    let ended = scene.evaluate(&arguments(&["eval-none", "eval-gro", "seed-1/eval-gro"], "report"));
+    assert_eq!(ended.code, 2, "{}", ended.out);
+    for text in ["seed-1/eval-gro/protocol.json", "of eval-gro,", "leave one out"] {
+        assert!(ended.err.contains(text), "no `{text}` in {}", ended.err);
+    }
+}
+
+#[test]
+fn budgets_that_differ_are_told_apart() {
+    let scene = scene();
+    scene.amend("eval-gro/protocol.json", "/surrogate/queries/queries", |queries| *queries = 5000.into());
+    scene.amend("eval-gro/protocol.json", "/surrogate/queries/generation/strategy", |name| {
+        *name = "random".into();
+    });
+    scene
+        .amend("eval-gro/protocol.json", "/surrogate/queries/generation/seeded", |count| *count = 100.into());
+    scene.amend("eval-gro/protocol.json", "/surrogate/queries/generation/seed_length", |most| {
+        *most = 7.into();
+    });
+    scene.amend("eval-reverse/protocol.json", "/surrogate", |surrogate| {
+        drop(surrogate.as_object_mut().unwrap().remove("queries"));
+    });
+    let ended = scene.evaluate(&arguments(&RUNS, "report"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    for line in [
+        "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive, none begun with a real history: surrogate BERT4Rec of BERT4Rec \
+         under none; surrogate BERT4Rec of BERT4Rec under random",
+        "500 sequences x 10 items = 5,000 queries for the top 100 each, random, 20.0 % begun with up to 7 items of a real history: surrogate \
+         BERT4Rec of BERT4Rec under gro",
+        "not recorded: surrogate BERT4Rec of BERT4Rec under reverse",
+    ] {
+        assert!(ended.out.contains(&format!("- {line}\n")), "no `{line}` in {}", ended.out);
+    }
 }
 
 #[test]
@@ -164,7 +395,7 @@ fn a_target_alone_is_reported_without_a_surrogate() {
 #[test]
 fn what_cannot_be_compared_is_refused() {
     type Spoil = fn(&Scene);
-    let cases: [(&str, Spoil, &[&str]); 7] = [
+    let cases: [(&str, Spoil, &[&str]); 10] = [
         (
             "another dataset",
             |scene| scene.amend("eval-gro/protocol.json", "/fingerprint", |value| *value = "beef".into()),
@@ -173,7 +404,32 @@ fn what_cannot_be_compared_is_refused() {
         (
             "another protocol",
             |scene| scene.amend("eval-gro/protocol.json", "/exclude_seen", |value| *value = true.into()),
-            &["eval-gro", "exclude_seen true"],
+            &[
+                "eval-gro",
+                "than eval-",
+                "seen items left out",
+                "against full ranking over 1,349 items, seen items kept",
+            ],
+        ),
+        (
+            "sampled against full",
+            |scene| {
+                scene.amend("eval-gro/protocol.json", "", |protocol| {
+                    protocol["ranking"] = "popularity".into();
+                    protocol["negatives"] = 50.into();
+                });
+            },
+            &["eval-gro/protocol.json", "among 50 popularity-weighted negatives", "against full ranking"],
+        ),
+        (
+            "other test items of the same catalogue",
+            |scene| scene.amend("eval-gro/protocol.json", "/sequences", |value| *value = "beef".into()),
+            &["eval-gro/protocol.json", "another dataset than eval-", "beef"],
+        ),
+        (
+            "a ranking nobody knows",
+            |scene| scene.amend("eval-gro/protocol.json", "/ranking", |value| *value = "half".into()),
+            &["eval-gro/protocol.json", "half", "uniform"],
         ),
         (
             "a figure that is not there",

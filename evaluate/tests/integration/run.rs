@@ -1,5 +1,11 @@
-use artifact::checkpoint::Policy;
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use artifact::checkpoint::{MODEL, Policy};
 use artifact::dataset::Dataset;
+use artifact::settings::{Evaluate, Ranking};
+use candle_core::Device;
+use evaluate::candidates::Candidates;
+use recommender::Mode;
 
 use crate::scene::{Ended, ITEMS, Scene, USERS};
 
@@ -148,6 +154,125 @@ fn seen_items_can_be_taken_out() {
     }
 }
 
+/// Item scores of a model after every user's history, `(users, items)`.
+fn scores(scene: &Scene, dataset: &Dataset, model: &str) -> Vec<Vec<f32>> {
+    let (model, _) = recommender::load(&scene.path(model).join(MODEL), &Device::Cpu).unwrap();
+    let histories: Vec<Vec<u32>> = (0..USERS).map(|user| history(dataset, user)).collect();
+    let histories: Vec<&[u32]> = histories.iter().map(Vec::as_slice).collect();
+    let placed = model.contexts(&histories).place(&Device::Cpu).unwrap();
+    let states = model.encode(&placed, Mode::Evaluate).unwrap();
+    let all = model.catalogue().scores(&states).unwrap().to_vec2::<f32>().unwrap();
+    all.into_iter().map(|row| row[1..=ITEMS].to_vec()).collect()
+}
+
+fn history(dataset: &Dataset, user: usize) -> Vec<u32> {
+    dataset.train(user).iter().copied().chain([dataset.valid(user)]).collect()
+}
+
+fn settings_of(ranking: Ranking, negatives: usize, exclude_seen: bool) -> Evaluate {
+    Evaluate { ranking, negatives, exclude_seen, ..Evaluate::default() }
+}
+
+#[test]
+fn sampled_ranks_are_those_of_a_count_over_the_candidates() {
+    let (scene, dataset) = scene();
+    scene.model("reversed", &dataset, 1, Policy::Reverse);
+    let (of_target, of_other) = (scores(&scene, &dataset, "target"), scores(&scene, &dataset, "other"));
+    let mut counts = [0; ITEMS];
+    (0..USERS).flat_map(|user| dataset.train(user)).for_each(|&item| counts[item as usize - 1] += 1);
+    for (name, ranking) in [("uniform", Ranking::Uniform), ("popularity", Ranking::Popularity)] {
+        for exclude_seen in [false, true] {
+            let [plain, turned] = ["none", "reversed"].map(|of| format!("{name}-{exclude_seen}-{of}"));
+            let set = [format!("evaluate.ranking={name}"), format!("evaluate.exclude_seen={exclude_seen}")];
+            let more = ["--set", &set[0], "--set", &set[1], "--set", "evaluate.negatives=20"];
+            expect_done(&evaluate(&scene, "target", Some("other"), &plain, &more));
+            expect_done(&evaluate(&scene, "reversed", None, &turned, &more));
+            let protocol = scene.json(&format!("{plain}/protocol.json"));
+            assert_eq!((&protocol["ranking"], &protocol["negatives"]), (&name.into(), &20.into()));
+
+            let settings = settings_of(ranking, 20, exclude_seen);
+            let drawn = Candidates::of(&dataset, &settings, 1).unwrap().unwrap();
+            let drawn = drawn.draw(&dataset, 0..USERS).unwrap();
+            let ranks = |run: &str, column: &str| scene.ranks(run, column);
+            for user in 0..USERS {
+                let (test, negatives) = drawn.row(user).split_first().unwrap();
+                assert_eq!((*test, negatives.len()), (dataset.test(user), 20));
+                let seen = if exclude_seen { history(&dataset, user) } else { vec![] };
+                assert!(!negatives.contains(test) && !negatives.iter().any(|id| seen.contains(id)));
+
+                let count = |beats: &dyn Fn(u32) -> bool| {
+                    Some(1 + negatives.iter().filter(|&&id| beats(id)).count() as u32)
+                };
+                let at = |row: &[f32], id: u32| row[id as usize - 1];
+                let (mine, copy) = (&of_target[user], &of_other[user]);
+                let expected = count(&|id| at(mine, id) >= at(mine, *test));
+                assert_eq!(ranks(&plain, "target_rank")[user], expected, "{plain}, user {user}");
+                let expected = count(&|id| at(copy, id) >= at(copy, *test));
+                assert_eq!(ranks(&plain, "surrogate_rank")[user], expected, "{plain}, user {user}");
+                let place = |id: u32| (-counts[id as usize - 1], id);
+                let expected = count(&|id| place(id) < place(*test));
+                assert_eq!(ranks(&plain, "popular_rank")[user], expected, "{plain}, user {user}");
+                assert_eq!(ranks(&turned, "popular_rank")[user], expected, "one draw for every model");
+
+                // Through a policy: rank the candidates, keep the best 15, reverse them, look the item up.
+                let mut list = drawn.row(user).to_vec();
+                list.sort_by(|&a, &b| at(mine, b).total_cmp(&at(mine, a)).then(a.cmp(&b)));
+                list.truncate(TOP_K as usize);
+                list.reverse();
+                let expected = list.iter().position(|id| id == test).map(|place| place as u32 + 1);
+                assert_eq!(ranks(&turned, "target_rank")[user], expected, "{turned}, user {user}");
+            }
+        }
+    }
+}
+
+#[test]
+fn against_all_other_items_a_sampled_rank_is_the_full_rank() {
+    let (scene, dataset) = scene();
+    scene.model("shuffled", &dataset, 1, Policy::Random);
+    for (target, full, sampled) in
+        [("target", "full", "sampled"), ("shuffled", "full-random", "sampled-random")]
+    {
+        let all = format!("evaluate.negatives={}", ITEMS - 1);
+        expect_done(&evaluate(&scene, target, Some("other"), full, &[]));
+        let more = ["--set", "evaluate.ranking=uniform", "--set", &all];
+        expect_done(&evaluate(&scene, target, Some("other"), sampled, &more));
+        for column in ["target_rank", "surrogate_rank", "popular_rank"] {
+            assert_eq!(scene.ranks(full, column), scene.ranks(sampled, column), "{target}, {column}");
+        }
+        // Lists are answered from the whole catalogue under every protocol.
+        let fidelity = |run: &str| scene.json(&format!("{run}/metrics.json"))["fidelity"].clone();
+        assert_eq!(fidelity(full), fidelity(sampled));
+    }
+}
+
+#[test]
+fn negatives_are_keyed_by_seed_and_user_and_by_nothing_else() {
+    let (scene, dataset) = scene();
+    for ranking in [Ranking::Uniform, Ranking::Popularity] {
+        let of = |seed| Candidates::of(&dataset, &settings_of(ranking, 10, false), seed).unwrap().unwrap();
+        let all = of(1).draw(&dataset, 0..USERS).unwrap();
+        // However the users are cut into batches.
+        for users in [3..5, 0..1, 30..31] {
+            let rows: Vec<u32> = users.clone().flat_map(|user| all.row(user).to_vec()).collect();
+            assert_eq!(of(1).draw(&dataset, users).unwrap().ids, rows);
+        }
+        assert_ne!(all.row(0)[1..], all.row(1)[1..]);
+        let other = of(2).draw(&dataset, 0..USERS).unwrap();
+        assert!((0..USERS).all(|user| all.row(user)[1..] != other.row(user)[1..]));
+    }
+    let sampled = ["--set", "evaluate.ranking=uniform", "--set", "evaluate.negatives=10"];
+    expect_done(&evaluate(&scene, "target", Some("other"), "one", &sampled));
+    let batched = [&sampled[..], &["--set", "evaluate.batch=31", "--threads", "1"]].concat();
+    expect_done(&evaluate(&scene, "target", Some("other"), "two", &batched));
+    let reseeded = [&sampled[..], &["--seed", "2"]].concat();
+    expect_done(&evaluate(&scene, "target", Some("other"), "three", &reseeded));
+    for column in ["target_rank", "surrogate_rank", "popular_rank"] {
+        assert_eq!(scene.ranks("one", column), scene.ranks("two", column));
+        assert_ne!(scene.ranks("one", column), scene.ranks("three", column));
+    }
+}
+
 #[test]
 fn equal_inputs_give_equal_bytes_with_any_number_of_threads() {
     let (scene, _) = scene();
@@ -194,7 +319,28 @@ fn what_does_not_fit_is_refused() {
     let foreign = scene.dataset("foreign", "item 0");
     scene.model("stranger", &foreign, 1, Policy::None);
     std::fs::create_dir(scene.path("empty")).unwrap();
-    let cases: [Case; 6] = [
+    let cases: [Case; 8] = [
+        (
+            "more negatives than items",
+            "target",
+            None,
+            &["--set", "evaluate.ranking=uniform", "--set", "evaluate.negatives=40"],
+            &["evaluate.negatives", "40", "user 1 leaves 39", "at most 39"],
+        ),
+        (
+            "more negatives than unseen items",
+            "target",
+            None,
+            &[
+                "--set",
+                "evaluate.ranking=popularity",
+                "--set",
+                "evaluate.negatives=36",
+                "--set",
+                "evaluate.exclude_seen=true",
+            ],
+            &["evaluate.negatives", "36", "user ", "40 items"],
+        ),
         (
             "k above the catalogue",
             "target",

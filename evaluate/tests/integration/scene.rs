@@ -21,6 +21,14 @@ pub(crate) struct Ended {
     pub(crate) err: String,
 }
 
+/// What a run made by hand speaks of: architectures and defence by name.
+pub(crate) struct Cell<'a> {
+    pub(crate) target: &'a str,
+    pub(crate) surrogate: &'a str,
+    pub(crate) defense: &'a str,
+    pub(crate) seed: u64,
+}
+
 /// A directory of one test.
 pub(crate) struct Scene {
     root: TempDir,
@@ -101,6 +109,7 @@ impl Scene {
             policy_seed: 5,
             defense: policy.to_string(),
             fingerprint: dataset.fingerprint().to_owned(),
+            queries: None,
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let declared = recommender::declare(Architecture::Bert, &Sizes::from(&description));
@@ -115,12 +124,30 @@ impl Scene {
         Checkpoint { description, tensors }.write(&self.path(name).join(MODEL)).unwrap();
     }
 
-    /// Write what `run` would leave behind, from the ranks of a target and a surrogate. `metrics.json` holds figures that
-    /// tell where they were read from, not ones that follow from the ranks.
+    /// As [`Self::made`], BERT4Rec attacked with BERT4Rec under seed 1.
     pub(crate) fn evaluated(
         &self,
         name: &str,
         defense: &str,
+        mark: f64,
+        target: &[Option<u32>],
+        surrogate: &[Option<u32>],
+    ) {
+        self.made(
+            name,
+            &Cell { target: "bert", surrogate: "bert", defense, seed: 1 },
+            mark,
+            target,
+            surrogate,
+        );
+    }
+
+    /// Write what `run` would leave behind, from the ranks of a target and a surrogate. `metrics.json` holds figures that
+    /// tell where they were read from, not ones that follow from the ranks.
+    pub(crate) fn made(
+        &self,
+        name: &str,
+        cell: &Cell<'_>,
         mark: f64,
         target: &[Option<u32>],
         surrogate: &[Option<u32>],
@@ -134,18 +161,37 @@ impl Scene {
                 "NDCG@20": figure(base / 2.0 + 0.1), "MRR": figure(base / 3.0),
             })
         };
-        let fidelity =
-            json!({ "answered": { "Agr@10": figure(mark / 2.0) }, "own": { "Agr@10": figure(0.9) } });
+        let likeness = |base: f64| {
+            json!({
+                "Agr@10": figure(base), "EM@10": figure(base / 4.0), "RBO": figure(base / 8.0),
+                "KL": figure(base + 2.0),
+            })
+        };
         let metrics = json!({
             "users": target.len(), "items": 1349, "popular": quality(0.05), "target": quality(mark),
-            "surrogate": quality(mark - 0.02), "fidelity": fidelity,
+            "surrogate": quality(mark - 0.02),
+            "fidelity": { "answered": likeness(mark / 2.0), "own": likeness(0.9) },
         });
-        let policy = if matches!(defense, "random" | "reverse") { defense } else { "none" };
+        let Cell { target: architecture, surrogate: copied, defense, seed } = cell;
+        let policy = if matches!(*defense, "random" | "reverse") { defense } else { "none" };
+        // A target has one checkpoint, however many surrogates it was evaluated with.
+        let checkpoint = match name.rsplit_once('-') {
+            Some((target, last)) if last == *copied => format!("target {target}"),
+            _ => format!("target {name}"),
+        };
         let protocol = json!({
-            "fingerprint": "feed", "users": target.len(), "items": 1349, "exclude_seen": false, "ks": [10, 20],
-            "top_k": 100, "bootstrap": 500, "seed": 1,
-            "target": { "architecture": "bert", "defense": defense, "policy": policy, "checkpoint": format!("target {name}") },
-            "surrogate": { "architecture": "bert", "defense": defense, "policy": "none", "checkpoint": "copy" },
+            "fingerprint": "feed", "sequences": "5e9", "users": target.len(), "items": 1349, "ranking": "full",
+            "exclude_seen": false, "ks": [10, 20], "top_k": 100, "bootstrap": 500, "seed": seed,
+            "target": { "architecture": architecture, "defense": defense, "policy": policy, "checkpoint": checkpoint },
+            "surrogate": {
+                "architecture": copied, "defense": defense, "policy": "none", "checkpoint": "copy",
+                "queries": {
+                    "items": 1349, "k": 100, "fingerprint": "feed", "queries": 25000, "sequences": 500,
+                    "generation": {
+                        "strategy": "autoregressive", "seed_sequences": 0.0, "seeded": 0, "seed_length": 0,
+                    },
+                },
+            },
         });
         write_json(&directory.join("metrics.json"), &metrics);
         write_json(&directory.join("protocol.json"), &protocol);

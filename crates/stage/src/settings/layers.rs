@@ -39,7 +39,10 @@ pub fn layered(files: &[PathBuf], assignments: &[String], seed: Option<u64>) -> 
         let layer = Layer { origin: format!("--set {assignment}"), text: None, value: nested(assignment)? };
         settings = layer.apply(&defaults, &mut merged)?;
     }
-    settings.seed = seed.unwrap_or(settings.seed);
+    if let Some(seed) = seed {
+        // One seed on the command line is the only one.
+        (settings.seed, settings.seeds) = (seed, None);
+    }
     Ok(settings)
 }
 
@@ -143,7 +146,7 @@ fn merge(into: &mut Value, from: &Value) {
 }
 
 /// What to do about an unknown key: the nearest known one, or all of its section.
-fn advice(path: &[String], defaults: &Value) -> String {
+pub(super) fn advice(path: &[String], defaults: &Value) -> String {
     let mut known = Vec::new();
     collect(defaults, "", &mut known);
     let split = |path: &str| match path.rsplit_once('.') {

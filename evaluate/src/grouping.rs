@@ -1,0 +1,210 @@
+//! Which runs are the same experiment under another seed, and which are other experiments.
+//!
+//! A *cell* is what a row of the report speaks of: a target by architecture and defence, or a surrogate by its own
+//! architecture and those two. Runs of one cell that differ in their seed are repetitions, and are averaged. Two runs of
+//! one cell with the same seed must differ in something else (lambda, a budget): then the cell is split into *variants*,
+//! named after the directories of the runs, `seed-N` aside, and these are the repetitions of one another.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use artifact::checkpoint::Architecture;
+use artifact::ranks::Ranks;
+use stage::Refusal;
+
+use crate::figures::{Metrics, PROTOCOL, Protocol, Subject};
+
+/// What one evaluation left behind.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its directory, as seen from the one that all runs are in.
+    pub name: String,
+    /// What was evaluated, and how.
+    pub protocol: Protocol,
+    /// Its figures.
+    pub metrics: Metrics,
+    /// Its ranks, user by user.
+    pub ranks: Ranks,
+}
+
+impl Run {
+    /// A refusal that lays the blame on one of the run's files.
+    pub fn refuse(&self, file: &str, message: impl std::fmt::Display) -> anyhow::Error {
+        Refusal::new(format!("{}/{file}: {message}", self.name)).into()
+    }
+
+    /// The name without the part that says which seed it was.
+    fn seedless(&self) -> String {
+        let seed = format!("seed-{}", self.protocol.seed);
+        self.name.split('/').filter(|part| *part != seed).collect::<Vec<_>>().join("/")
+    }
+}
+
+/// The repetitions of one cell by seed.
+pub type Repetitions<'a> = BTreeMap<u64, &'a Run>;
+
+/// A target and everything that was evaluated of it.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// Its network.
+    pub architecture: Architecture,
+    /// Its defence.
+    pub defense: &'a str,
+    /// What tells it from another target of that defence; none where there is no other.
+    pub variant: Option<String>,
+    /// A run that evaluated it, for every seed.
+    pub runs: Repetitions<'a>,
+    /// Its surrogates by architecture.
+    pub surrogates: Vec<Surrogate<'a>>,
+}
+
+/// A surrogate of a [`Target`].
+#[derive(Debug)]
+pub struct Surrogate<'a> {
+    /// Its network.
+    pub architecture: Architecture,
+    /// What tells it from another surrogate of that architecture; none where there is no other.
+    pub variant: Option<String>,
+    /// The run that evaluated it, for every seed.
+    pub runs: Repetitions<'a>,
+}
+
+/// The order of defences in the report: the known ones from none to gro, then any other by name.
+fn order_of(defense: &str) -> (usize, &str) {
+    let known = ["none", "random", "reverse", "gro"];
+    (known.iter().position(|name| *name == defense).unwrap_or(known.len()), defense)
+}
+
+/// The order of runs in the report: by target, defence, surrogate, name.
+pub fn in_order(left: &Run, right: &Run) -> Ordering {
+    let key = |run: &Run| run.protocol.surrogate.as_ref().map(|subject| subject.architecture);
+    let (a, b) = (&left.protocol.target, &right.protocol.target);
+    a.architecture
+        .cmp(&b.architecture)
+        .then_with(|| order_of(&a.defense).cmp(&order_of(&b.defense)))
+        .then_with(|| key(left).cmp(&key(right)))
+        .then_with(|| left.name.cmp(&right.name))
+}
+
+/// The cells of some runs: targets by architecture, then defence, then variant, each with its surrogates.
+///
+/// Fails, naming both, where two runs are the same in all that is known of them.
+pub fn group(runs: &[Run]) -> anyhow::Result<Vec<Target<'_>>> {
+    let mut sorted: Vec<&Run> = runs.iter().collect();
+    sorted.sort_by(|left, right| in_order(left, right));
+    let mut targets = Vec::new();
+    for part in sorted.chunk_by(|left, right| {
+        let of = |run: &Run| (run.protocol.target.architecture, run.protocol.target.defense.clone());
+        of(left) == of(right)
+    }) {
+        // Several surrogates of one target are several runs that evaluated it; the first stands for all.
+        let mut firsts: Vec<&Run> = Vec::new();
+        for run in part {
+            if !firsts.iter().any(|first| same_target(first, run)) {
+                firsts.push(run);
+            }
+        }
+        for (variant, runs) in variants(&firsts)? {
+            let of_target =
+                |run: &&&Run| runs.get(&run.protocol.seed).is_some_and(|first| same_target(first, run));
+            let evaluated: Vec<&Run> = part.iter().filter(of_target).copied().collect();
+            let Subject { architecture, defense, .. } = &part[0].protocol.target;
+            targets.push(Target {
+                architecture: *architecture,
+                defense,
+                variant,
+                surrogates: surrogates(&evaluated)?,
+                runs,
+            });
+        }
+    }
+    Ok(targets)
+}
+
+fn same_target(left: &Run, right: &Run) -> bool {
+    left.protocol.seed == right.protocol.seed && left.protocol.target == right.protocol.target
+}
+
+/// The surrogates among the runs of one target.
+fn surrogates<'a>(evaluated: &[&'a Run]) -> anyhow::Result<Vec<Surrogate<'a>>> {
+    let mut by_architecture: BTreeMap<Architecture, Vec<&Run>> = BTreeMap::new();
+    for run in evaluated {
+        if let Some(surrogate) = &run.protocol.surrogate {
+            by_architecture.entry(surrogate.architecture).or_default().push(run);
+        }
+    }
+    let mut surrogates = Vec::new();
+    for (architecture, runs) in by_architecture {
+        let variants = variants(&runs)?.into_iter();
+        surrogates.extend(variants.map(|(variant, runs)| Surrogate { architecture, variant, runs }));
+    }
+    Ok(surrogates)
+}
+
+/// The runs of one cell as one set of repetitions where all seeds differ, else as several sets by name.
+fn variants<'a>(runs: &[&'a Run]) -> anyhow::Result<Vec<(Option<String>, Repetitions<'a>)>> {
+    let by_seed: Repetitions<'a> = runs.iter().map(|run| (run.protocol.seed, *run)).collect();
+    if by_seed.len() == runs.len() {
+        return Ok(vec![(None, by_seed)]);
+    }
+    let mut named: BTreeMap<String, Repetitions<'a>> = BTreeMap::new();
+    for run in runs {
+        let repetitions = named.entry(run.seedless()).or_default();
+        if let Some(other) = repetitions.insert(run.protocol.seed, run) {
+            let message = format!(
+                "has the seed ({}), the defence and the architectures of {}, and nothing tells the two apart; leave one out",
+                run.protocol.seed, other.name
+            );
+            return Err(run.refuse(PROTOCOL, message));
+        }
+    }
+    Ok(named.into_iter().map(|(name, runs)| (Some(name), runs)).collect())
+}
+
+/// Names for the directories of runs: each as seen from the directory that all of them are in, so that a name tells a
+/// run from every other and says nothing of the machine.
+pub fn names_of(directories: &[PathBuf]) -> Vec<String> {
+    let paths: Vec<Vec<String>> = directories.iter().map(|path| parts(path)).collect();
+    let shared = (0..).take_while(|&depth| {
+        let first = paths.first().and_then(|path| path.get(depth));
+        // The last part stays part of the name.
+        paths.iter().all(|path| depth + 1 < path.len() && path.get(depth) == first)
+    });
+    let shared = if paths.is_empty() { 0 } else { shared.count() };
+    paths.iter().map(|path| path[shared..].join("/")).collect()
+}
+
+/// The parts of a path that name something, `..` taken up.
+fn parts(path: &Path) -> Vec<String> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut parts = Vec::new();
+    for component in absolute.components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+            Component::ParentDir => {
+                parts.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_by_what_tells_it_from_the_others() {
+        let name = |paths: &[&str]| names_of(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(name(&["out/x/eval-none"]), ["eval-none"]);
+        assert_eq!(name(&["/a/x/eval-none", "/a/x/eval-gro/"]), ["eval-none", "eval-gro"]);
+        assert_eq!(
+            name(&["out/x/seed-1/eval-none", "out/./x/seed-2/eval-none", "out/y/../x/eval-gro"]),
+            ["seed-1/eval-none", "seed-2/eval-none", "eval-gro"]
+        );
+        assert_eq!(name(&["a", "a/b"]), ["a", "a/b"]);
+        assert_eq!(name(&[]), [] as [&str; 0]);
+    }
+}

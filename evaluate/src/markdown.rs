@@ -1,0 +1,236 @@
+//! The report as Markdown, with tables aligned so that they read as well in a terminal.
+//!
+//! Two layouts. With one target architecture and one surrogate architecture a row is a model and the columns are figures.
+//! With more of either, a *grid* reads better: a table for each figure, a row for each target and defence, a column for
+//! the target itself and one for each surrogate. Variants of a cell (see [`crate::grouping`]) have no place in a grid, so
+//! they are listed as well. Every table has the protocol under it: a figure means nothing without.
+
+use std::fmt::Write as _;
+
+use artifact::checkpoint::Architecture;
+
+use crate::figures::{Figure, budget_of, name_of};
+use crate::table::{LIKENESS, Model, QUALITY, Row, Spread, Table, Value};
+
+/// The report of a table.
+pub fn markdown(table: &Table) -> String {
+    let mut text = String::from("# Target and surrogate under each defence\n\n");
+    introduce(table, &mut text);
+    if is_grid(table) {
+        grids(table, &mut text);
+    } else {
+        lists(table, &mut text);
+    }
+    text
+}
+
+/// True where a table for each figure reads better than one row for each model.
+pub fn is_grid(table: &Table) -> bool {
+    (table.targets().len() > 1 || table.surrogates().len() > 1)
+        && table.rows.iter().all(|row| row.variant.is_none())
+}
+
+/// What the reader needs to know of all tables.
+fn introduce(table: &Table, text: &mut String) {
+    let spread = match table.seeds.len() {
+        1 => "In brackets: 95 % bootstrap interval over the users.".to_owned(),
+        seeds => format!(
+            "±: standard deviation over {seeds} seeds; brackets, where a model has one seed: 95 % interval over the users."
+        ),
+    };
+    let _ = writeln!(
+        text,
+        "A target behind `random` or `reverse` is judged by its answered list of {}: outside the list is a miss.\n{spread}\n",
+        table.protocol.top_k
+    );
+    let budgets = budgets(table);
+    match budgets.as_slice() {
+        [] => {}
+        [(budget, _)] => {
+            let _ = writeln!(text, "Query budget of every surrogate: {budget}.\n");
+        }
+        several => {
+            text.push_str("Query budgets:\n\n");
+            for (budget, surrogates) in several {
+                let _ = writeln!(text, "- {budget}: {}", surrogates.join("; "));
+            }
+            text.push('\n');
+        }
+    }
+}
+
+/// What was asked for the surrogates, in words, and for which of them.
+fn budgets(table: &Table) -> Vec<(String, Vec<String>)> {
+    let mut budgets: Vec<(String, Vec<String>)> = Vec::new();
+    for row in table.rows.iter().filter(|row| row.model == Model::Surrogate) {
+        let budget = row.queries.as_ref().map_or_else(|| "not recorded".to_owned(), budget_of);
+        let [surrogate, defense] = names(table, row);
+        let label = format!("{surrogate} of {} under {defense}", row.target.map_or("", name_of));
+        match budgets.iter_mut().find(|(found, _)| *found == budget) {
+            Some((_, labels)) => labels.push(label),
+            None => budgets.push((budget, vec![label])),
+        }
+    }
+    budgets
+}
+
+const DIFFERENCE: &str = "\n## Difference to the same model without a defence\n\n\
+     User by user, on the same users and seeds (paired bootstrap over users). **Bold**: the interval leaves out 0.\n\n";
+const LIKENESS_NOTE: &str = "\n## How closely a surrogate repeats its target\n\n\
+     On the test histories. Agr@10: share of the target's answered top 10 that the surrogate's top 10 holds as well;\n\
+     EM@10: share of equal places; RBO: rank-biased overlap of the lists (persistence 0.9); KL: divergence, in nats, of the\n\
+     surrogate's scores from the target's over the target's own top list (the lower the closer).\n\n";
+
+/// A row for each model, a column for each figure.
+fn lists(table: &Table, text: &mut String) {
+    let rows = || table.rows.iter();
+    let list = |figures: &[&str], chosen: Vec<(&Row, Vec<String>)>| {
+        let heading = ["model", "defence"].iter().chain(figures).map(|&cell| cell.to_owned()).collect();
+        let body =
+            chosen.into_iter().map(|(row, cells)| names(table, row).into_iter().chain(cells).collect());
+        std::iter::once(heading).chain(body).collect::<Vec<Vec<String>>>()
+    };
+    let values = |figures: &[&str], row: &Row| -> Vec<String> {
+        figures.iter().map(|name| row.figures.get(*name).map_or(String::new(), plain)).collect()
+    };
+    print(table, text, &list(&QUALITY, rows().map(|row| (row, values(&QUALITY, row))).collect()));
+
+    let surrogates = rows().filter(|row| row.model == Model::Surrogate);
+    let cells: Vec<_> = surrogates.map(|row| (row, values(&LIKENESS, row))).collect();
+    if !cells.is_empty() {
+        text.push_str(LIKENESS_NOTE);
+        print(table, text, &list(&LIKENESS, cells));
+    }
+
+    let compared = rows().filter_map(|row| Some((row, row.difference_to_none.as_ref()?)));
+    let cells: Vec<_> = compared
+        .map(|(row, differences)| {
+            (row, QUALITY.map(|name| differences.get(name).map_or(String::new(), signed)).to_vec())
+        })
+        .collect();
+    if !cells.is_empty() {
+        text.push_str(DIFFERENCE);
+        print(table, text, &list(&QUALITY, cells));
+    }
+}
+
+/// A table for each figure: targets and defences down, the target and its surrogates across.
+fn grids(table: &Table, text: &mut String) {
+    text.push_str(
+        "Rows: the target and its defence. Columns: the target itself, and each surrogate that copied it.\n",
+    );
+    for name in ["HR@10", "NDCG@10", "MRR"] {
+        let _ = writeln!(text, "\n## {name}\n");
+        print(table, text, &grid(table, true, |row| row.figures.get(name).map(plain)));
+    }
+    if !table.surrogates().is_empty() {
+        text.push_str(LIKENESS_NOTE.trim_end_matches('\n'));
+        text.push('\n');
+        for name in LIKENESS {
+            let _ = writeln!(text, "\n### {name}\n");
+            print(table, text, &grid(table, false, |row| row.figures.get(name).map(plain)));
+        }
+    }
+    if table.rows.iter().any(|row| row.difference_to_none.is_some()) {
+        text.push_str(DIFFERENCE.trim_end_matches('\n'));
+        text.push('\n');
+        for name in ["HR@10", "NDCG@10"] {
+            let _ = writeln!(text, "\n### {name}, difference\n");
+            let cell = |row: &Row| row.difference_to_none.as_ref()?.get(name).map(signed);
+            let cells = grid(table, true, cell);
+            let filled = cells.into_iter().enumerate();
+            let kept =
+                filled.filter(|(place, row)| *place == 0 || row[2..].iter().any(|cell| !cell.is_empty()));
+            print(table, text, &kept.map(|(_, row)| row).collect::<Vec<_>>());
+        }
+    }
+}
+
+fn grid(table: &Table, with_target: bool, cell: impl Fn(&Row) -> Option<String>) -> Vec<Vec<String>> {
+    let surrogates = table.surrogates();
+    let mut heading = vec!["target".to_owned(), "defence".to_owned()];
+    if with_target {
+        heading.push("the target itself".to_owned());
+    }
+    heading.extend(surrogates.iter().map(|&architecture| format!("surrogate {}", name_of(architecture))));
+    let mut rows = vec![heading];
+    if let Some(found) = table.popular().filter(|_| with_target).and_then(&cell) {
+        let mut row = vec!["most popular items".to_owned(), String::new(), found];
+        row.resize(rows[0].len(), String::new());
+        rows.push(row);
+    }
+    for target in table.rows.iter().filter(|row| row.model == Model::Target) {
+        let mut row = vec![target.target.map_or("", name_of).to_owned(), names(table, target)[1].clone()];
+        if with_target {
+            row.push(cell(target).unwrap_or_default());
+        }
+        row.extend(surrogates.iter().map(|&architecture| {
+            surrogate_of(table, target, architecture).and_then(&cell).unwrap_or_default()
+        }));
+        rows.push(row);
+    }
+    rows
+}
+
+/// The surrogate of an architecture that copied the target of a row.
+pub fn surrogate_of<'a>(table: &'a Table, target: &Row, architecture: Architecture) -> Option<&'a Row> {
+    table.rows.iter().find(|row| {
+        row.surrogate == Some(architecture) && row.target == target.target && row.defense == target.defense
+    })
+}
+
+/// The first two cells of a row: the model, and the defence with whatever else the reader must know to tell it apart.
+fn names(table: &Table, row: &Row) -> [String; 2] {
+    let model = match (row.model, row.surrogate.or(row.target)) {
+        (Model::Target, Some(architecture)) => format!("target {}", name_of(architecture)),
+        (Model::Surrogate, Some(architecture)) => format!("surrogate {}", name_of(architecture)),
+        _ => "most popular items".to_owned(),
+    };
+    let mut defense = row.defense.clone().unwrap_or_default();
+    if let Some(variant) = &row.variant {
+        let _ = write!(defense, " ({variant})");
+    }
+    if row.seeds != table.seeds {
+        let _ = write!(defense, " ({})", seeds(&row.seeds));
+    }
+    [model, defense]
+}
+
+/// `seed 1`, or `seeds 1, 2, 3`.
+pub fn seeds(seeds: &[u64]) -> String {
+    let listed: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    format!("{} {}", if seeds.len() == 1 { "seed" } else { "seeds" }, listed.join(", "))
+}
+
+fn plain(value: &Value) -> String {
+    match value.spread {
+        Spread::Interval { low, high } => format!("{:.4} [{low:.4}, {high:.4}]", value.mean),
+        Spread::Seeds { deviation } => format!("{:.4} ± {deviation:.4}", value.mean),
+    }
+}
+
+fn signed(figure: &Figure) -> String {
+    let text = format!("{:+.4} [{:+.4}, {:+.4}]", figure.mean, figure.low, figure.high);
+    if figure.low > 0.0 || figure.high < 0.0 { format!("**{text}**") } else { text }
+}
+
+/// Write rows of cells as a Markdown table, the first row its heading, every column as wide as its widest cell, and the
+/// protocol below.
+fn print(table: &Table, text: &mut String, rows: &[Vec<String>]) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for (place, row) in rows.iter().enumerate() {
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(text, "| {cell:width$} ");
+        }
+        text.push_str("|\n");
+        if place == 0 {
+            for width in &widths {
+                let _ = write!(text, "|{:-<1$}", "", width + 2);
+            }
+            text.push_str("|\n");
+        }
+    }
+    let _ = writeln!(text, "\n*Protocol: {}, {}.*", table.protocol, seeds(&table.seeds));
+}
