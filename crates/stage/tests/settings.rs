@@ -157,6 +157,13 @@ fn values_that_no_run_can_use_are_refused_by_key() {
     for (assignment, expected) in [
         ("preprocess.min_user_count=2", "expected at least 3"),
         ("preprocess.min_rating=.nan", "expected a number"),
+        ("preprocess.columns.user=u", "`preprocess.columns.item` is null, expected the name of a column"),
+        ("preprocess.columns={user: u, item: u}", "`preprocess.columns` names `u` twice"),
+        (
+            "preprocess={format: inter, columns: {user: u, item: i}}",
+            "expected only with `preprocess.format` auto",
+        ),
+        ("preprocess.format=table", "`preprocess.columns.user` is null"),
         ("model.hidden=0", "expected at least 1"),
         ("model.heads=3", "`model.heads` is 3, expected a divisor of `model.hidden`, 64"),
         ("model.max_len=1", "expected at least 2"),
