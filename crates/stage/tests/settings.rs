@@ -157,13 +157,6 @@ fn values_that_no_run_can_use_are_refused_by_key() {
     for (assignment, expected) in [
         ("preprocess.min_user_count=2", "expected at least 3"),
         ("preprocess.min_rating=.nan", "expected a number"),
-        ("preprocess.columns.user=u", "`preprocess.columns.item` is null, expected the name of a column"),
-        ("preprocess.columns={user: u, item: u}", "`preprocess.columns` names `u` twice"),
-        (
-            "preprocess={format: inter, columns: {user: u, item: i}}",
-            "expected only with `preprocess.format` auto",
-        ),
-        ("preprocess.format=table", "`preprocess.columns.user` is null"),
         ("model.hidden=0", "expected at least 1"),
         ("model.heads=3", "`model.heads` is 3, expected a divisor of `model.hidden`, 64"),
         ("model.max_len=1", "expected at least 2"),
@@ -207,4 +200,26 @@ fn a_stage_depends_on_its_sections_only() {
     // What is written beside an output can be read again.
     let all = serde_yaml::to_string(&*checked).unwrap();
     assert_eq!(load(&[&all], &[]).unwrap(), Settings::default());
+}
+
+#[test]
+fn columns_are_named_for_a_table_and_each_once() {
+    for (set, expected) in [
+        (
+            &["preprocess.columns.user=u"][..],
+            "`preprocess.columns.item` is null, expected the name of a column",
+        ),
+        (&["preprocess.format=table"], "`preprocess.columns.user` is null"),
+        (&["preprocess.columns={user: u, item: u}"], "`preprocess.columns` names `u` twice"),
+        (
+            &["preprocess.columns={user: u, item: i}", "preprocess.format=inter"],
+            "expected only with `preprocess.format` auto or table",
+        ),
+    ] {
+        let message = load(&[], set).unwrap_err();
+        assert!(message.contains(expected), "{set:?}: {message}");
+    }
+    let settings = load(&["preprocess:\n  columns:\n    user: u\n"], &["preprocess.columns.item=i"]).unwrap();
+    assert_eq!(settings.preprocess.columns.user.as_deref(), Some("u"));
+    assert_eq!(settings.preprocess.columns.timestamp, None);
 }

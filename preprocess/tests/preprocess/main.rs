@@ -289,6 +289,11 @@ fn headers_are_checked() {
     for (header, part) in [
         ("user_id:token\titem:token", "no column `item_id:token`"),
         ("user_id:token\titem_id:float", "column `item_id:float`, expected `item_id:token`"),
+        (
+            "user_id:token\titem_id:token\ttimestamp:token",
+            "column `timestamp:token`, expected `timestamp:float`",
+        ),
+        ("user_id:token\titem_id:token\trating", "column `rating`, expected `rating:float`"),
         ("user_id:token\titem_id:token\titem_id:token", "more than one column `item_id:token`"),
     ] {
         bench.file("a.inter", format!("{header}\n1\t2\n"));
