@@ -183,7 +183,7 @@ enum Times {
 
 impl Times {
     fn of(batch: &RecordBatch, name: &str) -> Result<Self, Fault> {
-        Ok(match batch.column_by_name(name).map(|column| column.data_type()) {
+        Ok(match batch.column_by_name(name).map(Array::data_type) {
             Some(DataType::Utf8) => Self::Text(texts(batch, Some(name))?),
             Some(kind) if kind.is_floating() => Self::Float(floats(batch, name)?),
             _ => Self::Whole(column(batch, name, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),

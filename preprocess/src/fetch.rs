@@ -372,21 +372,7 @@ fn download_plain(
     let name = source.file_name();
     let part = directory.join(format!("{name}.part"));
     let headers = directory.join(format!("{name}.part.headers"));
-    let version = if part.is_file() { version_in(&headers)? } else { None };
-    let mut status = None;
-    if let Some(version) = version {
-        let resume = ["--continue-at", "-", "--header", &format!("If-Range: {version}")].map(OsString::from);
-        status = Some(curl(tools, source.url, &part, &resume)?);
-    }
-    if status.is_none_or(|status| status.code() == Some(CANNOT_RESUME)) {
-        // Nothing to take up, or the file there is another one by now.
-        discard(&part, &headers)?;
-        let afresh = ["--dump-header".into(), headers.clone().into_os_string()];
-        status = Some(curl(tools, source.url, &part, &afresh)?);
-    }
-    if let Some(status) = status {
-        finished(tools, source.url, status)?;
-    }
+    get(source.url, &part, &headers, tools)?;
     let acceptable =
         reader::check_start(&part, format).and_then(|()| check_pin(&part, &name, directory, earlier));
     if let Err(error) = acceptable {
@@ -403,20 +389,56 @@ fn download_plain(
     record(directory, &name, &format!("{}, pinned as first seen", source.url))
 }
 
-/// What the last of the responses whose headers were kept calls its version of the file, if it can tell versions apart.
-fn version_in(headers: &Path) -> anyhow::Result<Option<String>> {
-    let text = match fs::read(headers) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", headers.display())),
-    };
-    let last = text.rfind("HTTP/").map_or("", |start| &text[start..]);
-    let header = |wanted: &str| {
-        let mut headers = last.lines().filter_map(|line| line.split_once(':'));
-        headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim().to_owned())
-    };
-    // A weak tag is for versions that mean the same, not for those that are the same bytes.
-    Ok(header("etag").filter(|tag| tag.starts_with('"')).or_else(|| header("last-modified")))
+/// Gets what is at `url` into `part`, or as much of it as is missing there. `headers` keeps what the publisher said when
+/// the download began.
+fn get(url: &str, part: &Path, headers: &Path, tools: &Tools) -> anyhow::Result<()> {
+    let response = Response::read(headers)?;
+    let length = fs::metadata(part).map_or(0, |part| part.len());
+    if length > 0 && response.length == Some(length) {
+        return Ok(());
+    }
+    if let Some(version) = response.version.filter(|_| length > 0) {
+        let resume = ["--continue-at", "-", "--header", &format!("If-Range: {version}")].map(OsString::from);
+        let status = curl(tools, url, part, &resume)?;
+        if status.code() != Some(CANNOT_RESUME) {
+            return finished(tools, url, status);
+        }
+    }
+    // There is nothing to take up, or the file there is another one by now.
+    discard(part, headers)?;
+    let afresh = ["--dump-header".into(), headers.to_owned().into_os_string()];
+    finished(tools, url, curl(tools, url, part, &afresh)?)
+}
+
+/// What a publisher said about its file.
+#[derive(Default)]
+struct Response {
+    /// What tells versions of the file apart, if the publisher can.
+    version: Option<String>,
+    /// The length of the whole file.
+    length: Option<u64>,
+}
+
+impl Response {
+    /// The last of the responses whose headers were kept: those before it lead to another address.
+    fn read(headers: &Path) -> anyhow::Result<Self> {
+        let text = match fs::read(headers) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", headers.display())),
+        };
+        let last = text.rfind("HTTP/").map_or("", |start| &text[start..]);
+        let header = |wanted: &str| {
+            let mut headers = last.lines().filter_map(|line| line.split_once(':'));
+            headers
+                .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+                .map(|(_, value)| value.trim().to_owned())
+        };
+        // A weak tag is for versions that mean the same, not for those that are the same bytes.
+        let tag = header("etag").filter(|tag| tag.starts_with('"'));
+        let length = header("content-length").and_then(|length| length.parse().ok());
+        Ok(Self { version: tag.or_else(|| header("last-modified")), length })
+    }
 }
 
 fn discard(part: &Path, headers: &Path) -> anyhow::Result<()> {

@@ -79,9 +79,9 @@ impl<'a> Parser<'a> {
                 _ => self.parse_split(lines, separator, name),
             },
             Form::Csv => self.parse_quoted(lines),
-            Form::Json => self.parse_lines(lines, |block, line| self.push_json(block, line)),
-            Form::Python => self.parse_lines(lines, |block, line| self.push_python(block, line)),
-            Form::Sequence => self.parse_lines(lines, push_sequence),
+            Form::Json => parse_lines(lines, |block, line| self.push_json(block, line)),
+            Form::Python => parse_lines(lines, |block, line| self.push_python(block, line)),
+            Form::Sequence => parse_lines(lines, push_sequence),
         }
     }
 
@@ -132,8 +132,9 @@ impl<'a> Parser<'a> {
         Ok(block)
     }
 
+    /// Fields between separators of any length; `name` is the separator in words.
     fn parse_split(&self, lines: &Lines, separator: &str, name: &str) -> Result<Block, Fault> {
-        self.parse_lines(lines, |block, line| {
+        parse_lines(lines, |block, line| {
             let fields = line.split(separator);
             let found = fields.clone().count();
             if found != self.layout.columns.len() {
@@ -163,23 +164,6 @@ impl<'a> Parser<'a> {
             let pushed =
                 fields.map_err(Wrong::from).and_then(|fields| self.push(&mut block, fields.into_iter()));
             pushed.map_err(fault)?;
-        }
-        Ok(block)
-    }
-
-    fn parse_lines(
-        &self,
-        lines: &Lines,
-        push: impl Fn(&mut Block, &str) -> Result<(), Wrong>,
-    ) -> Result<Block, Fault> {
-        let mut block = Block::default();
-        for (number, line) in (lines.first_line..).zip(lines.bytes.split(|&byte| byte == b'\n')) {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.is_empty() {
-                continue;
-            }
-            let pushed = text_of(line).map_err(Wrong::from).and_then(|line| push(&mut block, line));
-            pushed.map_err(|error| error.at(number))?;
         }
         Ok(block)
     }
@@ -294,6 +278,20 @@ impl From<TooManyIds> for Wrong {
     fn from(error: TooManyIds) -> Self {
         Self::Ids(error)
     }
+}
+
+/// Parses line by line, where `push` adds what a line holds.
+fn parse_lines(lines: &Lines, push: impl Fn(&mut Block, &str) -> Result<(), Wrong>) -> Result<Block, Fault> {
+    let mut block = Block::default();
+    for (number, line) in (lines.first_line..).zip(lines.bytes.split(|&byte| byte == b'\n')) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            continue;
+        }
+        let pushed = text_of(line).map_err(Wrong::from).and_then(|line| push(&mut block, line));
+        pushed.map_err(|error| error.at(number))?;
+    }
+    Ok(block)
 }
 
 /// Adds a row for every item behind the user that a line begins with.

@@ -243,3 +243,25 @@ fn a_stage_depends_on_its_sections_only() {
     let all = serde_yaml::to_string(&*checked).unwrap();
     assert_eq!(load(&[&all], &[]).unwrap(), Settings::default());
 }
+
+#[test]
+fn columns_are_named_for_a_table_and_each_once() {
+    for (set, expected) in [
+        (
+            &["preprocess.columns.user=u"][..],
+            "`preprocess.columns.item` is null, expected the name of a column",
+        ),
+        (&["preprocess.format=table"], "`preprocess.columns.user` is null"),
+        (&["preprocess.columns={user: u, item: u}"], "`preprocess.columns` names `u` twice"),
+        (
+            &["preprocess.columns={user: u, item: i}", "preprocess.format=inter"],
+            "expected only with `preprocess.format` auto or table",
+        ),
+    ] {
+        let message = load(&[], set).unwrap_err();
+        assert!(message.contains(expected), "{set:?}: {message}");
+    }
+    let settings = load(&["preprocess:\n  columns:\n    user: u\n"], &["preprocess.columns.item=i"]).unwrap();
+    assert_eq!(settings.preprocess.columns.user.as_deref(), Some("u"));
+    assert_eq!(settings.preprocess.columns.timestamp, None);
+}

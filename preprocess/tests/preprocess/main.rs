@@ -161,13 +161,13 @@ fn every_layout_gives_the_same_data() {
     let inter = table(inter_header, |(user, item, rating, time)| {
         format!("{time}.5\t{user}\tan \"odd one\t{item}\t{rating}")
     });
-    bench.file("100k/u.data", &separated("\t"));
+    bench.file("100k/u.data", separated("\t"));
     bench.file("100k/u.item", "1|Toy Story (1995)\n");
-    bench.file("1m/ratings.dat", &separated("::"));
-    bench.file("20m/ratings.csv", &csv());
+    bench.file("1m/ratings.dat", separated("::"));
+    bench.file("20m/ratings.csv", csv());
     bench.file("20m/source.json", "{}\n");
     bench.file("inter/any-name.inter", &inter);
-    bench.file("crlf/ratings.csv", &format!("\u{feff}{}", csv().replace('\n', "\r\n")));
+    bench.file("crlf/ratings.csv", format!("\u{feff}{}", csv().replace('\n', "\r\n")));
     let expected = expected("9 5 30 100", "100 9 5");
     let formats = [
         ("100k", "u.data", "movielens-100k"),
@@ -196,7 +196,7 @@ fn every_layout_gives_the_same_data() {
 #[test]
 fn ties_are_broken_by_item_or_by_the_file() {
     let bench = Bench::new();
-    bench.file("raw/u.data", &separated("\t"));
+    bench.file("raw/u.data", separated("\t"));
     assert_eq!(bench.data("raw", &["--set", "preprocess.ties=item"]), expected("9 5 30 100", "100 9 5"));
     assert_eq!(bench.data("raw", &["--set", "preprocess.ties=input"]), expected("9 30 5 100", "100 9 5"));
 }
@@ -206,7 +206,7 @@ fn an_inter_file_needs_neither_rating_nor_timestamp() {
     let bench = Bench::new();
     bench.file(
         "a.inter",
-        &table("item_id:token\tuser_id:token\n", |(user, item, ..)| format!("{item}\t{user}")),
+        table("item_id:token\tuser_id:token\n", |(user, item, ..)| format!("{item}\t{user}")),
     );
     // Without times the file's order is the order, whatever the rule for ties.
     assert_eq!(bench.data("a.inter", &[]), expected("30 5 100 9", "5 100 9"));
@@ -217,7 +217,7 @@ fn an_inter_file_needs_neither_rating_nor_timestamp() {
 #[test]
 fn low_ratings_go_before_anything_is_counted() {
     let bench = Bench::new();
-    bench.file("u.data", &separated("\t"));
+    bench.file("u.data", separated("\t"));
     let data = bench.data("u.data", &["--set", "preprocess.min_rating=3"]);
     // User 10 is left with two items and user 2 with three.
     assert_eq!(
@@ -256,10 +256,10 @@ fn filtering_once_stops_where_a_core_goes_on() {
 fn ids_ascend_by_number_or_by_bytes() {
     let bench = Bench::new();
     let header = "user_id:token\titem_id:token\n";
-    bench.file("numbers.inter", &format!("{header}10\t2\n10\t10\n10\t1\n9\t1\n9\t2\n9\t10\n"));
+    bench.file("numbers.inter", format!("{header}10\t2\n10\t10\n10\t1\n9\t1\n9\t2\n9\t10\n"));
     let numbers = bench.data("numbers.inter", &[]);
     assert_eq!((numbers.users.join(" "), numbers.items.join(" ")), ("9 10".to_owned(), "1 2 10".to_owned()));
-    bench.file("texts.inter", &format!("{header}10\tb\n10\tB\n10\té\nu9\té\nu9\t10\nu9\t9\n"));
+    bench.file("texts.inter", format!("{header}10\tb\n10\tB\n10\té\nu9\té\nu9\t10\nu9\t9\n"));
     let texts = bench.data("texts.inter", &[]);
     assert_eq!((texts.users.join(" "), texts.items.join(" ")), ("10 u9".to_owned(), "10 9 B b é".to_owned()));
 }
@@ -267,15 +267,15 @@ fn ids_ascend_by_number_or_by_bytes() {
 #[test]
 fn bad_lines_are_named() {
     let bench = Bench::new();
-    bench.file("u.data", &separated("\t").replace("2\t5\t5\t2", "2\t5\t5"));
+    bench.file("u.data", separated("\t").replace("2\t5\t5\t2", "2\t5\t5"));
     let message = bench.refusal("u.data", &[]);
     assert!(message.contains("u.data:3: expected 4 fields separated by tabs"), "{message}");
 
-    bench.file("ratings.dat", &separated("::").replace("2::9::4::1", "2::9::4::yesterday"));
+    bench.file("ratings.dat", separated("::").replace("2::9::4::1", "2::9::4::yesterday"));
     let message = bench.refusal("ratings.dat", &[]);
     assert!(message.contains("ratings.dat:6: column `timestamp` is \"yesterday\""), "{message}");
 
-    bench.file("ratings.csv", &csv().replace("10,9,5,6", "\n,9,5,6"));
+    bench.file("ratings.csv", csv().replace("10,9,5,6", "\n,9,5,6"));
     let message = bench.refusal("ratings.csv", &[]);
     assert!(message.contains("ratings.csv:9: column `userId` is empty"), "{message}");
 }
@@ -283,15 +283,20 @@ fn bad_lines_are_named() {
 #[test]
 fn headers_are_checked() {
     let bench = Bench::new();
-    bench.file("ratings.csv", &csv().replace("movieId", "movie"));
+    bench.file("ratings.csv", csv().replace("movieId", "movie"));
     let message = bench.refusal("ratings.csv", &[]);
     assert!(message.contains("ratings.csv:1: no column `movieId`"), "{message}");
     for (header, part) in [
         ("user_id:token\titem:token", "no column `item_id:token`"),
         ("user_id:token\titem_id:float", "column `item_id:float`, expected `item_id:token`"),
+        (
+            "user_id:token\titem_id:token\ttimestamp:token",
+            "column `timestamp:token`, expected `timestamp:float`",
+        ),
+        ("user_id:token\titem_id:token\trating", "column `rating`, expected `rating:float`"),
         ("user_id:token\titem_id:token\titem_id:token", "more than one column `item_id:token`"),
     ] {
-        bench.file("a.inter", &format!("{header}\n1\t2\n"));
+        bench.file("a.inter", format!("{header}\n1\t2\n"));
         let message = bench.refusal("a.inter", &[]);
         assert!(message.contains("a.inter:1: ") && message.contains(part), "{message}");
     }
@@ -309,7 +314,7 @@ fn inputs_that_are_not_there_or_not_one_are_refused() {
     let message = bench.refusal("none/readme.txt", &[]);
     assert!(message.contains("no data here") && message.contains("preprocess.format"), "{message}");
 
-    bench.file("two/u.data", &separated("\t"));
+    bench.file("two/u.data", separated("\t"));
     bench.file("two/b.inter", "user_id:token\titem_id:token\n");
     let message = bench.refusal("two", &[]);
     assert!(message.contains("b.inter, u.data"), "{message}");
@@ -323,7 +328,7 @@ fn files_that_hold_nothing_are_refused() {
     assert!(bench.refusal("u.data", &[]).contains("u.data is empty"));
     bench.file("ratings.csv", "userId,movieId,rating,timestamp\n");
     assert!(bench.refusal("ratings.csv", &[]).contains("ratings.csv holds no rows"));
-    bench.file("u.data", &separated("\t"));
+    bench.file("u.data", separated("\t"));
     let message = bench.refusal("u.data", &["--set", "preprocess.min_user_count=50"]);
     assert!(message.contains("nothing is left") && message.contains("min_user_count"), "{message}");
     let message = bench.refusal("u.data", &["--set", "preprocess.min_user_count=2"]);
@@ -333,7 +338,7 @@ fn files_that_hold_nothing_are_refused() {
 #[test]
 fn a_second_run_is_up_to_date_and_a_changed_setting_is_not() {
     let bench = Bench::new();
-    bench.file("u.data", &separated("\t"));
+    bench.file("u.data", separated("\t"));
     bench.data("u.data", &[]);
     let output = bench.run("u.data", "out", &[]);
     assert!(output.status.success() && stderr(&output).contains("up to date"), "{}", stderr(&output));
