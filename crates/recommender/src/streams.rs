@@ -30,7 +30,7 @@ pub enum Purpose {
     /// Shuffled answers of the `random` policy.
     Answers = 10,
     /// Negatives that a test item is ranked against, keyed by user alone: every model meets the same.
-    Candidates = 11,
+    Candidates = 12,
 }
 
 /// The source of all streams of one run.
