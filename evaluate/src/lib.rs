@@ -48,7 +48,7 @@ pub enum Command {
     Report(report::Arguments),
     /// Print the resolved settings as YAML, or one of them as plain words
     ///
-    /// Example: gro-evaluate settings --config pipelines/ml-100k.yaml --set seeds=[1,2,3] --get seeds
+    /// Example: gro-evaluate settings --config pipelines/ml-100k.yaml --set train.epochs=20 --get train
     Settings(resolved::Arguments),
 }
 
