@@ -54,7 +54,9 @@ data = $(BIN)/gro-preprocess run $(2) $(FLAGS) --input $(INPUT) --out $(OUT)/$(1
 # name; adds the evaluated runs to the shell's $$runs. One shell command, for the lists are known only when it runs.
 define chain
 seeds=$$($(BIN)/gro-evaluate settings $(3) $(FLAGS) --get seeds) && \
-surrogates=$$($(BIN)/gro-evaluate settings $(3) $(FLAGS) --get surrogates) || exit; \
+surrogates=$$($(BIN)/gro-evaluate settings $(3) $(FLAGS) --get surrogates) && \
+share=$$($(BIN)/gro-evaluate settings $(3) $(FLAGS) --get generate.seed_sequences) || exit; \
+case $$share in 0|0.0) owned= ;; *) owned="--seeds $(OUT)/$(2)/data" ;; esac; \
 for seed in $${seeds:-one}; do \
   case $$seed in \
     one) out=$(OUT)/$(1) seeded= ;; \
@@ -63,7 +65,7 @@ for seed in $${seeds:-one}; do \
   $(BIN)/gro-train $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --out $$out/target || exit; \
   for defense in $(DEFENSES); do \
     $(BIN)/gro-defend $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --target $$out/target --method $$defense --out $$out/protected-$$defense && \
-    $(BIN)/gro-attack generate $(3) $(FLAGS) $$seeded --target $$out/protected-$$defense --out $$out/queries-$$defense || exit; \
+    $(BIN)/gro-attack generate $(3) $(FLAGS) $$seeded $$owned --target $$out/protected-$$defense --out $$out/queries-$$defense || exit; \
     for surrogate in $${surrogates:-$(4)}; do \
       $(BIN)/gro-attack distill $(3) $(FLAGS) $$seeded --queries $$out/queries-$$defense --surrogate $$surrogate --out $$out/surrogate-$$defense-$$surrogate && \
       $(BIN)/gro-evaluate run $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --target $$out/protected-$$defense --surrogate $$out/surrogate-$$defense-$$surrogate --out $$out/eval-$$defense-$$surrogate || exit; \
