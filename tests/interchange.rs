@@ -147,6 +147,7 @@ fn our_checkpoints_load_strictly_in_pytorch_and_score_alike() {
 fn import(from: &Path, architecture: Architecture, data: &Path) -> Result<BTreeMap<String, Array>, String> {
     let out = from.with_extension("imported");
     // NARM has no positions, so that its longest input is a setting.
+    let before = out.exists();
     let set = vec![format!("model.max_len={}", SAVED.max_len)];
     match train::import::import(from, architecture, data, &out, &Flags { set, ..Flags::default() }) {
         Ok(()) => {
@@ -156,7 +157,7 @@ fn import(from: &Path, architecture: Architecture, data: &Path) -> Result<BTreeM
         }
         Err(error) => {
             assert!(error.downcast_ref::<Refusal>().is_some(), "no refusal: {error:#}");
-            assert!(!out.exists());
+            assert_eq!(out.exists(), before, "a refusal wrote something");
             Err(format!("{error:#}"))
         }
     }
