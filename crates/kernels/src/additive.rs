@@ -38,7 +38,11 @@ pub fn additive_attention(
 ) -> Result<Tensor> {
     let (asked, tokens) = (queries.rows(rows).tokens(), rows.tokens());
     let width = v.dim(0)?;
-    if query.dims() != [asked, width] || keys.dims() != [tokens, width] || values.dim(0)? != tokens {
+    if width == 0
+        || query.dims() != [asked, width]
+        || keys.dims() != [tokens, width]
+        || values.dim(0)? != tokens
+    {
         bail!(
             "additive attention: query {:?}, keys {:?}, v {:?} and values {:?} do not fit {tokens} tokens and {asked} queries",
             query.dims(),
@@ -230,7 +234,7 @@ fn softmax_backward(gradient: &mut [f32], probabilities: &[f32], g: &[f32]) {
 fn rising(g: f32, x: &[f32; LANES]) -> [f32; LANES] {
     let mut y = [0.0; LANES];
     for lane in 0..LANES {
-        y[lane] = if (x[lane] > 0.0) & (x[lane] < 1.0) { g } else { 0.0 };
+        y[lane] = if x[lane] > 0.0 && x[lane] < 1.0 { g } else { 0.0 };
     }
     y
 }
