@@ -171,6 +171,10 @@ fn main() {
         };
         let targets = ids(&[5120], items);
         report(&format!("cross entropy 5120x{items}"), || catalogue.cross_entropy(&few, &targets).map(Some));
+        let negatives = ids(&[tokens], items);
+        report(&format!("binary cross entropy 25600 of {items}"), || {
+            catalogue.binary_cross_entropy(&x, &token_ids, &negatives).map(Some)
+        });
         let states = variable(&[960, 64]);
         let targets = ids(&[960], items);
         report(&format!("top 100 960x{items}"), || catalogue.top_k(&states, 100).map(|_| None));

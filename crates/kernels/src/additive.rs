@@ -38,7 +38,11 @@ pub fn additive_attention(
 ) -> Result<Tensor> {
     let (asked, tokens) = (queries.rows(rows).tokens(), rows.tokens());
     let width = v.dim(0)?;
-    if query.dims() != [asked, width] || keys.dims() != [tokens, width] || values.dim(0)? != tokens {
+    if width == 0
+        || query.dims() != [asked, width]
+        || keys.dims() != [tokens, width]
+        || values.dim(0)? != tokens
+    {
         bail!(
             "additive attention: query {:?}, keys {:?}, v {:?} and values {:?} do not fit {tokens} tokens and {asked} queries",
             query.dims(),
@@ -146,47 +150,62 @@ fn part<'a>(values: &'a [f32], rows: &Rows, r: usize, width: usize) -> &'a [f32]
     &values[row.start * width..row.end * width]
 }
 
-/// The scores of `N` keys, which lie one after another. Each is the same sum whatever `N`.
+/// `x / 6 + 1 / 2`: what the hard sigmoid clamps, but for the key's share.
 #[inline(always)]
-fn score<const N: usize>(scores: &mut [f32], query: &[f32], keys: &[f32], v: &[f32]) {
-    let width = v.len();
-    let mut sums = [[0.0; LANES]; N];
-    let (v_blocks, v_tail) = v.as_chunks::<LANES>();
-    let (query_blocks, query_tail) = query.as_chunks::<LANES>();
-    let blocks: [&[[f32; LANES]]; N] =
-        std::array::from_fn(|j| keys[j * width..(j + 1) * width].as_chunks::<LANES>().0);
-    for (b, (v, query)) in v_blocks.iter().zip(query_blocks).enumerate() {
-        for j in 0..N {
-            let key = &blocks[j][b];
-            for lane in 0..LANES {
-                let bent = key[lane].mul_add(SLOPE, query[lane]).clamp(0.0, 1.0);
-                sums[j][lane] = v[lane].mul_add(bent, sums[j][lane]);
-            }
-        }
-    }
-    for (j, score) in scores[..N].iter_mut().enumerate() {
-        let key_tail = &keys[(j + 1) * width - v_tail.len()..(j + 1) * width];
-        let mut tail = 0.0;
-        for ((&v, &query), &key) in v_tail.iter().zip(query_tail).zip(key_tail) {
-            tail = v.mul_add(key.mul_add(SLOPE, query).clamp(0.0, 1.0), tail);
-        }
-        *score = lanes::fold(sums[j], tail);
+fn bend(x: f32) -> f32 {
+    x.mul_add(SLOPE, 0.5)
+}
+
+/// `sum += v * hardsigmoid(query + key)` in sixteen columns, the query bent.
+#[inline(always)]
+fn meet(sum: &mut [f32; LANES], v: &[f32; LANES], query: &[f32; LANES], key: &[f32; LANES]) {
+    for lane in 0..LANES {
+        let x = key[lane].mul_add(SLOPE, query[lane]).clamp(0.0, 1.0);
+        sum[lane] = v[lane].mul_add(x, sum[lane]);
     }
 }
 
-/// The probabilities of one query over the keys it sees; `query` is scaled and shifted, see [`bend`].
+/// The scores of four keys. Each is the same sum whatever the others.
+#[inline(always)]
+fn score(query: &[f32], keys: [&[f32]; ABREAST], v: &[f32]) -> [f32; ABREAST] {
+    let (query, query_tail) = query.as_chunks::<LANES>();
+    let (v, v_tail) = v.as_chunks::<LANES>();
+    let [(k0, tail0), (k1, tail1), (k2, tail2), (k3, tail3)] = keys.map(<[f32]>::as_chunks::<LANES>);
+    // Four sums by name: of an array of sums the compiler makes scalar code.
+    let [mut s0, mut s1, mut s2, mut s3] = [[0.0; LANES]; ABREAST];
+    for (((((query, v), k0), k1), k2), k3) in query.iter().zip(v).zip(k0).zip(k1).zip(k2).zip(k3) {
+        meet(&mut s0, v, query, k0);
+        meet(&mut s1, v, query, k1);
+        meet(&mut s2, v, query, k2);
+        meet(&mut s3, v, query, k3);
+    }
+    let mut scores = [0.0; ABREAST];
+    for ((score, sum), tail) in scores.iter_mut().zip([s0, s1, s2, s3]).zip([tail0, tail1, tail2, tail3]) {
+        for ((&query, &v), &key) in query_tail.iter().zip(v_tail).zip(tail) {
+            *score = v.mul_add(key.mul_add(SLOPE, query).clamp(0.0, 1.0), *score);
+        }
+        *score = lanes::fold(sum, *score);
+    }
+    scores
+}
+
+/// The probabilities of one query over the keys it sees. `bent` is as long as the query, for its own use.
 #[multiversion::multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
     "x86_64+avx2+fma"
 ))]
-fn probabilities(seen: &mut [f32], query: &[f32], keys: &[f32], v: &[f32]) {
-    let width = v.len();
-    let full = seen.len() / ABREAST * ABREAST;
-    for t in (0..full).step_by(ABREAST) {
-        score::<ABREAST>(&mut seen[t..], query, &keys[t * width..], v);
+fn probabilities(seen: &mut [f32], bent: &mut [f32], query: &[f32], keys: &[f32], v: &[f32]) {
+    for (bent, &x) in bent.iter_mut().zip(query) {
+        *bent = bend(x);
     }
-    for t in full..seen.len() {
-        score::<1>(&mut seen[t..], query, &keys[t * width..], v);
+    let (width, last) = (v.len(), seen.len() - 1);
+    for (place, scores) in seen.chunks_mut(ABREAST).enumerate() {
+        // Where fewer than four are left, the last one is scored several times.
+        let mut four = [keys; ABREAST];
+        for (j, key) in four.iter_mut().enumerate() {
+            *key = &keys[(place * ABREAST + j).min(last) * width..][..width];
+        }
+        scores.copy_from_slice(&score(bent, four, v)[..scores.len()]);
     }
     let most = lanes::max(seen);
     for score in seen.iter_mut() {
@@ -210,29 +229,53 @@ fn softmax_backward(gradient: &mut [f32], probabilities: &[f32], g: &[f32]) {
     }
 }
 
+/// `g` where the hard sigmoid of `x`, bent, rises.
+#[inline(always)]
+fn rising(g: f32, x: &[f32; LANES]) -> [f32; LANES] {
+    let mut y = [0.0; LANES];
+    for lane in 0..LANES {
+        y[lane] = if x[lane] > 0.0 && x[lane] < 1.0 { g } else { 0.0 };
+    }
+    y
+}
+
+/// `sum += x` in sixteen columns.
+#[inline(always)]
+fn add(sum: &mut [f32; LANES], x: &[f32; LANES]) {
+    for lane in 0..LANES {
+        sum[lane] += x[lane];
+    }
+}
+
 /// The way back of one query through sixteen columns of the attention's width, for which `v` has yet to be multiplied in.
 ///
-/// Returns the gradient of the query; adds to those of the keys it sees and to that of `v`.
-#[inline(always)]
+/// Writes the gradient of the query, which comes bent; adds to those of the keys it sees and to that of `v`.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
 fn pairs_backward(
-    query: [f32; LANES],
+    query: &[f32; LANES],
     keys: &[[f32; LANES]],
     gradient: &[f32],
+    dq: &mut [f32; LANES],
     dk: &mut [[f32; LANES]],
     dv: &mut [f32; LANES],
-) -> [f32; LANES] {
-    let (mut dq, mut total) = ([0.0; LANES], *dv);
+) {
+    let (query, mut query_sum, mut v_sum) = (*query, [0.0; LANES], *dv);
     for ((key, dk), &g) in keys.iter().zip(dk).zip(gradient) {
+        let mut x = [0.0; LANES];
         for lane in 0..LANES {
-            let x = key[lane].mul_add(SLOPE, query[lane]);
-            let rising = if (x > 0.0) & (x < 1.0) { g } else { 0.0 };
-            dq[lane] += rising;
-            dk[lane] += rising;
-            total[lane] = g.mul_add(x.clamp(0.0, 1.0), total[lane]);
+            x[lane] = key[lane].mul_add(SLOPE, query[lane]);
+        }
+        let share = rising(g, &x);
+        add(&mut query_sum, &share);
+        add(dk, &share);
+        for lane in 0..LANES {
+            v_sum[lane] = g.mul_add(x[lane].clamp(0.0, 1.0), v_sum[lane]);
         }
     }
-    *dv = total;
-    dq
+    (*dq, *dv) = (query_sum, v_sum);
 }
 
 /// Columns `first ..` of the keys of a row, sixteen or as many as are left, padded with zeros.
@@ -243,12 +286,6 @@ fn columns(panel: &mut [[f32; LANES]], x: &[f32], width: usize, first: usize) {
         *lanes = [0.0; LANES];
         lanes[..count].copy_from_slice(&x[first..first + count]);
     }
-}
-
-/// `x / 6 + 1 / 2`: what the hard sigmoid clamps, but for the key's share.
-#[inline(always)]
-fn bend(x: f32) -> f32 {
-    x.mul_add(SLOPE, 0.5)
 }
 
 /// What the way back over one row reads.
@@ -278,13 +315,13 @@ fn row_backward(pairs: &RowPairs<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [
         dk_panel.fill([0.0; LANES]);
         let mut dv_lanes = [0.0; LANES];
         for (i, &visible) in pairs.visible.iter().enumerate() {
-            let mut query = [0.0; LANES];
+            let (mut query, mut query_gradient) = ([0.0; LANES], [0.0; LANES]);
             for (lane, &x) in query.iter_mut().zip(&pairs.query[i * width + first..][..count]) {
                 *lane = bend(x);
             }
             let gradient = &pairs.gradient[i * nk..][..visible];
-            let lanes = pairs_backward(query, &keys, gradient, &mut dk_panel, &mut dv_lanes);
-            for ((dq, lane), v) in dq[i * width + first..].iter_mut().zip(lanes).zip(v) {
+            pairs_backward(&query, &keys, gradient, &mut query_gradient, &mut dk_panel, &mut dv_lanes);
+            for ((dq, lane), v) in dq[i * width + first..].iter_mut().zip(query_gradient).zip(v) {
                 *dq = lane * (v * SLOPE);
             }
         }
@@ -310,10 +347,7 @@ impl Probabilities {
             let mut bent = vec![0.0; width];
             let query = part(query, asked, r, width).chunks_exact(width);
             for (i, (y, query)) in y.chunks_exact_mut(rows.length(r).max(1)).zip(query).enumerate() {
-                for (bent, &x) in bent.iter_mut().zip(query) {
-                    *bent = bend(x);
-                }
-                probabilities(&mut y[..queries.visible(r, i)], &bent, keys, v);
+                probabilities(&mut y[..queries.visible(r, i)], &mut bent, query, keys, v);
             }
         });
         y

@@ -8,6 +8,7 @@
 use candle_core::{D, DType, Result, Tensor, bail};
 
 use crate::{
+    binary_cross_entropy,
     cross_entropy::{self, BUDGET},
     picked::Picked,
     ranking_loss::{self, Margins, RankingLoss},
@@ -51,6 +52,19 @@ impl Catalogue {
     /// Mean cross entropy of `targets` (u32, `(rows)`, columns) under the softmax over *all* columns; a scalar with gradients.
     pub fn cross_entropy(&self, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
         cross_entropy::cross_entropy(self, states, targets)
+    }
+
+    /// Mean binary cross entropy over `2 * positions` terms, `softplus(-score(positive))` and `softplus(score(negative))`;
+    /// a scalar with gradients.
+    ///
+    /// `states` is `(positions, hidden)`, `positives` and `negatives` `(positions)` of u32, columns.
+    pub fn binary_cross_entropy(
+        &self,
+        states: &Tensor,
+        positives: &Tensor,
+        negatives: &Tensor,
+    ) -> Result<Tensor> {
+        binary_cross_entropy::binary_cross_entropy(self, states, positives, negatives)
     }
 
     /// The ids of the `k` best items of each state, best first: `(rows, k)` of u32. No gradient.

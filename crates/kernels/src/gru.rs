@@ -60,7 +60,7 @@ pub fn gru_step(x: &Tensor, state: &Tensor, weight: &Tensor, bias: &Tensor) -> R
 
 fn check(x: &Tensor, tokens: usize, weight: &Tensor, bias: &Tensor) -> Result<()> {
     let (gates, hidden) = weight.dims2()?;
-    if gates != 3 * hidden || x.dims() != [tokens, gates] || bias.dims() != [gates] {
+    if hidden == 0 || gates != 3 * hidden || x.dims() != [tokens, gates] || bias.dims() != [gates] {
         bail!(
             "gru: x {:?}, weight {:?} and bias {:?} do not fit {tokens} tokens",
             x.dims(),

@@ -19,6 +19,7 @@ mod adamw;
 mod additive;
 mod attach;
 mod attention;
+mod binary_cross_entropy;
 mod catalogue;
 mod chunks;
 mod cross_entropy;

@@ -1,4 +1,5 @@
-//! Scores of chosen columns, and their way back: what `pick`, the ranking loss and the swap loss have in common.
+//! Scores of chosen columns, and their way back: what `pick`, the ranking loss, the swap loss and the binary cross
+//! entropy have in common.
 //!
 //! Each row asks for `count` columns of its own. Where that is a fair share of all columns, whole blocks of scores come from
 //! a matrix product and the chosen ones are read out of it, and the way back scatters coefficients into such a block; where
