@@ -148,7 +148,7 @@ fn assert_stepped(set: &Set, parameters: &Parameters, golden: &Tensors, after: &
         let largest = gradient.iter().fold(0f32, |m, g| m.max(g.abs()));
         for (i, ((a, b), g)) in ours.iter().zip(&theirs).zip(&gradient).enumerate() {
             // The first step is lr g / (|g| + epsilon): what a gradient's own tolerance does to it.
-            let moved = lr * 1e-4 * largest * epsilon / (g.abs() + epsilon).powi(2);
+            let moved = lr * 1e-4 * largest.max(1e-7) * epsilon / (g.abs() + epsilon).powi(2);
             let bound = if g.abs() <= 1e-4 * largest { 2.0 * lr } else { (2e-6 + moved).min(2.0 * lr) };
             assert!((a - b).abs() <= bound, "{after}{name}[{i}]: {a} against {b}, gradient {g}");
         }

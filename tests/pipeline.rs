@@ -127,6 +127,66 @@ impl Experiment {
     }
 }
 
+/// Architectures, each as target and as surrogate, and a student that reads histories as the target does not.
+const ARCHITECTURES: [(&str, &str); 3] = [("bert", "sas"), ("sas", "narm"), ("narm", "bert")];
+
+/// Every target, undefended and under GRO with two students, attacked with every surrogate.
+fn grid(threads: &'static str) -> Experiment {
+    let experiment = Experiment::new(threads);
+    experiment.synthesize("40", "ratings");
+    let stage = |stage: &str, arguments: &[&str], settings: &[&str]| {
+        experiment.stage(stage, &[arguments, &["--config", "settings.yaml"], settings].concat());
+    };
+    stage("preprocess", &["run", "--input", "ratings", "--out", "data"], &[]);
+    let mut runs = Vec::new();
+    for (target, other) in ARCHITECTURES {
+        let architecture = format!("model.architecture={target}");
+        let settings = ["--set", &architecture, "--set", "train.epochs=1", "--set", "distill.epochs=1"];
+        let gold = format!("target-{target}");
+        stage("train", &["--data", "data", "--out", &gold], &settings);
+        let student = format!("defend.student={other}");
+        let defenses = [("none", None), ("gro", None), ("gro", Some(&student))];
+        for (place, (method, student)) in defenses.into_iter().enumerate() {
+            let name = |kind: &str| format!("{kind}-{target}-{place}");
+            let (protected, queries) = (name("protected"), name("queries"));
+            let from = ["--data", "data", "--target", &gold, "--method", method, "--out", &protected];
+            let student = student.map_or(vec![], |student| vec!["--set", student.as_str()]);
+            stage("defend", &from, &[&settings[..], &student].concat());
+            stage("attack", &["generate", "--target", &protected, "--out", &queries], &settings);
+            for (surrogate, _) in ARCHITECTURES {
+                let (copy, eval) = (name(&format!("{surrogate}-of")), name(&format!("eval-{surrogate}-of")));
+                let from = ["distill", "--queries", &queries, "--surrogate", surrogate, "--out", &copy];
+                stage("attack", &from, &settings);
+                let from = ["run", "--data", "data", "--target", &protected, "--surrogate", &copy];
+                stage("evaluate", &[&from[..], &["--out", &eval]].concat(), &settings);
+                runs.push(eval);
+            }
+        }
+    }
+    let runs: Vec<&str> = runs.iter().map(String::as_str).collect();
+    stage("evaluate", &[&["report", "--out", "report", "--runs"], &runs[..]].concat(), &[]);
+    experiment
+}
+
+#[test]
+fn every_target_meets_every_surrogate_with_one_thread_as_with_two() {
+    let one = grid("1");
+    let report = std::fs::read_to_string(one.root.path().join("report/report.md")).unwrap();
+    for name in ["BERT4Rec", "SASRec", "NARM"] {
+        assert!(report.contains(name), "{report}");
+    }
+    let (one, two) = (one.files(), grid("2").files());
+    assert_eq!(one.keys().collect::<Vec<_>>(), two.keys().collect::<Vec<_>>());
+    for (name, bytes) in &one {
+        assert!(bytes == &two[name], "{name} depends on the number of threads");
+    }
+    // Another student is another defence: it leaves another target.
+    for (target, _) in ARCHITECTURES {
+        let model = |place: usize| &one[&format!("protected-{target}-{place}/model.safetensors")];
+        assert!(model(0) != model(1) && model(1) != model(2), "{target}");
+    }
+}
+
 fn sorted(mut names: Vec<String>) -> Vec<String> {
     names.sort();
     names

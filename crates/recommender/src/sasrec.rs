@@ -178,20 +178,7 @@ impl Recommender for SasRec {
         Ok(if batch.negatives.is_empty() {
             self.catalogue.cross_entropy(states, &labels)?
         } else {
-            binary_cross_entropy(&self.catalogue, states, &labels, &ids(&batch.negatives)?)?
+            self.catalogue.binary_cross_entropy(states, &labels, &ids(&batch.negatives)?)?
         })
     }
-}
-
-fn binary_cross_entropy(
-    c: &Catalogue,
-    states: &Tensor,
-    labels: &Tensor,
-    negatives: &Tensor,
-) -> Result<Tensor> {
-    let softplus =
-        |x: &Tensor| -> Result<Tensor> { Ok((x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?) };
-    let scores = c.pick(states, &Tensor::stack(&[labels, negatives], 1)?)?;
-    let (pos, neg) = (scores.narrow(1, 0, 1)?, scores.narrow(1, 1, 1)?);
-    Ok(((softplus(&pos.neg()?)? + softplus(&neg)?)?.mean_all()? * 0.5)?)
 }
