@@ -2,8 +2,8 @@
 //! in `GOLDEN_DIR`), one folder a set; every set found there is read. Its README says how they were made.
 //!
 //! Scores and losses must agree to 1e-4 relative, gradients to 1e-4 of the tensor's largest, weights after a
-//! step to 2e-6 and what the tolerance of a gradient near Adam's epsilon does to a step, except elements whose
-//! gradient is itself rounding noise: Adam moves those by up to its learning rate whatever their size. The key bias is left out of the weights: its true gradient is zero.
+//! step to 2e-6, except elements whose gradient is itself rounding noise: Adam moves those by up to its
+//! learning rate whatever their size. Tensors whose true gradient is zero are left out, but for being tiny.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should say where")]
 
@@ -121,9 +121,10 @@ fn assert_close(ours: &[f32], theirs: &[f32], relative: f32, what: &str) {
     }
 }
 
-/// Without the key bias, whose true gradient is zero.
+/// Without those whose true gradient is zero: the key bias, and NARM's `a_global`, which at these weights keeps every
+/// hardsigmoid on its straight part and so shifts the energies of all steps alike.
 fn has_gradient(name: &str) -> bool {
-    !name.ends_with("linear_layers.1.bias")
+    !name.ends_with("linear_layers.1.bias") && name != "model.a_global.weight"
 }
 
 #[track_caller]
@@ -133,23 +134,26 @@ fn assert_gradients(
     golden: &Tensors,
     prefix: &str,
 ) {
-    for (name, variable) in parameters.iter().filter(|(name, _)| has_gradient(name)) {
+    for (name, variable) in parameters.iter() {
         let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
-        assert_close(&values(gradient), &values(&golden[&format!("{prefix}{name}")]), 1e-4, name);
+        if has_gradient(name) {
+            assert_close(&values(gradient), &values(&golden[&format!("{prefix}{name}")]), 1e-4, name);
+        } else {
+            assert!(values(gradient).iter().all(|g| g.abs() < 1e-6), "{name} has a gradient");
+        }
     }
 }
 
 #[track_caller]
 fn assert_stepped(set: &Set, parameters: &Parameters, golden: &Tensors, after: &str, grad: &str) {
-    let (lr, epsilon) = (set.number("lr") as f32, set.number("adam_epsilon") as f32);
+    let lr = set.number("lr") as f32;
     for (name, variable) in parameters.iter().filter(|(name, _)| has_gradient(name)) {
         let (ours, theirs) = (values(variable), values(&golden[&format!("{after}{name}")]));
         let gradient = values(&golden[&format!("{grad}{name}")]);
-        let largest = gradient.iter().fold(0f32, |m, g| m.max(g.abs()));
+        // What the comparison of gradients lets pass.
+        let noise = 1e-4 * gradient.iter().fold(1e-6, |m: f32, g| m.max(g.abs()));
         for (i, ((a, b), g)) in ours.iter().zip(&theirs).zip(&gradient).enumerate() {
-            // The first step is lr g / (|g| + epsilon): what a gradient's own tolerance does to it.
-            let moved = lr * 1e-4 * largest.max(1e-7) * epsilon / (g.abs() + epsilon).powi(2);
-            let bound = if g.abs() <= 1e-4 * largest { 2.0 * lr } else { (2e-6 + moved).min(2.0 * lr) };
+            let bound = if g.abs() <= noise { 2.0 * lr } else { 2e-6 };
             assert!((a - b).abs() <= bound, "{after}{name}[{i}]: {a} against {b}, gradient {g}");
         }
     }
