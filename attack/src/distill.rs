@@ -53,7 +53,7 @@ struct Lessons {
     /// The first step of the group in the epoch.
     first_step: usize,
     queries: Vec<Query>,
-    lessons: Vec<Lesson>,
+    order: Vec<Lesson>,
 }
 
 impl Surrogate {
@@ -120,7 +120,7 @@ impl Surrogate {
         let mut lessons = lessons(&queries, self.trainee.model.reading());
         let mut stream = self.streams.open(Purpose::Shuffle, epoch as u64, 1 + order[place] as u64, 0);
         shuffle(&mut lessons, &mut stream);
-        self.current = Some(Lessons { epoch, place, first_step, queries, lessons });
+        self.current = Some(Lessons { epoch, place, first_step, queries, order: lessons });
         Ok(())
     }
 }
@@ -152,13 +152,13 @@ impl Learner for Surrogate {
 
     fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
         self.turn_to(epoch, step)?;
-        let Some(Lessons { first_step, queries, lessons, .. }) = &self.current else { return Ok(Vec::new()) };
+        let Some(Lessons { first_step, queries, order, .. }) = &self.current else { return Ok(Vec::new()) };
         let begin = (step - first_step) * self.batch;
-        let end = (begin + self.batch).min(lessons.len());
+        let end = (begin + self.batch).min(order.len());
         let (model, k) = (&*self.trainee.model, self.log.k());
 
         let (mut contexts, mut lists) = (Contexts::new(), Vec::new());
-        for (query, prefixes) in &lessons[begin..end] {
+        for (query, prefixes) in &order[begin..end] {
             let Query { sequence, answers } = &queries[*query];
             model.ask(sequence, &prefixes.clone().collect::<Vec<_>>(), &mut contexts);
             lists.extend_from_slice(&answers[(prefixes.start - 1) * k..(prefixes.end - 1) * k]);
