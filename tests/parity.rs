@@ -246,8 +246,11 @@ fn real(row: &[u32]) -> Vec<u32> {
     row.iter().copied().filter(|&id| id != 0).collect()
 }
 
+/// Reads a tensor of ids of the step at hand.
+type ReadIds<'a> = &'a dyn Fn(&str) -> Vec<Vec<u32>>;
+
 /// Three steps of the optimizer, on batches made of the tensors `seqs`, `labels` and what else there is.
-fn train(architecture: Architecture, batch: fn(&dyn Fn(&str) -> Vec<Vec<u32>>) -> TrainingBatch) {
+fn train(architecture: Architecture, batch: fn(ReadIds<'_>) -> TrainingBatch) {
     for set in sets(architecture) {
         let parameters = set.parameters(&set.read("weights.safetensors"), "");
         let golden = set.read("train.safetensors");
