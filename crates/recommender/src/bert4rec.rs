@@ -18,7 +18,7 @@ use candle_core::Tensor;
 use kernels::{Attention, Catalogue};
 use rand_chacha::ChaCha8Rng;
 
-use crate::layers::{Affine, declare_affine, declare_norm, tensor};
+use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
 use crate::streams::{below, unit};
 use crate::{
     Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch, Weights,
@@ -72,9 +72,9 @@ impl Block {
             feed_forward_norm: at("output_sublayer.layer_norm")?,
         })
     }
+}
 
-    /// `x` `(tokens, hidden)` to `(queries, hidden)`: all tokens, or the places picked in `attention`, whose
-    /// rows of `x` are `asking`.
+impl layers::Block for Block {
     fn forward(
         &self,
         x: &Tensor,
@@ -141,21 +141,9 @@ impl Recommender for Bert4Rec {
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
         let token = kernels::embedding(&self.token, &batch.tokens)?; // (tokens, hidden)
         let position = kernels::embedding(&self.position, &batch.positions)?;
-        let mut x = self.embedding_norm.norm(&token, Some(&position), None)?;
-        x = kernels::dropout(&x, mode.dropout(self.sizes.dropout, 0))?;
-        for (index, block) in self.blocks.iter().enumerate() {
-            let last = index + 1 == self.blocks.len();
-            let layer = 1 + 3 * index as u64;
-            let attention = Attention {
-                rows: batch.rows.clone(),
-                queries: if last { batch.queries.clone() } else { kernels::Queries::All },
-                heads: self.sizes.heads,
-                causal: false,
-                dropout: mode.dropout(self.sizes.attention_dropout, layer),
-            };
-            let asking = if last { batch.pick(&x)? } else { x.clone() };
-            x = block.forward(&x, &asking, &attention, &self.sizes, mode, layer + 1)?;
-        }
+        let x = self.embedding_norm.norm(&token, Some(&position), None)?;
+        let x = kernels::dropout(&x, mode.dropout(self.sizes.dropout, 0))?;
+        let x = transform(&self.blocks, x, batch, false, &self.sizes, mode)?;
         Ok(kernels::gelu(&self.head.linear(&x)?)?) // (positions, hidden)
     }
 

@@ -1,9 +1,9 @@
 //! What the architectures are assembled from: tensors by name, and a weight with its bias.
 
 use candle_core::Tensor;
-use kernels::Dropout;
+use kernels::{Attention, Dropout, Queries};
 
-use crate::{Declared, Error, Initial, Result, Weights};
+use crate::{Declared, Error, Initial, Mode, Placed, Result, Sizes, Weights};
 
 /// The tensor of this name.
 ///
@@ -48,6 +48,47 @@ impl Affine {
     ) -> Result<Tensor> {
         Ok(kernels::norm(x, residual, dropout, &self.weight, &self.bias)?)
     }
+}
+
+/// A block of a transformer.
+pub(crate) trait Block {
+    /// `x` `(tokens, hidden)` to `(queries, hidden)`: all tokens, or the places picked in `attention`, whose rows of
+    /// `x` are `asking`. Its dropouts count from `layer`; there may be two.
+    fn forward(
+        &self,
+        x: &Tensor,
+        asking: &Tensor,
+        attention: &Attention,
+        sizes: &Sizes,
+        mode: Mode,
+        layer: u64,
+    ) -> Result<Tensor>;
+}
+
+/// Runs a batch, embedded as `x` `(tokens, hidden)`, through all blocks, the last for its picked places only:
+/// `(positions, hidden)`. The dropout layer 0 is the embedding's.
+pub(crate) fn transform<B: Block>(
+    blocks: &[B],
+    mut x: Tensor,
+    batch: &Placed,
+    causal: bool,
+    sizes: &Sizes,
+    mode: Mode,
+) -> Result<Tensor> {
+    for (index, block) in blocks.iter().enumerate() {
+        let last = index + 1 == blocks.len();
+        let layer = 1 + 3 * index as u64;
+        let attention = Attention {
+            rows: batch.rows.clone(),
+            queries: if last { batch.queries.clone() } else { Queries::All },
+            heads: sizes.heads,
+            causal,
+            dropout: mode.dropout(sizes.attention_dropout, layer),
+        };
+        let asking = if last { batch.pick(&x)? } else { x.clone() };
+        x = block.forward(&x, &asking, &attention, sizes, mode, layer + 1)?;
+    }
+    Ok(x)
 }
 
 /// Declares a norm of this width.

@@ -17,7 +17,7 @@ use candle_core::Tensor;
 use kernels::{Attention, Catalogue};
 use rand_chacha::ChaCha8Rng;
 
-use crate::layers::{Affine, declare_affine, declare_norm, tensor};
+use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
 use crate::{
     Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch, Weights,
     next_item,
@@ -70,9 +70,9 @@ impl Block {
             feed_forward_norm: Affine::new(weights, &name("feed_forward.layer_norm"))?,
         })
     }
+}
 
-    /// `x` `(tokens, hidden)` to `(queries, hidden)`: all tokens, or the places picked in `attention`, whose
-    /// rows of `x` are `asking`.
+impl layers::Block for Block {
     fn forward(
         &self,
         x: &Tensor,
@@ -134,21 +134,8 @@ impl Recommender for SasRec {
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
         let token = kernels::embedding(&self.token, &batch.tokens)?; // (tokens, hidden)
         let position = kernels::embedding(&self.position, &batch.positions)?;
-        let mut x = kernels::dropout(&(token + position)?, mode.dropout(self.sizes.dropout, 0))?;
-        for (index, block) in self.blocks.iter().enumerate() {
-            let last = index + 1 == self.blocks.len();
-            let layer = 1 + 3 * index as u64;
-            let attention = Attention {
-                rows: batch.rows.clone(),
-                queries: if last { batch.queries.clone() } else { kernels::Queries::All },
-                heads: self.sizes.heads,
-                causal: true,
-                dropout: mode.dropout(self.sizes.attention_dropout, layer),
-            };
-            let asking = if last { batch.pick(&x)? } else { x.clone() };
-            x = block.forward(&x, &asking, &attention, &self.sizes, mode, layer + 1)?;
-        }
-        Ok(x) // (positions, hidden)
+        let x = kernels::dropout(&(token + position)?, mode.dropout(self.sizes.dropout, 0))?;
+        transform(&self.blocks, x, batch, true, &self.sizes, mode) // (positions, hidden)
     }
 
     fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
