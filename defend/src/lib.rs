@@ -170,7 +170,7 @@ fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run:
     let mut gro = Gro {
         target: trainee(description.architecture, gold)?,
         student: trainee(student, fresh)?,
-        samples: Samples::new(&dataset, sizes.max_len, defend.batch, train, streams),
+        samples: Samples::new(&dataset, sizes.max_len, defend.batch, train, streams)?,
         dataset: &dataset,
         settings: defend.clone(),
         streams,

@@ -116,7 +116,7 @@ fn train(data: &Path, out: &Path, resume: bool, flags: &Flags) -> Result<()> {
         let (model, train) = (&settings.model, &settings.train);
         let sizes = Sizes::new(model, dataset.items());
         let streams = Streams::new(settings.seed);
-        let samples = Samples::new(&dataset, sizes.max_len, train.batch, train, streams);
+        let samples = Samples::new(&dataset, sizes.max_len, train.batch, train, streams)?;
         tracing::info!(
             "training {} on {} users, {} items, {} windows of at most {} items, {} steps an epoch",
             model.architecture,

@@ -196,10 +196,4 @@ impl Recommender for Bert4Rec {
         batch.labels.extend(places.iter().map(|&place| window[place]));
         batch.contexts.push(tokens, places.iter().map(|&place| place as u32));
     }
-
-    /// Mean cross entropy at the hidden places, over all n + 2 ids.
-    fn training_loss(&self, states: &Tensor, batch: &TrainingBatch) -> Result<Tensor> {
-        let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), states.device())?;
-        Ok(self.catalogue.cross_entropy(states, &labels)?)
-    }
 }

@@ -187,8 +187,17 @@ pub trait Recommender: Send + Sync {
         batch: &mut TrainingBatch,
     );
 
-    /// The architecture's own training loss, a scalar, from the states at the label positions.
-    fn training_loss(&self, states: &Tensor, batch: &TrainingBatch) -> Result<Tensor>;
+    /// The training loss, a scalar, from the states at the label positions: mean binary cross entropy over labels and
+    /// negatives where the batch has negatives, else mean cross entropy of the labels over all ids.
+    fn training_loss(&self, states: &Tensor, batch: &TrainingBatch) -> Result<Tensor> {
+        let ids = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), states.device());
+        let labels = ids(&batch.labels)?;
+        Ok(if batch.negatives.is_empty() {
+            self.catalogue().cross_entropy(states, &labels)?
+        } else {
+            self.catalogue().binary_cross_entropy(states, &labels, &ids(&batch.negatives)?)?
+        })
+    }
 }
 
 /// The tensors of an architecture with these sizes, for fresh weights and for checking loaded ones.

@@ -125,10 +125,4 @@ impl Recommender for Narm {
     ) {
         next_item::sample(history, window, objective, batch);
     }
-
-    /// Mean cross entropy over all n + 1 ids.
-    fn training_loss(&self, states: &Tensor, batch: &TrainingBatch) -> Result<Tensor> {
-        let labels = Tensor::from_slice(&batch.labels, batch.labels.len(), states.device())?;
-        Ok(self.catalogue.cross_entropy(states, &labels)?)
-    }
 }

@@ -47,28 +47,14 @@ pub fn negatives(history: &[u32], items: usize, count: usize, stream: &mut impl 
         held.clear();
     }
     let outside = (items - held.len()) as u32;
+    // How many ids outside the history come before each held one.
+    let outside_before: Vec<u32> = held.iter().enumerate().map(|(place, id)| id - 1 - place as u32).collect();
     (0..count)
         .map(|_| {
-            // The draw-th id outside: as many ids beyond it as `held` has before it.
             let draw = below(stream, outside);
-            let before = partition(&held, |place, id| id - 1 - place as u32 <= draw);
-            1 + draw + before as u32
+            1 + draw + outside_before.partition_point(|&before| before <= draw) as u32
         })
         .collect()
-}
-
-/// How many values stand before the first for which `holds` is false, asked with their place.
-fn partition(values: &[u32], holds: impl Fn(usize, u32) -> bool) -> usize {
-    let (mut low, mut high) = (0, values.len());
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        if holds(middle, values[middle]) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }
 
 #[cfg(test)]

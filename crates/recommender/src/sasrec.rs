@@ -157,15 +157,4 @@ impl Recommender for SasRec {
             batch.negatives.extend(next_item::negatives(history, self.sizes.items, missing, stream));
         }
     }
-
-    /// Mean binary cross entropy over labels and negatives, or mean cross entropy over all n + 1 ids.
-    fn training_loss(&self, states: &Tensor, batch: &TrainingBatch) -> Result<Tensor> {
-        let ids = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), states.device());
-        let labels = ids(&batch.labels)?;
-        Ok(if batch.negatives.is_empty() {
-            self.catalogue.cross_entropy(states, &labels)?
-        } else {
-            self.catalogue.binary_cross_entropy(states, &labels, &ids(&batch.negatives)?)?
-        })
-    }
 }

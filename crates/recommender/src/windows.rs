@@ -9,7 +9,7 @@ use artifact::dataset::Dataset;
 use artifact::settings::{self, Sampling};
 
 use crate::fit::epoch_order;
-use crate::{Purpose, Recommender, Streams, TrainingBatch};
+use crate::{Error, Purpose, Recommender, Result, Streams, TrainingBatch};
 
 /// One window: items `range` of the train sequence of the user with this index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,19 +64,29 @@ pub struct Samples<'a> {
 
 impl<'a> Samples<'a> {
     /// The samples of the train sequences of `dataset` in windows of `max_len`, `batch` at a time.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where no train sequence has two items.
     pub fn new(
         dataset: &'a Dataset,
         max_len: usize,
         batch: usize,
         objective: &settings::Train,
         streams: Streams,
-    ) -> Self {
+    ) -> Result<Self> {
         let lengths = (0..dataset.users()).map(|user| dataset.train(user).len());
         let windows = match objective.sampling {
             Sampling::Windows => windows(lengths, max_len),
             Sampling::Prefixes => prefixes(lengths, max_len),
         };
-        Self { dataset, windows, objective: objective.clone(), streams, batch, order: (0, Vec::new()) }
+        if windows.is_empty() {
+            return Err(Error::Request(
+                "no user has two items to train on, one to learn from and one to predict; lower the counts that \
+                 preprocess.min_item_count asks for, or give more data"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self { dataset, windows, objective: objective.clone(), streams, batch, order: (0, Vec::new()) })
     }
 
     /// Number of samples in an epoch.
@@ -140,6 +150,20 @@ mod tests {
         assert_eq!(spans(15, 10), [(5, 15), (0, 10)]);
         assert_eq!(spans(23, 10), [(13, 23), (8, 18), (3, 13)]);
         assert_eq!(spans(3, 1), [(2, 3), (1, 2), (0, 1)]);
+    }
+
+    #[test]
+    fn data_without_anything_to_predict_is_refused() {
+        use artifact::dataset::UserSequence;
+        let raw_ids = ["1", "2", "3"].map(str::to_owned);
+        let samples = |train: &[u32]| {
+            let user = UserSequence { train, valid: 2, test: 3 };
+            let dataset = Dataset::from_sequences(&raw_ids, [user]).unwrap();
+            Samples::new(&dataset, 5, 1, &settings::Train::default(), Streams::new(1)).map(|s| s.count())
+        };
+        assert_eq!(samples(&[1, 2]).unwrap(), 1);
+        let refusal = samples(&[1]).unwrap_err();
+        assert!(matches!(&refusal, Error::Request(message) if message.contains("two items")), "{refusal}");
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl<'a> Lesson<'a> {
             Parameters::initial(&declared, 1.0, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
         Self {
             dataset,
-            samples: Samples::new(dataset, sizes.max_len, 8, &objective(), streams),
+            samples: Samples::new(dataset, sizes.max_len, 8, &objective(), streams).unwrap(),
             streams,
             trainee: Trainee::new(architecture, &sizes, parameters, &optimizer()).unwrap(),
         }
