@@ -33,8 +33,10 @@ pub(crate) fn fused(x: &Tensor, activation: Activation) -> Result<Tensor> {
 
 /// Which activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activation {
+pub enum Activation {
+    /// [`gelu`].
     Gelu,
+    /// [`relu`].
     Relu,
 }
 
@@ -42,18 +44,29 @@ pub(crate) enum Activation {
 const DOUBLED_ROOT: f32 = 1.595_769_2;
 const CUBIC: f32 = 0.044_715;
 
-#[inline(always)]
-fn gelu_of(x: f32) -> f32 {
-    let twice = DOUBLED_ROOT * x * (CUBIC * x).mul_add(x, 1.0);
-    x / (1.0 + lanes::exp(-twice))
-}
+impl Activation {
+    /// The tanh form of GELU, and its derivative.
+    #[inline(always)]
+    pub(crate) fn gelu(x: f32) -> (f32, f32) {
+        let twice = DOUBLED_ROOT * x * (CUBIC * x).mul_add(x, 1.0);
+        let share = 1.0 / (1.0 + lanes::exp(-twice));
+        let inner = DOUBLED_ROOT * (3.0 * CUBIC * x).mul_add(x, 1.0);
+        (x * share, (x * share * (1.0 - share)).mul_add(inner, share))
+    }
 
-#[inline(always)]
-fn gelu_slope(x: f32) -> f32 {
-    let twice = DOUBLED_ROOT * x * (CUBIC * x).mul_add(x, 1.0);
-    let share = 1.0 / (1.0 + lanes::exp(-twice));
-    let inner = DOUBLED_ROOT * (3.0 * CUBIC * x).mul_add(x, 1.0);
-    (x * share * (1.0 - share)).mul_add(inner, share)
+    /// `max(0, x)` and its derivative.
+    #[inline(always)]
+    pub(crate) fn relu(x: f32) -> (f32, f32) {
+        if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
+    }
+
+    /// Plain twin of either.
+    pub(crate) fn plain(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Activation::Gelu => plain_gelu(x),
+            Activation::Relu => plain_relu(x),
+        }
+    }
 }
 
 /// `y = activation(x)`.
@@ -65,12 +78,12 @@ fn forward(activation: Activation, y: &mut [f32], x: &[f32]) {
     match activation {
         Activation::Gelu => {
             for (y, &x) in y.iter_mut().zip(x) {
-                *y = gelu_of(x);
+                *y = Activation::gelu(x).0;
             }
         }
         Activation::Relu => {
             for (y, &x) in y.iter_mut().zip(x) {
-                *y = if x > 0.0 { x } else { 0.0 };
+                *y = Activation::relu(x).0;
             }
         }
     }
@@ -85,12 +98,12 @@ fn backward(activation: Activation, dx: &mut [f32], x: &[f32], g: &[f32]) {
     match activation {
         Activation::Gelu => {
             for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
-                *dx = g * gelu_slope(x);
+                *dx = g * Activation::gelu(x).1;
             }
         }
         Activation::Relu => {
             for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
-                *dx = if x > 0.0 { g } else { 0.0 };
+                *dx = g * Activation::relu(x).1;
             }
         }
     }

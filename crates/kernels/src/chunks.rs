@@ -18,19 +18,30 @@ pub(crate) const ELEMENTS: usize = 32 * 1024;
 ///
 /// Each part is zeroed by the task that fills it, while it is in that core's cache, so no separate pass zeroes the whole.
 pub(crate) fn build(length: usize, chunk: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    let chunk = chunk.max(1);
+    build_with(length, chunk, fill).0
+}
+
+/// As [`build`], with what `fill` returns for each part, in their order: a chunk's share of a sum, mostly.
+pub(crate) fn build_with<T: Send>(
+    length: usize,
+    chunk: usize,
+    fill: impl Fn(usize, &mut [f32]) -> T + Sync,
+) -> (Vec<f32>, Vec<T>) {
     let mut values: Vec<f32> = Vec::with_capacity(length);
-    values.spare_capacity_mut()[..length].par_chunks_mut(chunk).enumerate().for_each(|(index, part)| {
-        for element in part.iter_mut() {
-            element.write(0.0);
-        }
-        // SAFETY: every element of the part was written just above, and `MaybeUninit<f32>` is laid out as `f32`.
-        let part = unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast::<f32>(), part.len()) };
-        fill(index, part);
-    });
+    let parts = values.spare_capacity_mut()[..length].par_chunks_mut(chunk.max(1)).enumerate();
+    let returned = parts
+        .map(|(index, part)| {
+            for element in part.iter_mut() {
+                element.write(0.0);
+            }
+            // SAFETY: every element of the part was written just above, and `MaybeUninit<f32>` is laid out as `f32`.
+            let part = unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast::<f32>(), part.len()) };
+            fill(index, part)
+        })
+        .collect();
     // SAFETY: the parts cover the first `length` elements, and each was initialised by its task.
     unsafe { values.set_len(length) };
-    values
+    (values, returned)
 }
 
 /// As [`build`] for parts of different lengths: part `i` is `offsets[i] * width .. offsets[i + 1] * width`.

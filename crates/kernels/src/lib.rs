@@ -25,6 +25,7 @@ mod chunks;
 mod cross_entropy;
 mod dropout;
 mod embedding;
+mod feed_forward;
 mod gru;
 mod lanes;
 mod linear;
@@ -42,13 +43,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 
-pub use activation::{gelu, relu};
+pub use activation::{Activation, gelu, relu};
 pub use adamw::{AdamWStep, adamw};
 pub use additive::additive_attention;
 pub use attention::{Attention, Queries};
 pub use catalogue::Catalogue;
 pub use dropout::{Dropout, dropout};
 pub use embedding::embedding;
+pub use feed_forward::FeedForward;
 pub use gru::{gru, gru_step};
 pub use linear::linear;
 pub use norm::norm;

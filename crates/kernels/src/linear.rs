@@ -71,7 +71,7 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
     "x86_64+avx2+fma"
 ))]
-fn repeat(y: &mut [f32], bias: &[f32]) {
+pub(crate) fn repeat(y: &mut [f32], bias: &[f32]) {
     for row in y.chunks_exact_mut(bias.len()) {
         row.copy_from_slice(bias);
     }
@@ -122,32 +122,19 @@ fn backward(
         }
         (weight_part, bias_part)
     };
-    // One pass over the chunks for the gradient of x, and one for the partial sums, would read `g` twice; both are done by
-    // the task that owns the chunk.
-    let count = tokens.div_ceil(TOKENS);
-    let partials: Vec<std::sync::OnceLock<(Vec<f32>, Vec<f32>)>> =
-        (0..count).map(|_| std::sync::OnceLock::new()).collect();
-    let x_gradient = if wanted.x {
-        chunks::build(tokens * inputs, TOKENS * inputs, |index, part| {
+    let (x_gradient, shares) = if wanted.x {
+        // The task that owns a chunk does both, so that `g` is read once.
+        chunks::build_with(tokens * inputs, TOKENS * inputs, |index, part| {
             let count = part.len() / inputs;
             let g = View::new(&g[index * TOKENS * outputs..], count, outputs);
-            multiply(
-                ViewMut::new(part, count, inputs),
-                Into::Overwrite,
-                g,
-                View::new(weight, outputs, inputs),
-                1.0,
-            );
-            partials[index].get_or_init(|| share(index));
+            let weight = View::new(weight, outputs, inputs);
+            multiply(ViewMut::new(part, count, inputs), Into::Overwrite, g, weight, 1.0);
+            share(index)
         })
     } else {
-        partials.par_iter().enumerate().for_each(|(index, slot)| {
-            slot.get_or_init(|| share(index));
-        });
-        Vec::new()
+        (Vec::new(), (0..tokens.div_ceil(TOKENS)).into_par_iter().map(share).collect())
     };
-    let (weight_parts, bias_parts): (Vec<_>, Vec<_>) =
-        partials.into_iter().filter_map(std::sync::OnceLock::into_inner).unzip();
+    let (weight_parts, bias_parts): (Vec<_>, Vec<_>) = shares.into_iter().unzip();
     let weight_gradient =
         if wanted.weight { chunks::add_up(&weight_parts, outputs * inputs) } else { Vec::new() };
     let bias_gradient = if wanted.bias { chunks::add_up(&bias_parts, outputs) } else { Vec::new() };

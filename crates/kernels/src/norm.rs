@@ -4,8 +4,6 @@
 //! epsilon outside the root. Fused, a row is summed, masked and normalised while it is in registers; nothing is kept for the
 //! way back but the arguments, from which a row's mean and deviation are computed again.
 
-use std::sync::OnceLock;
-
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 
 use crate::{
@@ -119,7 +117,7 @@ fn centre(y: &mut [f32], x: &[f32], residual: Option<&[f32]>, mask: Option<Mask>
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
     "x86_64+avx2+fma"
 ))]
-fn forward(
+pub(crate) fn forward(
     y: &mut [f32],
     x: &[f32],
     residual: Option<&[f32]>,
@@ -144,7 +142,7 @@ fn forward(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
     "x86_64+avx2+fma"
 ))]
-fn backward(
+pub(crate) fn backward(
     dy: &mut [f32],
     parts: &mut [f32],
     g: &[f32],
@@ -202,10 +200,8 @@ impl Norm {
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let hidden = parameters.dim(0)? / 2;
         let chunk = TOKENS * hidden;
-        let partials: Vec<OnceLock<Vec<f32>>> =
-            (0..x.elem_count().div_ceil(chunk)).map(|_| OnceLock::new()).collect();
         let run = |x: &[f32], residual: Option<&[f32]>, parameters: &[f32], g: &[f32]| {
-            chunks::build(x.len(), chunk, |index, dy| {
+            chunks::build_with(x.len(), chunk, |index, dy| {
                 let range = index * chunk..index * chunk + dy.len();
                 let mut parts = vec![0.0; 2 * hidden];
                 backward(
@@ -217,10 +213,10 @@ impl Norm {
                     &parameters[..hidden],
                     range.start,
                 );
-                partials[index].get_or_init(|| parts);
+                parts
             })
         };
-        let dy = chunks::with_values(x, |x| {
+        let (dy, partials) = chunks::with_values(x, |x| {
             chunks::with_values(parameters, |parameters| {
                 chunks::with_values(g, |g| match residual {
                     Some(residual) => {
@@ -239,7 +235,6 @@ impl Norm {
         });
         let dy = Tensor::from_vec(dy, x.shape(), x.device())?;
         let dx = dx.transpose()?.unwrap_or_else(|| dy.clone());
-        let partials: Vec<Vec<f32>> = partials.into_iter().filter_map(OnceLock::into_inner).collect();
         let parameter_gradient =
             Tensor::from_vec(chunks::add_up(&partials, 2 * hidden), 2 * hidden, x.device())?;
         Ok((dx, dy, parameter_gradient))

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use artifact::settings;
 use candle_core::Tensor;
-use kernels::{Attention, Catalogue};
+use kernels::{Activation, Attention, Catalogue, FeedForward};
 use rand_chacha::ChaCha8Rng;
 
 use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
@@ -87,9 +87,15 @@ impl layers::Block for Block {
         let (q, k, v) = (self.query.linear(asking)?, self.key.linear(x)?, self.value.linear(x)?);
         let attended = self.output.linear(&attention.forward(&q, &k, &v)?)?; // (queries, hidden)
         let x = self.attention_norm.norm(&attended, Some(asking), mode.dropout(sizes.dropout, layer))?;
-        let wide = kernels::gelu(&self.up.linear(&x)?)?; // (queries, 4 hidden)
-        let narrow = self.down.linear(&wide)?;
-        self.feed_forward_norm.norm(&narrow, Some(&x), mode.dropout(sizes.dropout, layer + 1))
+        let feed_forward = FeedForward {
+            up: self.up.pair(), // to (queries, 4 hidden)
+            activation: Activation::Gelu,
+            inner_dropout: None,
+            down: self.down.pair(),
+            dropout: mode.dropout(sizes.dropout, layer + 1),
+            norm: self.feed_forward_norm.pair(),
+        };
+        Ok(feed_forward.forward(&x)?)
     }
 }
 

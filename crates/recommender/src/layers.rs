@@ -39,6 +39,11 @@ impl Affine {
         Ok(kernels::linear(x, &self.weight, Some(&self.bias))?)
     }
 
+    /// Weight and bias.
+    pub(crate) fn pair(&self) -> (&Tensor, &Tensor) {
+        (&self.weight, &self.bias)
+    }
+
     /// The norm of `drop(x) + residual`, all `(tokens, hidden)`.
     pub(crate) fn norm(
         &self,

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use artifact::settings::{self, Loss};
 use candle_core::Tensor;
-use kernels::{Attention, Catalogue};
+use kernels::{Activation, Attention, Catalogue, FeedForward};
 use rand_chacha::ChaCha8Rng;
 
 use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
@@ -86,9 +86,15 @@ impl layers::Block for Block {
         let (q, k, v) = (self.query.linear(&asking)?, self.key.linear(x)?, self.value.linear(x)?);
         let attended = attention.forward(&q, &k, &v)?;
         let x = self.attention_norm.norm(&attended, Some(&asking), None)?;
-        let wide = kernels::relu(&self.up.linear(&x)?)?; // (queries, 4 hidden)
-        let narrow = self.down.linear(&kernels::dropout(&wide, mode.dropout(sizes.dropout, layer))?)?;
-        self.feed_forward_norm.norm(&narrow, Some(&x), mode.dropout(sizes.dropout, layer + 1))
+        let feed_forward = FeedForward {
+            up: self.up.pair(), // to (queries, 4 hidden)
+            activation: Activation::Relu,
+            inner_dropout: mode.dropout(sizes.dropout, layer),
+            down: self.down.pair(),
+            dropout: mode.dropout(sizes.dropout, layer + 1),
+            norm: self.feed_forward_norm.pair(),
+        };
+        Ok(feed_forward.forward(&x)?)
     }
 }
 
