@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, Var};
 use kernels::{
-    AdamWStep, Attention, Catalogue, Dropout, Margins, Queries, Rows, adamw, additive_attention, dropout,
-    embedding, gelu, gru, gru_step, linear, norm, outside,
+    Activation, AdamWStep, Attention, Catalogue, Dropout, FeedForward, Margins, Queries, Rows, SelfAttention,
+    adamw, additive_attention, dropout, embedding, gelu, gru, gru_step, linear, norm, outside,
 };
 
 /// The allocator of the binaries: much of what an operation costs is fresh pages.
@@ -148,17 +148,37 @@ fn main() {
     report("norm 25600x64 residual dropout", || norm(&x, Some(&y), drop, &bias, &bias).map(Some));
     report("dropout 25600x64", || dropout(&x, drop).map(Some));
     let rows = Rows::from_lengths([200; 128]);
+    let map = (square.as_tensor(), bias.as_tensor());
+    let sublayer = |attention: Attention| SelfAttention {
+        dropout: attention.dropout,
+        attention,
+        asking_norm: None,
+        query: map,
+        key: map,
+        value: map,
+        output: Some(map),
+        norm: (&bias, &bias),
+    };
     for (name, dropout) in [("attention 128x200 2 heads", None), ("attention 128x200 2 heads dropout", drop)]
     {
         let attention =
             Attention { rows: rows.clone(), queries: Queries::All, heads: 2, causal: false, dropout };
-        report(name, || attention.forward(&x, &y, &y).map(Some));
+        report(name, || sublayer(attention.clone()).forward(&x).map(Some));
     }
     let places: Vec<u32> = (0..128).flat_map(|_| (0..200).step_by(5)).collect();
     let picked = Queries::Picked { rows: Rows::from_lengths([40; 128]), places: places.into() };
     let attention = Attention { rows, queries: picked, heads: 2, causal: false, dropout: drop };
+    report("attention 128x40 of 200 dropout", || sublayer(attention.clone()).forward(&x).map(Some));
+    let feed_forward = FeedForward {
+        up: (&up, &wide_bias),
+        activation: Activation::Gelu,
+        inner_dropout: None,
+        down: (&down, &bias),
+        dropout: drop,
+        norm: (&bias, &bias),
+    };
+    report("feed-forward 25600x64x256 dropout", || feed_forward.forward(&x).map(Some));
     let few = variable(&[5120, 64]);
-    report("attention 128x40 of 200 dropout", || attention.forward(&few, &y, &y).map(Some));
     recurrent();
     for items in [1349, 26_744] {
         let table = variable(&[items + 2, 64]);

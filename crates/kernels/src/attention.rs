@@ -3,16 +3,15 @@
 //! Each row attends to itself only; no padded position is computed. In training with picked positions, and in prediction,
 //! the last block needs attention at a few places of each row: [`Queries::Picked`] computes those and no others.
 //!
-//! Fused, one task takes one row through all its heads, so that scores and probabilities never leave its cache. The way
-//! back computes them again from the kept logarithm of each query's sum of exponentials, in place of keeping them.
+//! This file takes one row through all its heads, forward and back, while its scores and probabilities lie in a cache; the
+//! way back computes them again from the kept logarithm of each query's sum of exponentials, in place of keeping them.
+//! [`SelfAttention`](crate::SelfAttention) makes a sublayer of it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{D, Result, Tensor, bail};
 
 use crate::{
-    chunks,
     dropout::{Dropout, Mask},
     lanes,
     matrix::{Into, View, ViewMut, multiply},
@@ -50,6 +49,22 @@ impl Queries {
         }
     }
 
+    /// The places of row `r` that ask.
+    pub(crate) fn places(&self, keys: &Rows, r: usize) -> impl Iterator<Item = usize> {
+        let (all, picked) = match self {
+            Queries::All => (0..keys.length(r), &[][..]),
+            Queries::Picked { rows, places } => (0..0, &places[rows.row(r)]),
+        };
+        all.chain(picked.iter().map(|&place| place as usize))
+    }
+
+    /// The index of each query among the tokens; `None` where every token asks.
+    pub(crate) fn tokens(&self, keys: &Rows) -> Option<Vec<u32>> {
+        let rows = 0..keys.len();
+        let token = |r: usize| self.places(keys, r).map(move |place| (keys.row(r).start + place) as u32);
+        matches!(self, Queries::Picked { .. }).then(|| rows.flat_map(token).collect())
+    }
+
     /// Checks that the places lie in the rows of the keys.
     pub(crate) fn check(&self, keys: &Rows) -> Result<()> {
         let Queries::Picked { rows, places } = self else { return Ok(()) };
@@ -84,12 +99,6 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Attends: `k` and `v` are `(tokens, hidden)`, `q` `(tokens, hidden)` or `(picked, hidden)`; the result is shaped as `q`.
-    pub fn forward(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        self.check(q, k, v)?;
-        if crate::fused(k.device()) { self.fused(q, k, v) } else { self.plain(q, k, v) }
-    }
-
     /// Where each row's queries lie.
     pub(crate) fn query_rows(&self) -> &Rows {
         self.queries.rows(&self.rows)
@@ -100,30 +109,23 @@ impl Attention {
         if self.causal { self.queries.visible(r, i) } else { self.rows.length(r) }
     }
 
-    fn check(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<()> {
-        let (tokens, hidden) = k.dims2()?;
-        let queries = self.query_rows();
-        if tokens != self.rows.tokens() || v.dims() != k.dims() || q.dims() != [queries.tokens(), hidden] {
-            bail!(
-                "attention: q {:?}, k {:?}, v {:?} do not fit {} tokens and {} queries",
-                q.dims(),
-                k.dims(),
-                v.dims(),
-                self.rows.tokens(),
-                queries.tokens()
-            );
+    /// Checks that this describes `tokens` tokens of width `hidden`.
+    pub(crate) fn check(&self, tokens: usize, hidden: usize) -> Result<()> {
+        if tokens != self.rows.tokens() {
+            bail!("attention: {tokens} tokens in rows of {}", self.rows.tokens());
         }
-        if self.heads == 0 || hidden % self.heads != 0 {
+        if self.heads == 0 || !hidden.is_multiple_of(self.heads) {
             bail!("attention: {} heads do not divide hidden {hidden}", self.heads);
         }
         self.queries.check(&self.rows)?;
-        if let Some(dropout) = self.dropout {
-            dropout.check(queries.longest() * self.rows.longest())?;
+        match self.dropout {
+            Some(dropout) => dropout.check(self.query_rows().longest() * self.rows.longest()),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Plain twin: rows padded to the longest, masked, batched matrix products.
+    /// Plain twin: rows padded to the longest, masked, batched matrix products. `k` and `v` are `(tokens, hidden)`, `q` and
+    /// the result `(queries, hidden)`.
     pub(crate) fn plain(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let (device, hidden) = (k.device(), k.dim(1)?);
         let (queries, keys) = (self.query_rows(), &self.rows);
@@ -197,21 +199,9 @@ impl Attention {
 }
 
 impl Attention {
-    pub(crate) fn fused(&self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
-        let op = Fused { attention: self.clone(), logarithms: OnceLock::new() };
-        q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
-    }
-
     fn mask(&self, r: usize, head: usize) -> Option<Mask> {
         self.dropout.and_then(|dropout| dropout.mask((r * self.heads + head) as u64))
     }
-}
-
-/// One call of [`Attention::forward`].
-struct Fused {
-    attention: Attention,
-    /// For each query and head the logarithm of the sum of its exponentials, kept for the way back.
-    logarithms: OnceLock<Vec<f32>>,
 }
 
 /// What the inner loops need to know of one row and head.
@@ -308,227 +298,109 @@ fn row_products(products: &mut [f32], a: &[f32], b: &[f32], hidden: usize, first
     }
 }
 
-impl Fused {
-    fn forward(&self, q: &[f32], k: &[f32], v: &[f32], hidden: usize) -> (Vec<f32>, Vec<f32>) {
-        let attention = &self.attention;
-        let (queries, keys, heads) = (attention.query_rows(), &attention.rows, attention.heads);
-        let size = hidden / heads;
-        let root = 1.0 / (size as f32).sqrt();
-        let mut y = vec![0.0; q.len()];
-        let mut logarithms = vec![0.0; queries.tokens() * heads];
-        chunks::split(&mut y, queries.offsets(), hidden)
-            .into_par_iter()
-            .zip(chunks::split(&mut logarithms, queries.offsets(), heads))
-            .with_max_len(1)
-            .enumerate()
-            .for_each_init(Vec::new, |scores, (row, (y, logarithms))| {
-                let (nq, nk) = (queries.length(row), keys.length(row));
-                if nq == 0 {
-                    return;
-                }
-                scores.resize(nq * nk, 0.0);
-                let (q, start) = (&q[queries.row(row).start * hidden..], keys.row(row).start * hidden);
-                for head in 0..heads {
-                    let first = head * size;
-                    let q = View::strided(&q[first..], nq, size, hidden);
-                    let k = View::strided(&k[start + first..], nk, size, hidden);
-                    let v = View::strided(&v[start + first..], nk, size, hidden);
-                    multiply(ViewMut::new(scores, nq, nk), Into::Overwrite, q, k.t(), root);
-                    let block =
-                        Block { attention, row, queries: nq, keys: nk, mask: attention.mask(row, head) };
-                    softmax(&block, scores, &mut logarithms[head..], heads);
-                    let y = ViewMut::strided(&mut y[first..], nq, size, hidden);
-                    multiply(y, Into::Overwrite, View::new(scores, nq, nk), v, 1.0);
-                }
-            });
-        (y, logarithms)
-    }
+/// A part of a wider matrix in a slice: rows of it begin `stride` elements apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+}
 
-    /// Gradients of q, k and v.
-    fn backward(
-        &self,
-        q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        y: &[f32],
-        g: &[f32],
-        hidden: usize,
-    ) -> [Vec<f32>; 3] {
-        let attention = &self.attention;
-        let (queries, keys, heads) = (attention.query_rows(), &attention.rows, attention.heads);
-        let size = hidden / heads;
-        let root = 1.0 / (size as f32).sqrt();
-        let logarithms = self.logarithms.get_or_init(|| self.forward(q, k, v, hidden).1);
-        let (mut dq, mut dk, mut dv) = (vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; k.len()]);
-        chunks::split(&mut dq, queries.offsets(), hidden)
-            .into_par_iter()
-            .zip(chunks::split(&mut dk, keys.offsets(), hidden))
-            .zip(chunks::split(&mut dv, keys.offsets(), hidden))
-            .with_max_len(1)
-            .enumerate()
-            .for_each_init(<[Vec<f32>; 3]>::default, |[scores, gradient, inner], (row, ((dq, dk), dv))| {
-                let (nq, nk) = (queries.length(row), keys.length(row));
-                if nq == 0 {
-                    return;
-                }
-                scores.resize(nq * nk, 0.0);
-                gradient.resize(nq * nk, 0.0);
-                inner.resize(nq, 0.0);
-                let range = queries.row(row);
-                let elements = range.start * hidden..range.end * hidden;
-                let (q, y, g) = (&q[elements.clone()], &y[elements.clone()], &g[elements]);
-                let logarithms = &logarithms[range.start * heads..];
-                let start = keys.row(row).start * hidden;
-                for head in 0..heads {
-                    let first = head * size;
-                    let q_view = View::strided(&q[first..], nq, size, hidden);
-                    let g_view = View::strided(&g[first..], nq, size, hidden);
-                    let k_view = View::strided(&k[start + first..], nk, size, hidden);
-                    let v_view = View::strided(&v[start + first..], nk, size, hidden);
-                    multiply(ViewMut::new(scores, nq, nk), Into::Overwrite, q_view, k_view.t(), root);
-                    multiply(ViewMut::new(gradient, nq, nk), Into::Overwrite, g_view, v_view.t(), 1.0);
-                    row_products(inner, y, g, hidden, first, size);
-                    let block =
-                        Block { attention, row, queries: nq, keys: nk, mask: attention.mask(row, head) };
-                    softmax_backward(&block, scores, gradient, inner, &logarithms[head..], heads);
-                    let (scores, gradient) = (View::new(scores, nq, nk), View::new(gradient, nq, nk));
-                    let part = ViewMut::strided(&mut dv[first..], nk, size, hidden);
-                    multiply(part, Into::Overwrite, scores.t(), g_view, 1.0);
-                    let part = ViewMut::strided(&mut dq[first..], nq, size, hidden);
-                    multiply(part, Into::Overwrite, gradient, k_view, root);
-                    let part = ViewMut::strided(&mut dk[first..], nk, size, hidden);
-                    multiply(part, Into::Overwrite, gradient.t(), q_view, root);
-                }
-            });
-        [dq, dk, dv]
+impl<'a> Part<'a> {
+    /// `size` columns from column `first` on, of `rows` rows.
+    fn columns(self, rows: usize, first: usize, size: usize) -> View<'a> {
+        View::strided(&self.values[first..], rows, size, self.stride)
     }
 }
 
-impl CustomOp3 for Fused {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let hidden = l1.dims()[1];
-        let (q, k, v) = (chunks::slice(s1, l1)?, chunks::slice(s2, l2)?, chunks::slice(s3, l3)?);
-        let (y, logarithms) = self.forward(q, k, v, hidden);
-        self.logarithms.get_or_init(|| logarithms);
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        y: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let hidden = q.dim(1)?;
-        let [dq, dk, dv] = chunks::with_values(q, |q| {
-            chunks::with_values(k, |k| {
-                chunks::with_values(v, |v| {
-                    chunks::with_values(y, |y| {
-                        chunks::with_values(g, |g| Ok(self.backward(q, k, v, y, g, hidden)))
-                    })
-                })
-            })
-        })?;
-        Ok((
-            Some(Tensor::from_vec(dq, q.shape(), q.device())?),
-            Some(Tensor::from_vec(dk, k.shape(), k.device())?),
-            Some(Tensor::from_vec(dv, v.shape(), v.device())?),
-        ))
-    }
+/// What a row is computed in, kept from row to row.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    scores: Vec<f32>,
+    gradient: Vec<f32>,
+    inner: Vec<f32>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{assert_gradients, assert_twins, variable};
+impl Attention {
+    fn block(&self, row: usize, head: usize) -> Block<'_> {
+        let (queries, keys) = (self.query_rows().length(row), self.rows.length(row));
+        Block { attention: self, row, queries, keys, mask: self.mask(row, head) }
+    }
 
-    fn cases() -> Vec<Attention> {
-        let rows = Rows::from_lengths([1, 7, 40, 3, 19]);
-        let picked = Queries::Picked {
-            rows: Rows::from_lengths([1, 0, 3, 3, 2]),
-            places: vec![0, 39, 0, 17, 0, 1, 2, 18, 5].into(),
-        };
-        let single = (Rows::from_lengths([1]), Queries::All);
-        let mut cases = Vec::new();
-        for (rows, queries) in [(rows.clone(), Queries::All), (rows, picked), single] {
-            for causal in [false, true] {
-                for dropout in [None, Some(Dropout { probability: 0.3, key: 5 })] {
-                    cases.push(Attention {
-                        rows: rows.clone(),
-                        queries: queries.clone(),
-                        heads: 3,
-                        causal,
-                        dropout,
-                    });
-                }
-            }
+    /// Attends within row `row`: its queries `(queries, hidden)`, keys and values `(keys, hidden)`, to `y`
+    /// `(queries, hidden)` and the logarithms `(queries, heads)`. A row without queries is left alone.
+    pub(crate) fn attend(
+        &self,
+        row: usize,
+        [q, k, v]: [Part<'_>; 3],
+        y: &mut [f32],
+        logarithms: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let (nq, nk) = (self.query_rows().length(row), self.rows.length(row));
+        if nq == 0 {
+            return;
         }
-        cases
+        let hidden = y.len() / nq;
+        let size = hidden / self.heads;
+        let root = 1.0 / (size as f32).sqrt();
+        scratch.scores.resize(nq * nk, 0.0);
+        let scores = &mut scratch.scores;
+        for head in 0..self.heads {
+            let first = head * size;
+            let k = k.columns(nk, first, size);
+            multiply(ViewMut::new(scores, nq, nk), Into::Overwrite, q.columns(nq, first, size), k.t(), root);
+            softmax(&self.block(row, head), scores, &mut logarithms[head..], self.heads);
+            let y = ViewMut::strided(&mut y[first..], nq, size, hidden);
+            multiply(y, Into::Overwrite, View::new(scores, nq, nk), v.columns(nk, first, size), 1.0);
+        }
     }
 
-    #[test]
-    fn twins_agree() {
-        for attention in cases() {
-            let (queries, keys) = (attention.query_rows().tokens(), attention.rows.tokens());
-            let v = [variable(1, &[queries, 24]), variable(2, &[keys, 24]), variable(3, &[keys, 24])];
-            let name = format!("{attention:?}");
-            assert_twins(
-                &name,
-                &v,
-                2e-5,
-                |v| attention.fused(&v[0], &v[1], &v[2]),
-                |v| attention.plain(&v[0], &v[1], &v[2]),
+    /// The way back of [`Attention::attend`]: from its arguments and results and the gradient `g` `(queries, hidden)` to
+    /// the gradients of the queries, `dq` `(queries, hidden)`, and of keys and values side by side, `dkv`
+    /// `(keys, 2 hidden)`, which are overwritten. A row without queries is left alone.
+    pub(crate) fn attend_backward(
+        &self,
+        row: usize,
+        [q, k, v]: [Part<'_>; 3],
+        (y, logarithms, g): (&[f32], &[f32], &[f32]),
+        dq: &mut [f32],
+        dkv: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let (nq, nk) = (self.query_rows().length(row), self.rows.length(row));
+        if nq == 0 {
+            return;
+        }
+        let hidden = g.len() / nq;
+        let size = hidden / self.heads;
+        let root = 1.0 / (size as f32).sqrt();
+        let Scratch { scores, gradient, inner } = scratch;
+        scores.resize(nq * nk, 0.0);
+        gradient.resize(nq * nk, 0.0);
+        inner.resize(nq, 0.0);
+        for head in 0..self.heads {
+            let first = head * size;
+            let g_view = View::strided(&g[first..], nq, size, hidden);
+            let (q, k, v) =
+                (q.columns(nq, first, size), k.columns(nk, first, size), v.columns(nk, first, size));
+            multiply(ViewMut::new(scores, nq, nk), Into::Overwrite, q, k.t(), root);
+            multiply(ViewMut::new(gradient, nq, nk), Into::Overwrite, g_view, v.t(), 1.0);
+            row_products(inner, y, g, hidden, first, size);
+            softmax_backward(
+                &self.block(row, head),
+                scores,
+                gradient,
+                inner,
+                &logarithms[head..],
+                self.heads,
             );
+            let (scores, gradient) = (View::new(scores, nq, nk), View::new(gradient, nq, nk));
+            let dv = ViewMut::strided(&mut dkv[hidden + first..], nk, size, 2 * hidden);
+            multiply(dv, Into::Overwrite, scores.t(), g_view, 1.0);
+            let dq = ViewMut::strided(&mut dq[first..], nq, size, hidden);
+            multiply(dq, Into::Overwrite, gradient, k, root);
+            let dk = ViewMut::strided(&mut dkv[first..], nk, size, 2 * hidden);
+            multiply(dk, Into::Overwrite, gradient.t(), q, root);
         }
-    }
-
-    #[test]
-    fn gradients_are_differences() {
-        for attention in cases() {
-            let (queries, keys) = (attention.query_rows().tokens(), attention.rows.tokens());
-            let v = [variable(1, &[queries, 6]), variable(2, &[keys, 6]), variable(3, &[keys, 6])];
-            assert_gradients("attention", &v, 2e-2, 1e-2, |v| attention.fused(&v[0], &v[1], &v[2]));
-        }
-    }
-
-    #[test]
-    fn a_row_means_the_same_alone() {
-        let rows = Rows::from_lengths([30, 11]);
-        let v: Vec<Tensor> = (0..3).map(|i| variable(i, &[41, 16]).as_detached_tensor()).collect();
-        let attend = |rows: Rows, v: &[Tensor]| {
-            let attention = Attention { rows, queries: Queries::All, heads: 2, causal: true, dropout: None };
-            attention.fused(&v[0], &v[1], &v[2]).unwrap()
-        };
-        let together = attend(rows, &v).narrow(0, 30, 11).unwrap();
-        let alone: Vec<Tensor> =
-            v.iter().map(|x| x.narrow(0, 30, 11).unwrap().contiguous().unwrap()).collect();
-        let alone = attend(Rows::from_lengths([11]), &alone);
-        assert_eq!(together.to_vec2::<f32>().unwrap(), alone.to_vec2::<f32>().unwrap());
-    }
-
-    #[test]
-    fn what_does_not_fit_is_refused() {
-        let x = variable(1, &[4, 6]);
-        let attend = |rows: Rows, queries: Queries, heads: usize| {
-            Attention { rows, queries, heads, causal: true, dropout: None }.forward(&x, &x, &x).is_err()
-        };
-        assert!(attend(Rows::from_lengths([3]), Queries::All, 2));
-        assert!(attend(Rows::from_lengths([4]), Queries::All, 4));
-        let places = Queries::Picked { rows: Rows::from_lengths([4]), places: vec![0, 1, 2, 4].into() };
-        assert!(attend(Rows::from_lengths([4]), places, 2));
     }
 }

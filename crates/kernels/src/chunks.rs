@@ -66,11 +66,12 @@ pub(crate) fn add_up(partials: &[Vec<f32>], length: usize) -> Vec<f32> {
     })
 }
 
+/// `sum += x`, elementwise.
 #[multiversion::multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
     "x86_64+avx2+fma"
 ))]
-fn add(sum: &mut [f32], x: &[f32]) {
+pub(crate) fn add(sum: &mut [f32], x: &[f32]) {
     lanes::axpy(sum, 1.0, x);
 }
 

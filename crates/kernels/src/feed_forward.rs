@@ -13,11 +13,10 @@ use crate::{
     activation::Activation,
     chunks::{self, TOKENS},
     dropout::{self, Dropout, Mask},
-    lanes,
     linear::{self, column_sums, repeat},
     matrix::{Into, View, ViewMut, multiply},
     norm,
-    panels::turn,
+    panels::turned,
 };
 
 /// Tokens whose wide values are held at once: three such blocks of 256 columns fit into a second-level cache of 1 MB.
@@ -205,22 +204,6 @@ fn scale(y: &mut [f32], x: &[f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y *= x;
     }
-}
-
-/// `y += x`, elementwise.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-fn add(y: &mut [f32], x: &[f32]) {
-    lanes::axpy(y, 1.0, x);
-}
-
-/// A `(rows, columns)` matrix turned into `(columns, rows)`.
-fn turned(weight: &[f32], columns: usize) -> Vec<f32> {
-    let mut panel = vec![0.0; weight.len()];
-    turn(&mut panel, weight, columns);
-    panel
 }
 
 impl Fused {

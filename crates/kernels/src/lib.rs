@@ -37,6 +37,7 @@ mod picked;
 mod ranking_loss;
 mod rows;
 mod selection;
+mod self_attention;
 mod swap_loss;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +58,7 @@ pub use norm::norm;
 pub use outside::outside;
 pub use ranking_loss::{Margins, RankingLoss};
 pub use rows::Rows;
+pub use self_attention::SelfAttention;
 
 static PLAIN: AtomicBool = AtomicBool::new(false);
 

@@ -34,6 +34,15 @@ pub(crate) fn turn(panel: &mut [f32], weight: &[f32], hidden: usize) {
     }
 }
 
+/// A matrix of `columns` columns, turned; it may have no rows.
+pub(crate) fn turned(matrix: &[f32], columns: usize) -> Vec<f32> {
+    let mut panel = vec![0.0; matrix.len()];
+    if !matrix.is_empty() {
+        turn(&mut panel, matrix, columns);
+    }
+    panel
+}
+
 impl Panels {
     /// Turns a `(columns, hidden)` weight. Panels are equally wide but for a rounding at the end: a narrow last one would be
     /// multiplied by another routine, which adds in another order.

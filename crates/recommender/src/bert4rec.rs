@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use artifact::settings;
 use candle_core::Tensor;
-use kernels::{Activation, Attention, Catalogue, FeedForward};
+use kernels::{Activation, Attention, Catalogue, FeedForward, SelfAttention};
 use rand_chacha::ChaCha8Rng;
 
 use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
@@ -78,24 +78,30 @@ impl layers::Block for Block {
     fn forward(
         &self,
         x: &Tensor,
-        asking: &Tensor,
-        attention: &Attention,
-        sizes: &Sizes,
+        attention: Attention,
+        dropout: f64,
         mode: Mode,
         layer: u64,
     ) -> Result<Tensor> {
-        let (q, k, v) = (self.query.linear(asking)?, self.key.linear(x)?, self.value.linear(x)?);
-        let attended = self.output.linear(&attention.forward(&q, &k, &v)?)?; // (queries, hidden)
-        let x = self.attention_norm.norm(&attended, Some(asking), mode.dropout(sizes.dropout, layer))?;
+        let attention = SelfAttention {
+            attention,
+            asking_norm: None,
+            query: self.query.pair(),
+            key: self.key.pair(),
+            value: self.value.pair(),
+            output: Some(self.output.pair()),
+            dropout: mode.dropout(dropout, layer),
+            norm: self.attention_norm.pair(),
+        };
         let feed_forward = FeedForward {
             up: self.up.pair(), // to (queries, 4 hidden)
             activation: Activation::Gelu,
             inner_dropout: None,
             down: self.down.pair(),
-            dropout: mode.dropout(sizes.dropout, layer + 1),
+            dropout: mode.dropout(dropout, layer + 1),
             norm: self.feed_forward_norm.pair(),
         };
-        Ok(feed_forward.forward(&x)?)
+        Ok(feed_forward.forward(&attention.forward(x)?)?)
     }
 }
 

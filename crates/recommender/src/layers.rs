@@ -57,14 +57,13 @@ impl Affine {
 
 /// A block of a transformer.
 pub(crate) trait Block {
-    /// `x` `(tokens, hidden)` to `(queries, hidden)`: all tokens, or the places picked in `attention`, whose rows of
-    /// `x` are `asking`. Its dropouts count from `layer`; there may be two.
+    /// `x` `(tokens, hidden)` to `(queries, hidden)`: all tokens, or the places picked in `attention`. Its dropouts count
+    /// from `layer`; there may be two.
     fn forward(
         &self,
         x: &Tensor,
-        asking: &Tensor,
-        attention: &Attention,
-        sizes: &Sizes,
+        attention: Attention,
+        dropout: f64,
         mode: Mode,
         layer: u64,
     ) -> Result<Tensor>;
@@ -90,8 +89,7 @@ pub(crate) fn transform<B: Block>(
             causal,
             dropout: mode.dropout(sizes.attention_dropout, layer),
         };
-        let asking = if last { batch.pick(&x)? } else { x.clone() };
-        x = block.forward(&x, &asking, &attention, sizes, mode, layer + 1)?;
+        x = block.forward(&x, attention, sizes.dropout, mode, layer + 1)?;
     }
     Ok(x)
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use artifact::settings::{self, Loss};
 use candle_core::Tensor;
-use kernels::{Activation, Attention, Catalogue, FeedForward};
+use kernels::{Activation, Attention, Catalogue, FeedForward, SelfAttention};
 use rand_chacha::ChaCha8Rng;
 
 use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
@@ -76,25 +76,30 @@ impl layers::Block for Block {
     fn forward(
         &self,
         x: &Tensor,
-        asking: &Tensor,
-        attention: &Attention,
-        sizes: &Sizes,
+        attention: Attention,
+        dropout: f64,
         mode: Mode,
         layer: u64,
     ) -> Result<Tensor> {
-        let asking = self.query_norm.norm(asking, None, None)?; // (queries, hidden)
-        let (q, k, v) = (self.query.linear(&asking)?, self.key.linear(x)?, self.value.linear(x)?);
-        let attended = attention.forward(&q, &k, &v)?;
-        let x = self.attention_norm.norm(&attended, Some(&asking), None)?;
+        let attention = SelfAttention {
+            attention,
+            asking_norm: Some(self.query_norm.pair()),
+            query: self.query.pair(),
+            key: self.key.pair(),
+            value: self.value.pair(),
+            output: None,
+            dropout: None,
+            norm: self.attention_norm.pair(),
+        };
         let feed_forward = FeedForward {
             up: self.up.pair(), // to (queries, 4 hidden)
             activation: Activation::Relu,
-            inner_dropout: mode.dropout(sizes.dropout, layer),
+            inner_dropout: mode.dropout(dropout, layer),
             down: self.down.pair(),
-            dropout: mode.dropout(sizes.dropout, layer + 1),
+            dropout: mode.dropout(dropout, layer + 1),
             norm: self.feed_forward_norm.pair(),
         };
-        Ok(feed_forward.forward(&x)?)
+        Ok(feed_forward.forward(&attention.forward(x)?)?)
     }
 }
 

@@ -1,0 +1,638 @@
+//! The self-attention sublayer of both transformers as one operation:
+//! `norm(asking + drop(output(attention(query(asking), key(x), value(x)))))`, where `asking` are the tokens that ask, all of
+//! them or those picked; SASRec normalises them first, and has no output map.
+//!
+//! Fused, a task takes a few rows of the batch through all of it. Queries, keys, values and scores exist while the task works
+//! on its rows, in its core's cache, and the way back computes them again; kept are the attended values, what the output map
+//! made of them, and the logarithms of the softmax. The plain twin is the chain of the plain operations.
+
+use std::{borrow::Cow, ops::Range, sync::OnceLock};
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::{
+    attention::{Attention, Part, Queries, Scratch},
+    chunks::{self, TOKENS, add},
+    dropout::{self, Mask},
+    linear::{self, column_sums, repeat},
+    matrix::{Into, View, ViewMut, multiply},
+    norm,
+    panels::turned,
+};
+
+use crate::Dropout;
+
+/// A self-attention sublayer. Linear maps are `(out, in)` weights with biases `(out)`, norms two tensors `(hidden)`.
+#[derive(Clone, Debug)]
+pub struct SelfAttention<'a> {
+    /// Which tokens see which, and which ask.
+    pub attention: Attention,
+    /// A norm of the asking tokens, before anything else.
+    pub asking_norm: Option<(&'a Tensor, &'a Tensor)>,
+    /// The map of the asking tokens.
+    pub query: (&'a Tensor, &'a Tensor),
+    /// The map of all tokens to keys.
+    pub key: (&'a Tensor, &'a Tensor),
+    /// The map of all tokens to values.
+    pub value: (&'a Tensor, &'a Tensor),
+    /// The map of what was attended to.
+    pub output: Option<(&'a Tensor, &'a Tensor)>,
+    /// Dropout on its result, `(queries, hidden)`, before the residual sum.
+    pub dropout: Option<Dropout>,
+    /// The norm of the sum.
+    pub norm: (&'a Tensor, &'a Tensor),
+}
+
+impl SelfAttention<'_> {
+    /// `x` `(tokens, hidden)` to `(queries, hidden)`; `hidden` must be at least 2.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (tokens, hidden) = x.dims2()?;
+        self.attention.check(tokens, hidden)?;
+        let maps = [Some(self.query), Some(self.key), Some(self.value), self.output];
+        for (weight, bias) in maps.into_iter().flatten() {
+            if weight.dims() != [hidden, hidden] || bias.dims() != [hidden] {
+                bail!("self-attention: x {:?}, weight {:?}, bias {:?}", x.dims(), weight.dims(), bias.dims());
+            }
+        }
+        for (weight, bias) in [self.asking_norm, Some(self.norm)].into_iter().flatten() {
+            if hidden < 2 || weight.dims() != [hidden] || bias.dims() != [hidden] {
+                bail!("self-attention: x {:?}, norm {:?}, {:?}", x.dims(), weight.dims(), bias.dims());
+            }
+        }
+        if let Some(dropout) = self.dropout {
+            dropout.check(self.attention.query_rows().tokens() * hidden)?;
+        }
+        if crate::fused(x.device()) { self.fused(x) } else { self.plain(x) }
+    }
+
+    /// Plain twin.
+    pub(crate) fn plain(&self, x: &Tensor) -> Result<Tensor> {
+        let map = |x: &Tensor, (weight, bias): (&Tensor, &Tensor)| linear::plain(x, weight, Some(bias));
+        let asking = match self.attention.queries.tokens(&self.attention.rows) {
+            Some(tokens) => {
+                let count = tokens.len();
+                x.index_select(&Tensor::from_vec(tokens, count, x.device())?, 0)?
+            }
+            None => x.clone(),
+        };
+        let asking = match self.asking_norm {
+            Some((weight, bias)) => norm::plain(&asking, None, None, weight, bias)?,
+            None => asking,
+        };
+        let (q, k, v) = (map(&asking, self.query)?, map(x, self.key)?, map(x, self.value)?);
+        let attended = self.attention.plain(&q, &k, &v)?;
+        let narrow = match self.output {
+            Some(output) => map(&attended, output)?,
+            None => attended,
+        };
+        norm::plain(&narrow, Some(&asking), self.dropout, self.norm.0, self.norm.1)
+    }
+
+    pub(crate) fn fused(&self, x: &Tensor) -> Result<Tensor> {
+        let (query, key, value) = (self.query, self.key, self.value);
+        let pairs = |pairs: &[Option<(&Tensor, &Tensor)>]| -> Vec<Tensor> {
+            pairs.iter().flatten().flat_map(|&(weight, bias)| [weight.clone(), bias.clone()]).collect()
+        };
+        // A custom operation takes three arguments at most: the parameters, short beside the tokens, travel as one.
+        let projections = [query.0, key.0, value.0, query.1, key.1, value.1].map(Tensor::clone);
+        let others = pairs(&[self.output, self.asking_norm, Some(self.norm)]);
+        let parameters =
+            projections.iter().chain(&others).map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
+        let parameters = Tensor::cat(&parameters, 0)?;
+        let op = Fused {
+            attention: self.attention.clone(),
+            layout: Places::new(x.dim(1)?, self.output.is_some(), self.asking_norm.is_some()),
+            mask: self.dropout.and_then(|dropout| dropout.mask(0)),
+            tracked: x.track_op() || parameters.track_op(),
+            kept: OnceLock::new(),
+        };
+        x.contiguous()?.apply_op2(&parameters, op)
+    }
+}
+
+/// Where each parameter lies among all of them.
+#[derive(Clone, Debug)]
+struct Places {
+    hidden: usize,
+    /// `(hidden, hidden)`
+    query: Range<usize>,
+    /// Key above value, `(2 hidden, hidden)`.
+    key_value: Range<usize>,
+    query_bias: Range<usize>,
+    key_value_bias: Range<usize>,
+    /// `(hidden, hidden)`, or empty.
+    output: Range<usize>,
+    output_bias: Range<usize>,
+    /// Weight, then bias; or empty.
+    asking_norm: Range<usize>,
+    norm: Range<usize>,
+}
+
+impl Places {
+    fn new(hidden: usize, has_output: bool, has_asking_norm: bool) -> Self {
+        let mut end = 0;
+        let mut next = |length: usize| {
+            end += length;
+            end - length..end
+        };
+        let square = hidden * hidden;
+        let (output, asking_norm) = (usize::from(has_output), 2 * usize::from(has_asking_norm));
+        Self {
+            hidden,
+            query: next(square),
+            key_value: next(2 * square),
+            query_bias: next(hidden),
+            key_value_bias: next(2 * hidden),
+            output: next(output * square),
+            output_bias: next(output * hidden),
+            asking_norm: next(asking_norm * hidden),
+            norm: next(2 * hidden),
+        }
+    }
+}
+
+/// The weights, turned once for all tasks.
+struct Turned {
+    /// `(hidden, hidden)`
+    query: Vec<f32>,
+    /// `(hidden, 2 hidden)`
+    key_value: Vec<f32>,
+    /// `(hidden, hidden)`
+    output: Vec<f32>,
+}
+
+/// Rows of the batch that one task takes, and the tokens and queries of these rows.
+#[derive(Clone, Debug)]
+struct Group {
+    rows: Range<usize>,
+    tokens: Range<usize>,
+    queries: Range<usize>,
+}
+
+/// What is kept of a group for the way back.
+struct Kept {
+    /// `(queries, hidden)`
+    attended: Vec<f32>,
+    /// What the output map made of it; empty without one.
+    narrow: Vec<f32>,
+    /// `(queries, heads)`
+    logarithms: Vec<f32>,
+}
+
+/// What the projections make of a group.
+struct Projected<'a> {
+    /// The asking tokens as they are in x, `(queries, hidden)`.
+    picked: Cow<'a, [f32]>,
+    /// The same after their norm; empty without one.
+    normed: Vec<f32>,
+    /// `(queries, hidden)`
+    query: Vec<f32>,
+    /// Keys and values side by side, `(tokens, 2 hidden)`.
+    key_value: Vec<f32>,
+}
+
+impl Projected<'_> {
+    fn asking(&self) -> &[f32] {
+        if self.normed.is_empty() { &self.picked } else { &self.normed }
+    }
+}
+
+/// One call of [`SelfAttention::forward`].
+struct Fused {
+    attention: Attention,
+    layout: Places,
+    mask: Option<Mask>,
+    /// Whether there may be a way back.
+    tracked: bool,
+    kept: OnceLock<Vec<Kept>>,
+}
+
+/// `y = x w + b` for rows of `x` as wide as `w`, which is turned, is long.
+fn map(x: &[f32], turned: &[f32], bias: &[f32], hidden: usize) -> Vec<f32> {
+    let (rows, columns) = (x.len() / hidden, bias.len());
+    let mut y = vec![0.0; rows * columns];
+    repeat(&mut y, bias);
+    let (x, weight) = (View::new(x, rows, hidden), View::new(turned, hidden, columns));
+    multiply(ViewMut::new(&mut y, rows, columns), Into::Add, x, weight, 1.0);
+    y
+}
+
+/// The way back of [`map`]: adds to the gradients of weight and bias, and adds to or overwrites that of `x`.
+fn map_backward(
+    (x, weight, g): (&[f32], &[f32], &[f32]),
+    (d_weight, d_bias): (&mut [f32], &mut [f32]),
+    (dx, into): (&mut [f32], Into),
+    hidden: usize,
+) {
+    let (rows, columns) = (x.len() / hidden, d_bias.len());
+    column_sums(d_bias, g);
+    let (x, g) = (View::new(x, rows, hidden), View::new(g, rows, columns));
+    multiply(ViewMut::new(d_weight, columns, hidden), Into::Add, g.t(), x, 1.0);
+    multiply(ViewMut::new(dx, rows, hidden), into, g, View::new(weight, columns, hidden), 1.0);
+}
+
+impl Fused {
+    /// Whole rows, together about as many tokens as a chunk has.
+    fn groups(&self) -> Vec<Group> {
+        let (keys, queries) = (&self.attention.rows, self.attention.query_rows());
+        let mut groups = Vec::new();
+        let mut first = 0;
+        for row in 0..keys.len() {
+            let tokens = keys.row(first).start..keys.row(row).end;
+            if tokens.len() >= TOKENS || row + 1 == keys.len() {
+                let queries = queries.row(first).start..queries.row(row).end;
+                groups.push(Group { rows: first..row + 1, tokens, queries });
+                first = row + 1;
+            }
+        }
+        groups
+    }
+
+    fn turned(&self, parameters: &[f32]) -> Turned {
+        let places = &self.layout;
+        let turned = |range: &Range<usize>| turned(&parameters[range.clone()], places.hidden);
+        Turned {
+            query: turned(&places.query),
+            key_value: turned(&places.key_value),
+            output: turned(&places.output),
+        }
+    }
+
+    /// The asking tokens, queries, keys and values of a group whose tokens are `x`.
+    fn project<'a>(&self, group: &Group, x: &'a [f32], parameters: &[f32], turned: &Turned) -> Projected<'a> {
+        let (places, hidden) = (&self.layout, self.layout.hidden);
+        let picked = match &self.attention.queries {
+            Queries::All => Cow::Borrowed(x),
+            Queries::Picked { .. } => {
+                let rows = self.asking(group).flat_map(|token| &x[token * hidden..][..hidden]);
+                Cow::Owned(rows.copied().collect())
+            }
+        };
+        let mut normed = Vec::new();
+        if !places.asking_norm.is_empty() {
+            normed = vec![0.0; picked.len()];
+            let norm = &parameters[places.asking_norm.clone()];
+            norm::forward(&mut normed, &picked, None, None, norm, 0);
+        }
+        let asking: &[f32] = if normed.is_empty() { &picked } else { &normed };
+        let query = map(asking, &turned.query, &parameters[places.query_bias.clone()], hidden);
+        let key_value = map(x, &turned.key_value, &parameters[places.key_value_bias.clone()], hidden);
+        Projected { picked, normed, query, key_value }
+    }
+
+    /// The asking tokens of a group, counted from its first token.
+    fn asking<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = usize> + 'a {
+        group.rows.clone().flat_map(move |row| {
+            let start = self.attention.rows.row(row).start - group.tokens.start;
+            self.attention.queries.places(&self.attention.rows, row).map(move |place| start + place)
+        })
+    }
+
+    /// The queries, keys and values of one row of a group.
+    fn parts<'a>(&self, group: &Group, row: usize, projected: &'a Projected<'_>) -> [Part<'a>; 3] {
+        let hidden = self.layout.hidden;
+        let query = (self.attention.query_rows().row(row).start - group.queries.start) * hidden;
+        let key = (self.attention.rows.row(row).start - group.tokens.start) * 2 * hidden;
+        let part = |values, stride| Part { values, stride };
+        [
+            part(&projected.query[query..], hidden),
+            part(&projected.key_value[key..], 2 * hidden),
+            part(&projected.key_value[key + hidden..], 2 * hidden),
+        ]
+    }
+
+    /// The queries of one row, counted from the group's first.
+    fn queries(&self, group: &Group, row: usize) -> Range<usize> {
+        let range = self.attention.query_rows().row(row);
+        range.start - group.queries.start..range.end - group.queries.start
+    }
+
+    fn run(&self, x: &[f32], parameters: &[f32]) -> (Vec<f32>, Vec<Kept>) {
+        let (places, hidden, heads) = (&self.layout, self.layout.hidden, self.attention.heads);
+        let turned = self.turned(parameters);
+        let groups = self.groups();
+        let mut y = vec![0.0; self.attention.query_rows().tokens() * hidden];
+        let kept = split(&mut y, &groups, |group| &group.queries, hidden)
+            .into_par_iter()
+            .zip(&groups)
+            .with_max_len(1)
+            .map_init(Scratch::default, |scratch, (y, group)| {
+                let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
+                let projected = self.project(group, x, parameters, &turned);
+                let mut attended = vec![0.0; y.len()];
+                let mut logarithms = vec![0.0; group.queries.len() * heads];
+                for row in group.rows.clone() {
+                    let range = self.queries(group, row);
+                    self.attention.attend(
+                        row,
+                        self.parts(group, row, &projected),
+                        &mut attended[range.start * hidden..range.end * hidden],
+                        &mut logarithms[range.start * heads..range.end * heads],
+                        scratch,
+                    );
+                }
+                let mut narrow = Vec::new();
+                if !places.output.is_empty() {
+                    let bias = &parameters[places.output_bias.clone()];
+                    narrow = map(&attended, &turned.output, bias, hidden);
+                }
+                let sum = if narrow.is_empty() { &attended } else { &narrow };
+                let start = group.queries.start * hidden;
+                let norm = &parameters[places.norm.clone()];
+                norm::forward(y, sum, Some(projected.asking()), self.mask, norm, start);
+                Kept { attended, narrow, logarithms }
+            })
+            .collect::<Vec<_>>();
+        (y, if self.tracked { kept } else { Vec::new() })
+    }
+
+    /// Gradients of x and of the parameters.
+    fn gradients(&self, x: &[f32], parameters: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let hidden = self.layout.hidden;
+        let turned = self.turned(parameters);
+        let groups = self.groups();
+        let kept = self.kept.get().map_or(&[][..], Vec::as_slice);
+        let mut dx = vec![0.0; x.len()];
+        let parts: Vec<Vec<f32>> = split(&mut dx, &groups, |group| &group.tokens, hidden)
+            .into_par_iter()
+            .zip(groups.par_iter().zip(kept))
+            .with_max_len(1)
+            .map_init(Scratch::default, |scratch, (dx, (group, kept))| {
+                let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
+                let g = &g[group.queries.start * hidden..group.queries.end * hidden];
+                let mut part = vec![0.0; parameters.len()];
+                self.group_gradients(group, kept, (x, parameters, g), &turned, dx, &mut part, scratch);
+                part
+            })
+            .collect();
+        (dx, chunks::add_up(&parts, parameters.len()))
+    }
+
+    /// The gradients of a group's tokens, into `dx`, and its share of the parameters', into `part`, both zero before.
+    #[expect(clippy::too_many_arguments, reason = "one task's inputs, outputs and scratch")]
+    fn group_gradients(
+        &self,
+        group: &Group,
+        kept: &Kept,
+        (x, parameters, g): (&[f32], &[f32], &[f32]),
+        turned: &Turned,
+        dx: &mut [f32],
+        part: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let (places, hidden, heads) = (&self.layout, self.layout.hidden, self.attention.heads);
+        let projected = self.project(group, x, parameters, turned);
+        let start = group.queries.start * hidden;
+
+        // Through the norm into the residual sum, from there into the asking tokens and into what was attended to.
+        let mut d_asking = vec![0.0; g.len()];
+        let sum = if kept.narrow.is_empty() { &kept.attended } else { &kept.narrow };
+        let arguments = (sum.as_slice(), Some(projected.asking()));
+        let weight = &parameters[places.norm.clone()][..hidden];
+        norm::backward(&mut d_asking, &mut part[places.norm.clone()], g, arguments, self.mask, weight, start);
+        let mut d_attended = d_asking.clone();
+        if let Some(mask) = self.mask {
+            dropout::masked(mask, start as u32, &mut d_attended, &d_asking);
+        }
+        if !places.output.is_empty() {
+            let d_narrow = d_attended;
+            d_attended = vec![0.0; d_narrow.len()];
+            let (output, bias) = two(part, &places.output, &places.output_bias);
+            let weight = &parameters[places.output.clone()];
+            let to = (d_attended.as_mut_slice(), Into::Overwrite);
+            map_backward((&kept.attended, weight, &d_narrow), (output, bias), to, hidden);
+        }
+
+        // Through the attention of each row.
+        let mut dq = vec![0.0; d_attended.len()];
+        let mut dkv = vec![0.0; 2 * x.len()];
+        for row in group.rows.clone() {
+            let range = self.queries(group, row);
+            let elements = range.start * hidden..range.end * hidden;
+            let keys = self.attention.rows.row(row);
+            let keys = keys.start - group.tokens.start..keys.end - group.tokens.start;
+            self.attention.attend_backward(
+                row,
+                self.parts(group, row, &projected),
+                (
+                    &kept.attended[elements.clone()],
+                    &kept.logarithms[range.start * heads..range.end * heads],
+                    &d_attended[elements.clone()],
+                ),
+                &mut dq[elements],
+                &mut dkv[keys.start * 2 * hidden..keys.end * 2 * hidden],
+                scratch,
+            );
+        }
+
+        // Through the projections, and the norm of the asking tokens, into x.
+        let (query, bias) = two(part, &places.query, &places.query_bias);
+        let arguments = (projected.asking(), &parameters[places.query.clone()], dq.as_slice());
+        map_backward(arguments, (query, bias), (&mut d_asking, Into::Add), hidden);
+        let (key_value, bias) = two(part, &places.key_value, &places.key_value_bias);
+        let arguments = (x, &parameters[places.key_value.clone()], dkv.as_slice());
+        map_backward(arguments, (key_value, bias), (&mut *dx, Into::Overwrite), hidden);
+        if !places.asking_norm.is_empty() {
+            let d_normed = std::mem::replace(&mut d_asking, vec![0.0; g.len()]);
+            let weight = &parameters[places.asking_norm.clone()][..hidden];
+            let arguments = (projected.picked.as_ref(), None);
+            let part = &mut part[places.asking_norm.clone()];
+            norm::backward(&mut d_asking, part, &d_normed, arguments, None, weight, 0);
+        }
+        match &self.attention.queries {
+            Queries::All => add(dx, &d_asking),
+            Queries::Picked { .. } => {
+                for (token, d_asking) in self.asking(group).zip(d_asking.chunks_exact(hidden)) {
+                    add(&mut dx[token * hidden..][..hidden], d_asking);
+                }
+            }
+        }
+    }
+}
+
+/// The parts of `values` that belong to groups, by the range of each.
+fn split<'a>(
+    values: &'a mut [f32],
+    groups: &[Group],
+    range: impl Fn(&Group) -> &Range<usize>,
+    width: usize,
+) -> Vec<&'a mut [f32]> {
+    let offsets: Vec<usize> = std::iter::once(0).chain(groups.iter().map(|group| range(group).end)).collect();
+    chunks::split(values, &offsets, width)
+}
+
+/// Two parts of `values`, the first before the second.
+fn two<'a>(
+    values: &'a mut [f32],
+    first: &Range<usize>,
+    second: &Range<usize>,
+) -> (&'a mut [f32], &'a mut [f32]) {
+    let (before, after) = values.split_at_mut(second.start);
+    (&mut before[first.clone()], &mut after[..second.len()])
+}
+
+impl CustomOp2 for Fused {
+    fn name(&self) -> &'static str {
+        "self-attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (y, kept) = self.run(chunks::slice(s1, l1)?, chunks::slice(s2, l2)?);
+        self.kept.get_or_init(|| kept);
+        Ok((CpuStorage::F32(y), (self.attention.query_rows().tokens(), self.layout.hidden).into()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        parameters: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, d_parameters) = chunks::with_values(x, |x| {
+            chunks::with_values(parameters, |parameters| {
+                chunks::with_values(g, |g| Ok(self.gradients(x, parameters, g)))
+            })
+        })?;
+        Ok((
+            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
+            Some(Tensor::from_vec(d_parameters, parameters.shape(), x.device())?),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+
+    use super::*;
+    use crate::{
+        rows::Rows,
+        testing::{assert_gradients, assert_twins, values, variable},
+    };
+
+    /// Rows that ask with all or with some of their tokens, look ahead or not, with dropout or not; and more rows than one
+    /// task takes.
+    fn cases() -> Vec<Attention> {
+        let rows = Rows::from_lengths([1, 7, 40, 3, 19]);
+        let picked = Queries::Picked {
+            rows: Rows::from_lengths([1, 0, 3, 3, 2]),
+            places: vec![0, 39, 0, 17, 0, 1, 2, 18, 5].into(),
+        };
+        let many = Rows::from_lengths((0..40).map(|row| 1 + row * 7 % 60));
+        let single = (Rows::from_lengths([1]), Queries::All);
+        let mut cases = Vec::new();
+        for (rows, queries) in [(rows.clone(), Queries::All), (rows, picked), single, (many, Queries::All)] {
+            for causal in [false, true] {
+                for dropout in [None, Some(Dropout { probability: 0.3, key: 5 })] {
+                    let (rows, queries) = (rows.clone(), queries.clone());
+                    cases.push(Attention { rows, queries, heads: 3, causal, dropout });
+                }
+            }
+        }
+        cases
+    }
+
+    /// x, the four maps and the two norms.
+    fn inputs(tokens: usize, hidden: usize) -> Vec<Var> {
+        let map: [&[usize]; 2] = [&[hidden, hidden], &[hidden]];
+        let norm: [&[usize]; 2] = [&[hidden], &[hidden]];
+        let shapes = [map, map, map, map, norm, norm];
+        let x: &[usize] = &[tokens, hidden];
+        (1..).zip([x].into_iter().chain(shapes.into_iter().flatten())).map(|(s, d)| variable(s, d)).collect()
+    }
+
+    /// BERT4Rec's sublayer, or SASRec's.
+    fn layer<'a>(v: &'a [Var], attention: &Attention, cloze: bool) -> SelfAttention<'a> {
+        let pair = |place: usize| (v[place].as_tensor(), v[place + 1].as_tensor());
+        SelfAttention {
+            attention: attention.clone(),
+            asking_norm: (!cloze).then(|| pair(9)),
+            query: pair(1),
+            // One bias for key and value: the key's alone has no gradient but rounding where nothing is dropped.
+            key: (v[3].as_tensor(), v[6].as_tensor()),
+            value: pair(5),
+            output: cloze.then(|| pair(7)),
+            dropout: if cloze { attention.dropout } else { None },
+            norm: pair(11),
+        }
+    }
+
+    /// The variables that a sublayer has.
+    fn used(mut v: Vec<Var>, cloze: bool) -> Vec<Var> {
+        v[4] = v[6].clone();
+        // Those it has not are given another role, so that every variable has a gradient: none is left over.
+        if cloze {
+            (v[9], v[10]) = (v[11].clone(), v[12].clone());
+        } else {
+            (v[7], v[8]) = (v[5].clone(), v[6].clone());
+        }
+        v
+    }
+
+    #[test]
+    fn twins_agree() {
+        for attention in cases() {
+            for cloze in [false, true] {
+                let v = used(inputs(attention.rows.tokens(), 24), cloze);
+                assert_twins(
+                    &format!("{attention:?}"),
+                    &v,
+                    1e-4,
+                    |v| layer(v, &attention, cloze).fused(v[0].as_tensor()),
+                    |v| layer(v, &attention, cloze).plain(v[0].as_tensor()),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_differences() {
+        for attention in cases().into_iter().take(8) {
+            for cloze in [false, true] {
+                let v = used(inputs(attention.rows.tokens(), 6), cloze);
+                assert_gradients("self-attention", &v, 1e-2, 2e-2, |v| {
+                    layer(v, &attention, cloze).fused(v[0].as_tensor())
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_means_the_same_alone() {
+        let v = inputs(41, 24);
+        let attend = |rows: Rows, x: &Tensor| {
+            let attention = Attention { rows, queries: Queries::All, heads: 2, causal: true, dropout: None };
+            values(&layer(&v, &attention, true).fused(x).unwrap())
+        };
+        let together = attend(Rows::from_lengths([30, 11]), &v[0]);
+        let alone = attend(Rows::from_lengths([11]), &v[0].narrow(0, 30, 11).unwrap());
+        assert_eq!(together[30 * 24..], alone);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let v = inputs(4, 6);
+        let refused = |rows: Rows, queries: Queries, heads: usize| {
+            let attention = Attention { rows, queries, heads, causal: true, dropout: None };
+            layer(&v, &attention, true).forward(&v[0]).is_err()
+        };
+        let rows = |length: usize| Rows::from_lengths([length]);
+        assert!(!refused(rows(4), Queries::All, 2));
+        assert!(refused(rows(3), Queries::All, 2));
+        assert!(refused(rows(4), Queries::All, 4));
+        let places = Queries::Picked { rows: rows(4), places: vec![0, 1, 2, 4].into() };
+        assert!(refused(rows(4), places, 2));
+        let attention =
+            Attention { rows: rows(4), queries: Queries::All, heads: 2, causal: true, dropout: None };
+        let crossed = SelfAttention { query: (&v[2], &v[1]), ..layer(&v, &attention, true) };
+        assert!(crossed.forward(&v[0]).is_err());
+    }
+}
