@@ -1,0 +1,71 @@
+//! Distillation: an epoch over 100 generated sequences of 200 items, of which 199 prefixes each are lessons.
+
+use std::path::Path;
+
+use anyhow::Result;
+use artifact::checkpoint::Architecture;
+use artifact::queries::{QUERIES, QueryLog, QueryWriter};
+use artifact::settings::{Distill, Optimizer};
+use attack::distill::Surrogate;
+use ranking::Negatives;
+use recommender::{Purpose, Streams};
+
+use crate::generation::header;
+use crate::{ITEMS, Iteration, SEED, TOP_K, Work, models};
+
+/// Sequences of the log.
+const SEQUENCES: usize = 100;
+
+/// Items of a sequence.
+const LENGTH: usize = 200;
+
+/// An epoch of each architecture.
+pub fn works() -> Vec<Work> {
+    let prefixes = SEQUENCES * (LENGTH - 1);
+    let shape = format!("{prefixes} prefixes, length {LENGTH}, {ITEMS} items");
+    let work = |(architecture, name)| {
+        // A sequence a step where one pass gives the states after all its prefixes, else a batch of prefixes.
+        let steps = match architecture {
+            Architecture::Bert => prefixes as f64 / Distill::default().batch as f64,
+            Architecture::Sas | Architecture::Narm => SEQUENCES as f64,
+        };
+        Work::new("distillation", format!("distil epoch {name}"), &shape, move || lessons(architecture))
+            .scaled(steps)
+    };
+    models::ARCHITECTURES.map(work).into_iter().collect()
+}
+
+fn lessons(architecture: Architecture) -> Result<Iteration> {
+    // Only the log read from it is kept: it holds its file open.
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join(QUERIES);
+    write_log(&path)?;
+    let sizes = models::sizes(LENGTH, ITEMS);
+    let (streams, device) = (Streams::new(SEED), models::device()?);
+    let (distill, optimizer) = (Distill::default(), Optimizer::default());
+    let log = QueryLog::open(&path)?;
+    let surrogate = Surrogate::new(architecture, &sizes, log, &distill, &optimizer, streams, &device)?;
+    let mut iteration = models::steps(surrogate);
+    Ok(Box::new(move || {
+        let _kept = &directory;
+        iteration()
+    }))
+}
+
+/// Sequences and lists at random: what they hold makes no difference to the work.
+fn write_log(path: &Path) -> Result<()> {
+    let items = Negatives::uniform(ITEMS);
+    let streams = Streams::new(SEED);
+    let mut log = QueryWriter::create(path, header())?;
+    for sequence in 0..SEQUENCES {
+        let mut stream = streams.open(Purpose::Generation, 0, sequence as u64, 0);
+        let asked = items.draw(LENGTH, &[], &mut stream)?;
+        let mut answers = Vec::with_capacity(LENGTH * TOP_K);
+        for _ in 0..LENGTH {
+            answers.extend(items.draw(TOP_K, &[], &mut stream)?);
+        }
+        log.push(&asked, &answers)?;
+    }
+    log.finish()?;
+    Ok(())
+}

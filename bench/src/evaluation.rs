@@ -1,0 +1,50 @@
+//! Full rankings: every user of MovieLens-100K, one held-out item each, against all items.
+
+use anyhow::Result;
+use artifact::settings::Evaluate;
+use evaluate::measurement::{Questions, Target, measure};
+use recommender::validation;
+
+use crate::{ITEMS, Iteration, TOP_K, Work, histories, models};
+use artifact::checkpoint::Architecture;
+
+/// Longest input.
+const LENGTH: usize = 200;
+
+/// Users validated at a time, as in training.
+const VALIDATION_BATCH: usize = 256;
+
+/// A validation, as training has one every epoch; and an evaluation of a target alone, which lists the best items
+/// and ranks by popularity besides.
+pub fn works() -> Vec<Work> {
+    let shape = format!("{} users, length {LENGTH}, {ITEMS} items", histories::USERS);
+    vec![
+        Work::new("evaluation", "validation bert", &shape, validations),
+        Work::new("evaluation", "evaluation bert", &shape, evaluations),
+    ]
+}
+
+fn validations() -> Result<Iteration> {
+    let dataset = histories::movielens_100k()?;
+    let model = models::recommender(Architecture::Bert, &models::sizes(LENGTH, ITEMS))?;
+    let device = models::device()?;
+    Ok(Box::new(move || {
+        validation::on_dataset(&*model, dataset, VALIDATION_BATCH, &device)?;
+        Ok(())
+    }))
+}
+
+fn evaluations() -> Result<Iteration> {
+    let dataset = histories::movielens_100k()?;
+    let asked = Evaluate::default();
+    let questions =
+        Questions { ks: asked.ks, top_k: TOP_K, exclude_seen: false, candidates: None, batch: asked.batch };
+    let sizes = models::sizes(LENGTH, ITEMS);
+    let device = models::device()?;
+    Ok(Box::new(move || {
+        // An evaluation uses its target up; to build one is nothing beside asking it.
+        let target = Target { model: models::recommender(Architecture::Bert, &sizes)?, service: None };
+        measure(dataset, target, None, &questions, &device, |_| ())?;
+        Ok(())
+    }))
+}

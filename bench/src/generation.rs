@@ -1,0 +1,52 @@
+//! Query generation: sequences of 200 items grow side by side out of the answers, and go to a log.
+
+use anyhow::Result;
+use artifact::checkpoint::{Architecture, Kind};
+use artifact::queries::{QUERIES, QueryHeader, QueryWriter};
+use artifact::settings::Generate;
+use attack::generate::generate;
+use indicatif::ProgressBar;
+use recommender::Streams;
+use recommender::black_box::ProtectedTarget;
+
+use crate::{ITEMS, Iteration, SEED, TOP_K, Work, models};
+
+/// Items of a sequence.
+const LENGTH: usize = 200;
+
+/// Sequences that grow side by side, those of an iteration.
+const TOGETHER: usize = 50;
+
+/// A sequence out of each architecture.
+pub fn works() -> Vec<Work> {
+    let work = |(architecture, name)| {
+        let shape = format!("length {LENGTH}, {TOGETHER} together, {ITEMS} items");
+        Work::new("generation", format!("generate sequence {name}"), shape, move || sequences(architecture))
+            .scaled(1.0 / TOGETHER as f64)
+    };
+    models::ARCHITECTURES.map(work).into_iter().collect()
+}
+
+fn sequences(architecture: Architecture) -> Result<Iteration> {
+    let sizes = models::sizes(LENGTH, ITEMS);
+    let description = sizes.describe(Kind::Target, architecture, "");
+    let model = models::recommender(architecture, &sizes)?;
+    let mut target = ProtectedTarget::new(model, &description, models::device()?);
+    let budget = Generate { sequences: TOGETHER, batch: TOGETHER, top_k: TOP_K, ..Generate::default() };
+    let directory = tempfile::tempdir()?;
+    let mut round = 0;
+    Ok(Box::new(move || {
+        round += 1;
+        let (streams, bar) = (Streams::new(SEED + round), ProgressBar::hidden());
+        let mut log = QueryWriter::create(&directory.path().join(QUERIES), header())?;
+        generate(&mut target, &budget, LENGTH, &[], &streams, &mut log, &bar)?;
+        log.finish()?;
+        Ok(())
+    }))
+}
+
+/// What a log of lists over [`ITEMS`] items says of itself.
+pub fn header() -> QueryHeader {
+    let (fingerprint, generation) = (String::new(), None);
+    QueryHeader { items: ITEMS, k: TOP_K, fingerprint, queries: 0, sequences: 0, generation }
+}

@@ -1,0 +1,47 @@
+//! GRO: a step of a BERT4Rec target and its BERT4Rec student, on rows of full length.
+
+use anyhow::Result;
+use artifact::checkpoint::Architecture;
+use artifact::settings::{Defend, Train};
+use defend::gro::Gro;
+use recommender::windows::Samples;
+use recommender::{Purpose, Streams};
+
+use crate::{ITEMS, Iteration, SEED, TOP_K, Work, histories, models};
+
+/// Items of a row.
+const LENGTH: usize = 200;
+
+/// Rows of a batch.
+const BATCH: usize = 24;
+
+/// Steps at the catalogues of MovieLens-100K, 1M and 20M, and at a million items.
+pub fn works() -> Vec<Work> {
+    [(40, ITEMS), (40, 3416), (20, 26_744), (20, 1_000_000)]
+        .map(|(positions, items)| work("gro", positions, items))
+        .into_iter()
+        .collect()
+}
+
+/// A step that compares lists at `positions` places of each row.
+pub fn work(subject: &'static str, positions: usize, items: usize) -> Work {
+    let shape = format!("{} positions, length {LENGTH}, {items} items", BATCH * positions);
+    Work::new(subject, "gro step bert", shape, move || steps(positions, items))
+}
+
+fn steps(positions: usize, items: usize) -> Result<Iteration> {
+    let dataset = histories::of_length(LENGTH, 4 * BATCH, items)?;
+    let sizes = models::sizes(LENGTH, items);
+    let streams = Streams::new(SEED);
+    // So likely that hardly a row has fewer than the most it may have.
+    let train = Train { mask_prob: 0.3, max_predictions: positions, ..Train::default() };
+    Ok(models::steps(Gro {
+        target: models::trainee(Architecture::Bert, &sizes, Purpose::TargetWeights)?,
+        student: models::trainee(Architecture::Bert, &sizes, Purpose::StudentWeights)?,
+        samples: Samples::new(dataset, LENGTH, BATCH, &train, streams)?,
+        dataset,
+        settings: Defend { positions_per_sequence: positions, top_k: TOP_K, ..Defend::default() },
+        streams,
+        device: models::device()?,
+    }))
+}
