@@ -26,12 +26,37 @@ pub(crate) fn plain(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
 }
 
 pub(crate) fn fused(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
-    let (rows, _) = table.dims2()?;
+    let ids = checked_ids(ids, table.dim(0)?)?;
+    table.contiguous()?.apply_op1(Lookup { ids })
+}
+
+/// The ids, found to lie within a table of `rows` rows.
+pub(crate) fn checked_ids(ids: &Tensor, rows: usize) -> Result<Arc<[u32]>> {
     let ids = ids.to_vec1::<u32>()?;
     if let Some(place) = ids.iter().position(|&id| id as usize >= rows) {
         bail!("embedding: id {} at place {place} is outside a table of {rows} rows", ids[place]);
     }
-    table.contiguous()?.apply_op1(Lookup { ids: ids.into() })
+    Ok(ids.into())
+}
+
+/// Fills the rows `y` with those of `table` that `ids` name.
+pub(crate) fn gather(y: &mut [f32], table: &[f32], ids: &[u32]) {
+    let hidden = y.len() / ids.len().max(1);
+    for (row, &id) in y.chunks_exact_mut(hidden.max(1)).zip(ids) {
+        row.copy_from_slice(&table[id as usize * hidden..][..hidden]);
+    }
+}
+
+/// The gradient of a table of `rows` rows, from that of the rows looked up, `g` `(ids, hidden)`.
+pub(crate) fn gradient(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Vec<f32> {
+    let sorted = Sorted::new(ids, rows, |_| true);
+    let mut gradient = vec![0.0; rows * hidden];
+    gradient
+        .par_chunks_mut(hidden)
+        .with_min_len(16)
+        .enumerate()
+        .for_each(|(id, sum)| add_rows(sum, g, sorted.of(id)));
+    gradient
 }
 
 struct Lookup {
@@ -94,25 +119,15 @@ impl CustomOp1 for Lookup {
         let (_, hidden) = layout.shape().dims2()?;
         let table = chunks::slice(storage, layout)?;
         let y = chunks::build(self.ids.len() * hidden, TOKENS * hidden, |index, y| {
-            for (row, &id) in y.chunks_exact_mut(hidden).zip(&self.ids[index * TOKENS..]) {
-                row.copy_from_slice(&table[id as usize * hidden..][..hidden]);
-            }
+            let start = index * TOKENS;
+            gather(y, table, &self.ids[start..start + y.len() / hidden]);
         });
         Ok((CpuStorage::F32(y), (self.ids.len(), hidden).into()))
     }
 
     fn bwd(&self, table: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
         let (rows, hidden) = table.dims2()?;
-        let sorted = Sorted::new(&self.ids, rows, |_| true);
-        let gradient = chunks::with_values(g, |g| {
-            let mut gradient = vec![0.0; rows * hidden];
-            gradient
-                .par_chunks_mut(hidden)
-                .with_min_len(16)
-                .enumerate()
-                .for_each(|(id, sum)| add_rows(sum, g, sorted.of(id)));
-            Ok(gradient)
-        })?;
+        let gradient = chunks::with_values(g, |g| Ok(gradient(g, &self.ids, rows, hidden)))?;
         Ok(Some(Tensor::from_vec(gradient, table.shape(), table.device())?))
     }
 }

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use artifact::settings;
 use candle_core::Tensor;
-use kernels::{Activation, Attention, Catalogue, FeedForward, SelfAttention};
+use kernels::{Activation, Attention, Catalogue, Embed, FeedForward, SelfAttention};
 use rand_chacha::ChaCha8Rng;
 
 use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
@@ -151,10 +151,13 @@ impl Recommender for Bert4Rec {
     }
 
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
-        let token = kernels::embedding(&self.token, &batch.tokens)?; // (tokens, hidden)
-        let position = kernels::embedding(&self.position, &batch.positions)?;
-        let x = self.embedding_norm.norm(&token, Some(&position), None)?;
-        let x = kernels::dropout(&x, mode.dropout(self.sizes.dropout, 0))?;
+        let embed = Embed {
+            token: &self.token,
+            position: &self.position,
+            norm: Some(self.embedding_norm.pair()),
+            dropout: mode.dropout(self.sizes.dropout, 0),
+        };
+        let x = embed.forward(&batch.tokens, &batch.positions)?; // (tokens, hidden)
         let x = transform(&self.blocks, x, batch, false, &self.sizes, mode)?;
         Ok(kernels::gelu(&self.head.linear(&x)?)?) // (positions, hidden)
     }

@@ -1,7 +1,7 @@
 //! What the architectures are assembled from: tensors by name, and a weight with its bias.
 
 use candle_core::Tensor;
-use kernels::{Attention, Dropout, Queries};
+use kernels::{Attention, Queries};
 
 use crate::{Declared, Error, Initial, Mode, Placed, Result, Sizes, Weights};
 
@@ -42,16 +42,6 @@ impl Affine {
     /// Weight and bias.
     pub(crate) fn pair(&self) -> (&Tensor, &Tensor) {
         (&self.weight, &self.bias)
-    }
-
-    /// The norm of `drop(x) + residual`, all `(tokens, hidden)`.
-    pub(crate) fn norm(
-        &self,
-        x: &Tensor,
-        residual: Option<&Tensor>,
-        dropout: Option<Dropout>,
-    ) -> Result<Tensor> {
-        Ok(kernels::norm(x, residual, dropout, &self.weight, &self.bias)?)
     }
 }
 

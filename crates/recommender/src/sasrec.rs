@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use artifact::settings::{self, Loss};
 use candle_core::Tensor;
-use kernels::{Activation, Attention, Catalogue, FeedForward, SelfAttention};
+use kernels::{Activation, Attention, Catalogue, Embed, FeedForward, SelfAttention};
 use rand_chacha::ChaCha8Rng;
 
 use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
@@ -143,9 +143,13 @@ impl Recommender for SasRec {
     }
 
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
-        let token = kernels::embedding(&self.token, &batch.tokens)?; // (tokens, hidden)
-        let position = kernels::embedding(&self.position, &batch.positions)?;
-        let x = kernels::dropout(&(token + position)?, mode.dropout(self.sizes.dropout, 0))?;
+        let embed = Embed {
+            token: &self.token,
+            position: &self.position,
+            norm: None,
+            dropout: mode.dropout(self.sizes.dropout, 0),
+        };
+        let x = embed.forward(&batch.tokens, &batch.positions)?; // (tokens, hidden)
         transform(&self.blocks, x, batch, true, &self.sizes, mode) // (positions, hidden)
     }
 

@@ -59,16 +59,19 @@ pub fn main_where<C: Parser>(
     }
 }
 
-/// Size the thread pools, ours and the one inside candle, once.
+/// Size the thread pool, once, and leave candle without one of its own: it would spin beside ours, on the same cores,
+/// for the few sums that are not our operations'.
 fn set_threads(flags: &Flags) {
-    let Some(threads) = flags.threads else { return };
-    for name in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
+    let threads = flags.threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string()));
+    for (name, value) in threads.into_iter().chain([("CANDLE_NUM_THREADS", "1".to_owned())]) {
         // SAFETY: changing the environment is unsound only while another thread may read it. `main` calls this before
         // the logger, the signal watcher and the thread pool exist, and nothing before it (clap) starts a thread.
-        unsafe { std::env::set_var(name, threads.to_string()) };
+        unsafe { std::env::set_var(name, value) };
     }
-    // The pool can be built once in a process; a test harness that calls `main` twice keeps its first.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+    if let Some(threads) = flags.threads {
+        // The pool can be built once in a process; a test harness that calls `main` twice keeps its first.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+    }
 }
 
 /// Print the error and everything behind it as one message, and say which code it means.
