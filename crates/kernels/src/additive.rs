@@ -20,6 +20,9 @@ use crate::{
 /// `hardsigmoid(x) = clamp(x / 6 + 1 / 2, 0, 1)`, the slope of which is taken to be 0 at both bends.
 const SLOPE: f32 = 1.0 / 6.0;
 
+/// Rows that a task of [`additive_attention_step`] takes.
+const ROWS: usize = 8;
+
 /// Keys that are scored side by side.
 const ABREAST: usize = 4;
 
@@ -57,6 +60,40 @@ pub fn additive_attention(
     } else {
         plain(query, keys, v, values, rows, queries)
     }
+}
+
+/// [`additive_attention`] of one query a row, `(rows, width)`, over all that is remembered of its row: keys `(tokens, width)`
+/// and values `(tokens, hidden)`, at least one token. The same bytes, `(rows, hidden)`; no gradient. On the CPU only.
+pub fn additive_attention_step(
+    query: &Tensor,
+    keys: &[Vec<f32>],
+    v: &Tensor,
+    values: &[Vec<f32>],
+) -> Result<Tensor> {
+    let (rows, width) = query.dims2()?;
+    let length = |row: usize| keys[row].len() / width;
+    if v.dims() != [width] || keys.len() != rows || values.len() != rows {
+        bail!("additive attention: query {:?}, {} and {} memories", query.dims(), keys.len(), values.len());
+    }
+    let hidden = values.first().map_or(0, |values| values.len() / length(0).max(1));
+    if let Some(row) = (0..rows).find(|&row| length(row) == 0 || values[row].len() != length(row) * hidden) {
+        bail!("additive attention: {} keys of row {row} and its values do not fit", length(row));
+    }
+    let y = chunks::with_values(query, |query| {
+        chunks::with_values(v, |v| {
+            Ok(chunks::build(rows * hidden, ROWS * hidden, |index, y| {
+                let mut bent = vec![0.0; width];
+                for (row, y) in (index * ROWS..).zip(y.chunks_exact_mut(hidden)) {
+                    let mut seen = vec![0.0; length(row)];
+                    probabilities(&mut seen, &mut bent, &query[row * width..][..width], &keys[row], v);
+                    let (seen, values) =
+                        (View::new(&seen, 1, length(row)), View::new(&values[row], length(row), hidden));
+                    multiply(ViewMut::new(y, 1, hidden), Into::Overwrite, seen, values, 1.0);
+                }
+            }))
+        })
+    })?;
+    Tensor::from_vec(y, (rows, hidden), query.device())
 }
 
 /// Plain twin, row by row: all sums of queries and keys of a row at once, those to come masked.

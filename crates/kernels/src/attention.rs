@@ -213,6 +213,18 @@ struct Block<'a> {
     mask: Option<Mask>,
 }
 
+/// Turns scores into their exponentials, but for a factor; returns the logarithm of their true sum and what makes them
+/// probabilities.
+#[inline(always)]
+fn exponentials(scores: &mut [f32]) -> (f32, f32) {
+    let most = lanes::max(scores);
+    for score in scores.iter_mut() {
+        *score = lanes::exp(*score - most);
+    }
+    let total = lanes::sum(scores);
+    (most + total.ln(), 1.0 / total)
+}
+
 /// Turns scores into masked probabilities, row by row, and writes the logarithms of the sums, `heads` apart.
 #[multiversion::multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
@@ -222,13 +234,8 @@ fn softmax(block: &Block<'_>, scores: &mut [f32], logarithms: &mut [f32], heads:
     for i in 0..block.queries {
         let (seen, unseen) =
             scores[i * block.keys..(i + 1) * block.keys].split_at_mut(block.attention.visible(block.row, i));
-        let most = lanes::max(seen);
-        for score in seen.iter_mut() {
-            *score = lanes::exp(*score - most);
-        }
-        let total = lanes::sum(seen);
-        logarithms[i * heads] = most + total.ln();
-        let scale = 1.0 / total;
+        let (logarithm, scale) = exponentials(seen);
+        logarithms[i * heads] = logarithm;
         match block.mask {
             Some(mask) => {
                 for (probability, j) in seen.iter_mut().zip(0u32..) {
@@ -315,12 +322,114 @@ impl<'a> Part<'a> {
 /// What a row is computed in, kept from row to row.
 #[derive(Default)]
 pub(crate) struct Scratch {
+    turned: Vec<f32>,
     scores: Vec<f32>,
     gradient: Vec<f32>,
     inner: Vec<f32>,
 }
 
+/// Keys and values of the tokens that a row has so far, for one query after another.
+///
+/// Keys lie turned, `(hidden, room)`, so that the scores of a query over all keys are vector sums.
+#[derive(Clone, Debug, Default)]
+pub struct KeysAndValues {
+    keys: Vec<f32>,
+    /// Tokens that `keys` has room for.
+    room: usize,
+    /// `(tokens, hidden)`
+    values: Vec<f32>,
+    tokens: usize,
+}
+
+impl KeysAndValues {
+    /// Number of tokens remembered.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Adds a token's key and value, equally long.
+    pub(crate) fn push(&mut self, key: &[f32], value: &[f32]) {
+        if self.tokens == self.room {
+            let room = (2 * self.room).max(16);
+            let mut keys = vec![0.0; key.len() * room];
+            for (to, from) in keys.chunks_exact_mut(room).zip(self.keys.chunks_exact(self.room.max(1))) {
+                to[..self.room].copy_from_slice(from);
+            }
+            (self.keys, self.room) = (keys, room);
+        }
+        for (row, &key) in self.keys.chunks_exact_mut(self.room).zip(key) {
+            row[self.tokens] = key;
+        }
+        self.values.extend_from_slice(value);
+        self.tokens += 1;
+    }
+}
+
+/// Attends from one query `(hidden)` to all that is remembered, with `heads` heads and no dropout: `y` `(hidden)`, the bytes
+/// of [`Attention::attend`].
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+pub(crate) fn attend_one(
+    heads: usize,
+    query: &[f32],
+    remembered: &KeysAndValues,
+    y: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let KeysAndValues { keys, room, values, tokens } = remembered;
+    let hidden = query.len();
+    let size = hidden / heads;
+    let root = 1.0 / (size as f32).sqrt();
+    scratch.scores.resize(*tokens, 0.0);
+    let scores = &mut scratch.scores[..*tokens];
+    y.fill(0.0);
+    for first in (0..hidden).step_by(size) {
+        scores.fill(0.0);
+        for (place, &query) in (first..).zip(&query[first..first + size]) {
+            lanes::axpy(scores, query, &keys[place * room..][..*tokens]);
+        }
+        for score in scores.iter_mut() {
+            *score *= root;
+        }
+        let (_, scale) = exponentials(scores);
+        for probability in scores.iter_mut() {
+            *probability *= scale;
+        }
+        let y = &mut y[first..first + size];
+        for (&probability, value) in scores.iter().zip(values.chunks_exact(hidden)) {
+            lanes::axpy(y, probability, &value[first..first + size]);
+        }
+    }
+}
+
+/// Turns `size` columns of a part, from column `first` on, into `(size, rows)`.
+#[multiversion::multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
+    "x86_64+avx2+fma"
+))]
+fn turn_columns(turned: &mut [f32], part: Part<'_>, rows: usize, first: usize) {
+    for (place, turned) in turned.chunks_exact_mut(rows).enumerate() {
+        for (value, row) in turned.iter_mut().zip(part.values.chunks(part.stride)) {
+            *value = row[first + place];
+        }
+    }
+}
+
 impl Attention {
+    /// Scores of a row's queries over its keys in one head, before the softmax, into `scores` `(queries, keys)`.
+    fn score(&self, row: usize, [q, k]: [Part<'_>; 2], hidden: usize, head: usize, scratch: &mut Scratch) {
+        let (nq, nk) = (self.query_rows().length(row), self.rows.length(row));
+        let size = hidden / self.heads;
+        let Scratch { turned, scores, .. } = scratch;
+        turned.resize(size * nk, 0.0);
+        scores.resize(nq * nk, 0.0);
+        turn_columns(turned, k, nk, head * size);
+        let (q, k) = (q.columns(nq, head * size, size), View::new(turned, size, nk));
+        multiply(ViewMut::new(scores, nq, nk), Into::Overwrite, q, k, 1.0 / (size as f32).sqrt());
+    }
+
     fn block(&self, row: usize, head: usize) -> Block<'_> {
         let (queries, keys) = (self.query_rows().length(row), self.rows.length(row));
         Block { attention: self, row, queries, keys, mask: self.mask(row, head) }
@@ -342,13 +451,10 @@ impl Attention {
         }
         let hidden = y.len() / nq;
         let size = hidden / self.heads;
-        let root = 1.0 / (size as f32).sqrt();
-        scratch.scores.resize(nq * nk, 0.0);
-        let scores = &mut scratch.scores;
         for head in 0..self.heads {
             let first = head * size;
-            let k = k.columns(nk, first, size);
-            multiply(ViewMut::new(scores, nq, nk), Into::Overwrite, q.columns(nq, first, size), k.t(), root);
+            self.score(row, [q, k], hidden, head, scratch);
+            let scores = &mut scratch.scores;
             softmax(&self.block(row, head), scores, &mut logarithms[head..], self.heads);
             let y = ViewMut::strided(&mut y[first..], nq, size, hidden);
             multiply(y, Into::Overwrite, View::new(scores, nq, nk), v.columns(nk, first, size), 1.0);
@@ -374,16 +480,15 @@ impl Attention {
         let hidden = g.len() / nq;
         let size = hidden / self.heads;
         let root = 1.0 / (size as f32).sqrt();
-        let Scratch { scores, gradient, inner } = scratch;
-        scores.resize(nq * nk, 0.0);
-        gradient.resize(nq * nk, 0.0);
-        inner.resize(nq, 0.0);
+        scratch.gradient.resize(nq * nk, 0.0);
+        scratch.inner.resize(nq, 0.0);
         for head in 0..self.heads {
             let first = head * size;
+            self.score(row, [q, k], hidden, head, scratch);
+            let Scratch { scores, gradient, inner, .. } = &mut *scratch;
             let g_view = View::strided(&g[first..], nq, size, hidden);
             let (q, k, v) =
                 (q.columns(nq, first, size), k.columns(nk, first, size), v.columns(nk, first, size));
-            multiply(ViewMut::new(scores, nq, nk), Into::Overwrite, q, k.t(), root);
             multiply(ViewMut::new(gradient, nq, nk), Into::Overwrite, g_view, v.t(), 1.0);
             row_products(inner, y, g, hidden, first, size);
             softmax_backward(

@@ -177,20 +177,18 @@ struct States {
 }
 
 impl States {
-    /// Zero states. A crew of one has room for a second row, see [`States::multiply`].
+    /// Zero states.
     fn new(rows: usize, hidden: usize) -> Self {
-        let rows = rows.max(2);
         Self { states: vec![0.0; rows * hidden], products: vec![0.0; rows * 3 * hidden] }
     }
 
     /// Multiplies the first `count` states with the weight.
     fn multiply(&mut self, cell: &Cell<'_>, count: usize) {
-        // For a single row gemm turns to another routine, which adds in another order. With two it is the same as with many.
-        let (rows, hidden) = (count.max(2), cell.hidden);
+        let hidden = cell.hidden;
         multiply(
-            ViewMut::new(&mut self.products, rows, 3 * hidden),
+            ViewMut::new(&mut self.products, count, 3 * hidden),
             Into::Overwrite,
-            View::new(&self.states, rows, hidden),
+            View::new(&self.states, count, hidden),
             View::new(&cell.turned, hidden, 3 * hidden),
             1.0,
         );

@@ -47,8 +47,8 @@ use candle_core::Device;
 
 pub use activation::{Activation, gelu, relu};
 pub use adamw::{AdamWStep, adamw};
-pub use additive::additive_attention;
-pub use attention::{Attention, Queries};
+pub use additive::{additive_attention, additive_attention_step};
+pub use attention::{Attention, KeysAndValues, Queries};
 pub use catalogue::Catalogue;
 pub use dropout::{Dropout, dropout};
 pub use embed::Embed;
@@ -70,7 +70,7 @@ pub fn set_plain(plain: bool) {
 }
 
 /// Whether operations on `device` run fused.
-fn fused(device: &Device) -> bool {
+pub fn fused(device: &Device) -> bool {
     device.is_cpu() && !PLAIN.load(Ordering::Relaxed)
 }
 

@@ -10,6 +10,7 @@ use crate::{
     chunks::{self, TOKENS},
     lanes,
     matrix::{Into, View, ViewMut, multiply},
+    panels::turned,
 };
 
 /// `x W^T + b`: `x` is `(tokens, in)`, `weight` `(out, in)`, `bias` `(out)`; the result is `(tokens, out)`.
@@ -51,6 +52,8 @@ struct Linear;
 
 fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
     let tokens = x.len() / inputs;
+    // Turned, so that a token's result is the same bytes in any batch, and no product need turn it again.
+    let weight = turned(weight, inputs);
     chunks::build(tokens * outputs, TOKENS * outputs, |index, y| {
         let count = y.len() / outputs;
         let x = &x[index * TOKENS * inputs..];
@@ -61,7 +64,7 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
             ViewMut::new(y, count, outputs),
             if bias.is_some() { Into::Add } else { Into::Overwrite },
             View::new(x, count, inputs),
-            View::new(weight, outputs, inputs).t(),
+            View::new(&weight, inputs, outputs),
             1.0,
         );
     })

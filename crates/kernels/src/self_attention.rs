@@ -12,7 +12,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::{
-    attention::{Attention, Part, Queries, Scratch},
+    attention::{Attention, KeysAndValues, Part, Queries, Scratch, attend_one},
     chunks::{self, TOKENS, add},
     dropout::{self, Mask},
     linear::{self, column_sums, repeat},
@@ -22,6 +22,9 @@ use crate::{
 };
 
 use crate::Dropout;
+
+/// Fewest rows that a task of [`SelfAttention::extend`] takes.
+const ROWS: usize = 8;
 
 /// A self-attention sublayer. Linear maps are `(out, in)` weights with biases `(out)`, norms two tensors `(hidden)`.
 #[derive(Clone, Debug)]
@@ -49,21 +52,31 @@ impl SelfAttention<'_> {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (tokens, hidden) = x.dims2()?;
         self.attention.check(tokens, hidden)?;
-        let maps = [Some(self.query), Some(self.key), Some(self.value), self.output];
-        for (weight, bias) in maps.into_iter().flatten() {
-            if weight.dims() != [hidden, hidden] || bias.dims() != [hidden] {
-                bail!("self-attention: x {:?}, weight {:?}, bias {:?}", x.dims(), weight.dims(), bias.dims());
-            }
-        }
-        for (weight, bias) in [self.asking_norm, Some(self.norm)].into_iter().flatten() {
-            if hidden < 2 || weight.dims() != [hidden] || bias.dims() != [hidden] {
-                bail!("self-attention: x {:?}, norm {:?}, {:?}", x.dims(), weight.dims(), bias.dims());
-            }
-        }
+        self.check(hidden)?;
         if let Some(dropout) = self.dropout {
             dropout.check(self.attention.query_rows().tokens() * hidden)?;
         }
         if crate::fused(x.device()) { self.fused(x) } else { self.plain(x) }
+    }
+
+    /// Checks that the parameters fit tokens of width `hidden`.
+    fn check(&self, hidden: usize) -> Result<()> {
+        let maps = [Some(self.query), Some(self.key), Some(self.value), self.output];
+        for (weight, bias) in maps.into_iter().flatten() {
+            if weight.dims() != [hidden, hidden] || bias.dims() != [hidden] {
+                bail!("self-attention: hidden {hidden}, weight {:?}, bias {:?}", weight.dims(), bias.dims());
+            }
+        }
+        for (weight, bias) in [self.asking_norm, Some(self.norm)].into_iter().flatten() {
+            if hidden < 2 || weight.dims() != [hidden] || bias.dims() != [hidden] {
+                bail!("self-attention: hidden {hidden}, norm {:?}, {:?}", weight.dims(), bias.dims());
+            }
+        }
+        let heads = self.attention.heads;
+        if heads == 0 || !hidden.is_multiple_of(heads) {
+            bail!("self-attention: {heads} heads do not divide hidden {hidden}");
+        }
+        Ok(())
     }
 
     /// Plain twin.
@@ -90,15 +103,19 @@ impl SelfAttention<'_> {
     }
 
     pub(crate) fn fused(&self, x: &Tensor) -> Result<Tensor> {
+        let (op, parameters) = self.operation(x)?;
+        x.contiguous()?.apply_op2(&parameters, op)
+    }
+
+    /// The operation, and its parameters in one tensor: a custom operation takes three arguments at most, and these are
+    /// short beside the tokens.
+    fn operation(&self, x: &Tensor) -> Result<(Fused, Tensor)> {
         let (query, key, value) = (self.query, self.key, self.value);
-        let pairs = |pairs: &[Option<(&Tensor, &Tensor)>]| -> Vec<Tensor> {
-            pairs.iter().flatten().flat_map(|&(weight, bias)| [weight.clone(), bias.clone()]).collect()
-        };
-        // A custom operation takes three arguments at most: the parameters, short beside the tokens, travel as one.
-        let projections = [query.0, key.0, value.0, query.1, key.1, value.1].map(Tensor::clone);
-        let others = pairs(&[self.output, self.asking_norm, Some(self.norm)]);
+        let projections = [query.0, key.0, value.0, query.1, key.1, value.1];
+        let others = [self.output, self.asking_norm, Some(self.norm)];
+        let others = others.into_iter().flatten().flat_map(|(weight, bias)| [weight, bias]);
         let parameters =
-            projections.iter().chain(&others).map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
+            projections.into_iter().chain(others).map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
         let parameters = Tensor::cat(&parameters, 0)?;
         let op = Fused {
             attention: self.attention.clone(),
@@ -107,7 +124,23 @@ impl SelfAttention<'_> {
             tracked: x.track_op() || parameters.track_op(),
             kept: OnceLock::new(),
         };
-        x.contiguous()?.apply_op2(&parameters, op)
+        Ok((op, parameters))
+    }
+
+    /// One more token in each row, `(rows, hidden)`: from that token in `x` `(rows, hidden)` and what is `remembered` of those
+    /// before it, to which it is added. It sees all of them. The bytes are those of [`SelfAttention::forward`] over whole rows;
+    /// no dropout, no gradient, on the CPU only. Of the attention, only the number of heads counts.
+    pub fn extend(&self, x: &Tensor, remembered: &mut [KeysAndValues]) -> Result<Tensor> {
+        let (rows, hidden) = x.dims2()?;
+        self.check(hidden)?;
+        if rows != remembered.len() {
+            bail!("self-attention: {rows} new tokens, {} memories", remembered.len());
+        }
+        let (op, parameters) = self.operation(x)?;
+        let y = chunks::with_values(x, |x| {
+            chunks::with_values(&parameters, |parameters| Ok(op.extend(x, parameters, remembered)))
+        })?;
+        Tensor::from_vec(y, (rows, hidden), x.device())
     }
 }
 
@@ -269,12 +302,10 @@ impl Fused {
                 Cow::Owned(rows.copied().collect())
             }
         };
-        let mut normed = Vec::new();
-        if !places.asking_norm.is_empty() {
-            normed = vec![0.0; picked.len()];
-            let norm = &parameters[places.asking_norm.clone()];
-            norm::forward(&mut normed, &picked, None, None, norm, 0);
-        }
+        let normed = match self.normed(&picked, parameters) {
+            Cow::Owned(normed) => normed,
+            Cow::Borrowed(_) => Vec::new(),
+        };
         let asking: &[f32] = if normed.is_empty() { &picked } else { &normed };
         let query = map(asking, &turned.query, &parameters[places.query_bias.clone()], hidden);
         let key_value = map(x, &turned.key_value, &parameters[places.key_value_bias.clone()], hidden);
@@ -345,6 +376,44 @@ impl Fused {
             })
             .collect::<Vec<_>>();
         (y, if self.tracked { kept } else { Vec::new() })
+    }
+
+    /// The asking tokens `x` after their norm, if there is one.
+    fn normed<'a>(&self, x: &'a [f32], parameters: &[f32]) -> Cow<'a, [f32]> {
+        if self.layout.asking_norm.is_empty() {
+            return Cow::Borrowed(x);
+        }
+        let mut normed = vec![0.0; x.len()];
+        norm::forward(&mut normed, x, None, None, &parameters[self.layout.asking_norm.clone()], 0);
+        Cow::Owned(normed)
+    }
+
+    /// See [`SelfAttention::extend`].
+    fn extend(&self, x: &[f32], parameters: &[f32], remembered: &mut [KeysAndValues]) -> Vec<f32> {
+        let (places, hidden) = (&self.layout, self.layout.hidden);
+        let turned = self.turned(parameters);
+        let asking = self.normed(x, parameters);
+        let query = map(&asking, &turned.query, &parameters[places.query_bias.clone()], hidden);
+        let key_value = map(x, &turned.key_value, &parameters[places.key_value_bias.clone()], hidden);
+        let mut attended = vec![0.0; x.len()];
+        attended
+            .par_chunks_exact_mut(hidden)
+            .zip(remembered.par_iter_mut())
+            .zip(query.par_chunks_exact(hidden).zip(key_value.par_chunks_exact(2 * hidden)))
+            .with_min_len(ROWS)
+            .for_each_init(Scratch::default, |scratch, ((attended, remembered), (query, key_value))| {
+                let (key, value) = key_value.split_at(hidden);
+                remembered.push(key, value);
+                attend_one(self.attention.heads, query, remembered, attended, scratch);
+            });
+        let sum = if places.output.is_empty() {
+            attended
+        } else {
+            map(&attended, &turned.output, &parameters[places.output_bias.clone()], hidden)
+        };
+        let mut y = vec![0.0; x.len()];
+        norm::forward(&mut y, &sum, Some(&asking), None, &parameters[places.norm.clone()], 0);
+        y
     }
 
     /// Gradients of x and of the parameters.
@@ -615,6 +684,30 @@ mod tests {
         let together = attend(Rows::from_lengths([30, 11]), &v[0]);
         let alone = attend(Rows::from_lengths([11]), &v[0].narrow(0, 30, 11).unwrap());
         assert_eq!(together[30 * 24..], alone);
+    }
+
+    #[test]
+    fn tokens_one_by_one_make_the_row() {
+        let lengths = [30, 11, 1];
+        for cloze in [false, true] {
+            let v = inputs(42, 24);
+            let rows = Rows::from_lengths(lengths);
+            let attention =
+                |rows: Rows, queries| Attention { rows, queries, heads: 3, causal: true, dropout: None };
+            let whole = layer(&v, &attention(rows.clone(), Queries::All), cloze).fused(&v[0]).unwrap();
+            let mut remembered = vec![KeysAndValues::default(); 3];
+            for length in 1..=30 {
+                let running = lengths.iter().filter(|&&row| row >= length).count();
+                let tokens: Vec<u32> =
+                    (0..running).map(|r| (rows.row(r).start + length - 1) as u32).collect();
+                let tokens = Tensor::from_vec(tokens, running, whole.device()).unwrap();
+                let x = v[0].index_select(&tokens, 0).unwrap();
+                let layer = layer(&v, &attention(rows.clone(), Queries::All), cloze);
+                let y = layer.extend(&x, &mut remembered[..running]).unwrap();
+                assert_eq!(values(&y), values(&whole.index_select(&tokens, 0).unwrap()), "length {length}");
+            }
+            assert_eq!(remembered.iter().map(KeysAndValues::tokens).collect::<Vec<_>>(), lengths);
+        }
     }
 
     #[test]

@@ -75,14 +75,13 @@ impl Block {
 }
 
 impl layers::Block for Block {
-    fn forward(
+    fn sublayers(
         &self,
-        x: &Tensor,
         attention: Attention,
         dropout: f64,
         mode: Mode,
         layer: u64,
-    ) -> Result<Tensor> {
+    ) -> (SelfAttention<'_>, FeedForward<'_>) {
         let attention = SelfAttention {
             attention,
             asking_norm: None,
@@ -101,7 +100,7 @@ impl layers::Block for Block {
             dropout: mode.dropout(dropout, layer + 1),
             norm: self.feed_forward_norm.pair(),
         };
-        Ok(feed_forward.forward(&attention.forward(x)?)?)
+        (attention, feed_forward)
     }
 }
 

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use ranking::{Answers, Selection};
 
 use crate::streams::{Purpose, shuffle};
-use crate::{Error, Mode, Recommender, Result};
+use crate::{Error, Memories, Mode, Recommender, Result};
 
 /// A recommender as its users see it.
 pub trait BlackBox {
@@ -37,12 +37,23 @@ pub struct ProtectedTarget {
     policy_seed: u64,
     device: Device,
     queries: u64,
+    /// What the latest questions were, and what the model remembers of them.
+    sessions: Vec<Vec<u32>>,
+    memories: Memories,
 }
 
 impl ProtectedTarget {
     /// Puts the model of a checkpoint behind the policy its description states.
     pub fn new(model: Box<dyn Recommender>, description: &Description, device: Device) -> Self {
-        Self { model, policy: description.policy, policy_seed: description.policy_seed, device, queries: 0 }
+        Self {
+            model,
+            policy: description.policy,
+            policy_seed: description.policy_seed,
+            device,
+            queries: 0,
+            sessions: Vec::new(),
+            memories: Memories::default(),
+        }
     }
 
     fn check(&self, histories: &[&[u32]], k: usize) -> Result<()> {
@@ -61,6 +72,35 @@ impl ProtectedTarget {
             }
         }
         Ok(())
+    }
+
+    /// The states after histories, `(histories, hidden)`. Where each of them goes on by one item from the question before,
+    /// or begins, the model is asked for that item alone; the answers are the same.
+    fn states(&mut self, histories: &[&[u32]]) -> Result<Tensor> {
+        let longest = self.model.sizes().max_len;
+        let goes_on = |(row, history): (usize, &&[u32])| {
+            let before = &history[..history.len() - 1];
+            history.len() <= longest && self.sessions.get(row).is_some_and(|session| session == before)
+        };
+        let fresh = histories.iter().all(|history| history.len() == 1);
+        if fresh {
+            self.memories = Memories::new(histories.len());
+        } else if self.sessions.len() != histories.len() || !histories.iter().enumerate().all(goes_on) {
+            self.sessions.clear();
+            return self.whole(histories);
+        }
+        let latest: Vec<u32> = histories.iter().filter_map(|history| history.last().copied()).collect();
+        let latest = Tensor::from_vec(latest, histories.len(), &self.device)?;
+        let states =
+            if kernels::fused(&self.device) { self.model.extend(&mut self.memories, &latest)? } else { None };
+        let Some(states) = states else { return self.whole(histories) };
+        self.sessions = histories.iter().map(|history| history.to_vec()).collect();
+        Ok(states)
+    }
+
+    /// The same from whole histories.
+    fn whole(&self, histories: &[&[u32]]) -> Result<Tensor> {
+        self.model.encode(&self.model.contexts(histories).place(&self.device)?, Mode::Evaluate)
     }
 
     /// The list that the service would answer to each history were `candidates` its whole catalogue: the model ranks the
@@ -82,8 +122,7 @@ impl ProtectedTarget {
                 candidates.k
             )));
         }
-        let states =
-            self.model.encode(&self.model.contexts(histories).place(&self.device)?, Mode::Evaluate)?;
+        let states = self.whole(histories)?;
         let ids = Tensor::from_slice(&candidates.ids, (histories.len(), candidates.k), &self.device)?;
         let scores = self.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?; // (histories, c)
         let mut answers = Vec::with_capacity(histories.len() * k);
@@ -143,8 +182,7 @@ impl Hash {
 impl BlackBox for ProtectedTarget {
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
         self.check(histories, k)?;
-        let states =
-            self.model.encode(&self.model.contexts(histories).place(&self.device)?, Mode::Evaluate)?;
+        let states = self.states(histories)?;
         let mut ids = self.model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?;
         self.apply_policy(histories, k, &mut ids);
         self.queries += histories.len() as u64;

@@ -1,7 +1,7 @@
 //! What the architectures are assembled from: tensors by name, and a weight with its bias.
 
 use candle_core::Tensor;
-use kernels::{Attention, Queries};
+use kernels::{Attention, FeedForward, Queries, SelfAttention};
 
 use crate::{Declared, Error, Initial, Mode, Placed, Result, Sizes, Weights};
 
@@ -47,16 +47,15 @@ impl Affine {
 
 /// A block of a transformer.
 pub(crate) trait Block {
-    /// `x` `(tokens, hidden)` to `(queries, hidden)`: all tokens, or the places picked in `attention`. Its dropouts count
-    /// from `layer`; there may be two.
-    fn forward(
+    /// Its two sublayers, run one after the other. Their dropouts, of probability `dropout`, count from `layer`; there may
+    /// be two.
+    fn sublayers(
         &self,
-        x: &Tensor,
         attention: Attention,
         dropout: f64,
         mode: Mode,
         layer: u64,
-    ) -> Result<Tensor>;
+    ) -> (SelfAttention<'_>, FeedForward<'_>);
 }
 
 /// Runs a batch, embedded as `x` `(tokens, hidden)`, through all blocks, the last for its picked places only:
@@ -79,7 +78,8 @@ pub(crate) fn transform<B: Block>(
             causal,
             dropout: mode.dropout(sizes.attention_dropout, layer),
         };
-        x = block.forward(&x, attention, sizes.dropout, mode, layer + 1)?;
+        let (attention, feed_forward) = block.sublayers(attention, sizes.dropout, mode, layer + 1);
+        x = feed_forward.forward(&attention.forward(&x)?)?;
     }
     Ok(x)
 }

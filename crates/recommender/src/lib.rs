@@ -12,6 +12,7 @@ mod device;
 mod error;
 pub mod fit;
 mod layers;
+mod memory;
 pub mod narm;
 pub mod next_item;
 pub mod optimizer;
@@ -35,6 +36,7 @@ use rand_chacha::ChaCha8Rng;
 pub use contexts::{Contexts, Placed};
 pub use device::device;
 pub use error::{Error, Result, is_input};
+pub use memory::Memories;
 pub use parameters::{Declared, Initial, Parameters, Weights};
 pub use streams::{DropoutKeys, Purpose, Streams};
 pub use trainee::Trainee;
@@ -161,6 +163,15 @@ pub trait Recommender: Send + Sync {
 
     /// States at the picked places of a packed batch, `(positions, hidden)`.
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor>;
+
+    /// States `(rows, hidden)` after one more item in each row, `items` `(rows)` of u32; `memories` hold what came before,
+    /// fewer than `max_len` items, and the new item afterwards. The bytes are those of [`Recommender::encode`] over whole
+    /// histories. `None` where the model has no such way: reading by cloze, every state changes with every item.
+    ///
+    /// For the CPU with its fused operations ([`kernels::fused`]).
+    fn extend(&self, _memories: &mut Memories, _items: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
 
     /// Appends rows whose picked places score the item after each of these prefixes of `history` (item ids,
     /// oldest first): lengths in ascending order, at least 1. Of a prefix only the latest items that fit are used.

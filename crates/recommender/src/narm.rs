@@ -18,8 +18,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::layers::tensor;
 use crate::{
-    Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch, Weights,
-    next_item,
+    Contexts, Declared, Initial, Memories, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch,
+    Weights, next_item,
 };
 
 /// Names, shapes and initial values of all tensors.
@@ -78,6 +78,27 @@ impl Narm {
     }
 }
 
+impl Narm {
+    /// The input's share of the GRU's gates, `(tokens, 6 hidden)`.
+    fn gates(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
+        let token = kernels::embedding(&self.token, tokens)?; // (tokens, hidden)
+        let token = kernels::dropout(&token, mode.dropout(self.sizes.dropout, 0))?;
+        Ok(kernels::linear(&token, &self.input_weight, Some(&self.input_bias))?)
+    }
+
+    /// The states `(positions, hidden)` from the two halves, `(positions, 2 hidden)` each.
+    fn output(&self, last: &Tensor, local: &Tensor, mode: Mode) -> Result<Tensor> {
+        let both = Tensor::cat(&[last, local], 1)?;
+        let both = kernels::dropout(&both, mode.dropout(self.sizes.dropout, 1))?;
+        Ok(kernels::linear(&both, &self.output.t()?.contiguous()?, None)?)
+    }
+}
+
+/// The last row of `steps` `(tokens, width)`, or zeros before the first.
+fn last_of(steps: &[f32], width: usize) -> Vec<f32> {
+    steps.rchunks_exact(width).next().map_or_else(|| vec![0.0; width], <[f32]>::to_vec)
+}
+
 impl Recommender for Narm {
     fn sizes(&self) -> &Sizes {
         &self.sizes
@@ -92,9 +113,7 @@ impl Recommender for Narm {
     }
 
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
-        let token = kernels::embedding(&self.token, &batch.tokens)?; // (tokens, hidden)
-        let token = kernels::dropout(&token, mode.dropout(self.sizes.dropout, 0))?;
-        let gates = kernels::linear(&token, &self.input_weight, Some(&self.input_bias))?; // (tokens, 6 hidden)
+        let gates = self.gates(&batch.tokens, mode)?;
         let steps = kernels::gru(&gates, &self.state_weight, &self.state_bias, &batch.rows)?; // (tokens, 2 hidden)
         let last = batch.pick(&steps)?; // (positions, 2 hidden)
         let local = kernels::additive_attention(
@@ -105,9 +124,26 @@ impl Recommender for Narm {
             &batch.rows,
             &batch.queries,
         )?; // (positions, 2 hidden)
-        let both = Tensor::cat(&[&last, &local], 1)?;
-        let both = kernels::dropout(&both, mode.dropout(self.sizes.dropout, 1))?;
-        Ok(kernels::linear(&both, &self.output.t()?.contiguous()?, None)?) // (positions, hidden)
+        self.output(&last, &local, mode)
+    }
+
+    fn extend(&self, memories: &mut Memories, items: &Tensor) -> Result<Option<Tensor>> {
+        memories.grow(0, 2);
+        let wide = 2 * self.sizes.hidden;
+        let gates = self.gates(items, Mode::Evaluate)?;
+        let [steps, keys] = &mut memories.steps[..] else { return Ok(None) };
+        let before: Vec<f32> = steps.iter().flat_map(|steps| last_of(steps, wide)).collect();
+        let before = Tensor::from_vec(before, (steps.len(), wide), items.device())?;
+        let last = kernels::gru_step(&gates, &before, &self.state_weight, &self.state_bias)?; // (rows, 2 hidden)
+        let key = kernels::linear(&last, &self.local, None)?;
+        for (remembered, new) in [(&mut *steps, &last), (&mut *keys, &key)] {
+            for (remembered, new) in remembered.iter_mut().zip(new.to_vec2::<f32>()?) {
+                remembered.extend(new);
+            }
+        }
+        let query = kernels::linear(&last, &self.global, None)?;
+        let local = kernels::additive_attention_step(&query, keys, &self.energy, steps)?;
+        Ok(Some(self.output(&last, &local, Mode::Evaluate)?))
     }
 
     fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {

@@ -14,13 +14,13 @@ use std::ops::Range;
 
 use artifact::settings::{self, Loss};
 use candle_core::Tensor;
-use kernels::{Activation, Attention, Catalogue, Embed, FeedForward, SelfAttention};
+use kernels::{Activation, Attention, Catalogue, Embed, FeedForward, Queries, Rows, SelfAttention};
 use rand_chacha::ChaCha8Rng;
 
-use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
+use crate::layers::{Affine, Block as _, declare_affine, declare_norm, tensor, transform};
 use crate::{
-    Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch, Weights,
-    next_item,
+    Contexts, Declared, Initial, Memories, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch,
+    Weights, next_item,
 };
 
 /// Names, shapes and initial values of all tensors.
@@ -72,15 +72,14 @@ impl Block {
     }
 }
 
-impl layers::Block for Block {
-    fn forward(
+impl crate::layers::Block for Block {
+    fn sublayers(
         &self,
-        x: &Tensor,
         attention: Attention,
         dropout: f64,
         mode: Mode,
         layer: u64,
-    ) -> Result<Tensor> {
+    ) -> (SelfAttention<'_>, FeedForward<'_>) {
         let attention = SelfAttention {
             attention,
             asking_norm: Some(self.query_norm.pair()),
@@ -99,7 +98,7 @@ impl layers::Block for Block {
             dropout: mode.dropout(dropout, layer + 1),
             norm: self.feed_forward_norm.pair(),
         };
-        Ok(feed_forward.forward(&attention.forward(x)?)?)
+        (attention, feed_forward)
     }
 }
 
@@ -129,6 +128,17 @@ impl SasRec {
     }
 }
 
+impl SasRec {
+    fn embed(&self, mode: Mode) -> Embed<'_> {
+        Embed {
+            token: &self.token,
+            position: &self.position,
+            norm: None,
+            dropout: mode.dropout(self.sizes.dropout, 0),
+        }
+    }
+}
+
 impl Recommender for SasRec {
     fn sizes(&self) -> &Sizes {
         &self.sizes
@@ -143,14 +153,28 @@ impl Recommender for SasRec {
     }
 
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
-        let embed = Embed {
-            token: &self.token,
-            position: &self.position,
-            norm: None,
-            dropout: mode.dropout(self.sizes.dropout, 0),
-        };
-        let x = embed.forward(&batch.tokens, &batch.positions)?; // (tokens, hidden)
+        let x = self.embed(mode).forward(&batch.tokens, &batch.positions)?; // (tokens, hidden)
         transform(&self.blocks, x, batch, true, &self.sizes, mode) // (positions, hidden)
+    }
+
+    fn extend(&self, memories: &mut Memories, items: &Tensor) -> Result<Option<Tensor>> {
+        memories.grow(self.blocks.len(), 0);
+        let rows = memories.lengths().len();
+        let positions: Vec<u32> = memories.lengths().iter().map(|&length| length as u32).collect();
+        let positions = Tensor::from_vec(positions, rows, items.device())?;
+        let mut x = self.embed(Mode::Evaluate).forward(items, &positions)?; // (rows, hidden)
+        let attention = Attention {
+            rows: Rows::from_lengths(vec![1; rows]),
+            queries: Queries::All,
+            heads: self.sizes.heads,
+            causal: true,
+            dropout: None,
+        };
+        for (block, remembered) in self.blocks.iter().zip(&mut memories.attention) {
+            let (attention, feed_forward) = block.sublayers(attention.clone(), 0.0, Mode::Evaluate, 0);
+            x = feed_forward.forward(&attention.extend(&x, remembered)?)?;
+        }
+        Ok(Some(x))
     }
 
     fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
