@@ -113,12 +113,11 @@ impl Fused {
         chunks::build(self.ids.len() * hidden, TOKENS * hidden, |index, y| {
             let [mut x, residual] = self.rows(index, y.len() / hidden, token, position, hidden);
             let start = index * TOKENS * hidden;
-            match norm {
-                Some(norm) => norm::forward(y, &x, Some(&residual), None, norm, start),
-                None => {
-                    y.copy_from_slice(&x);
-                    add(y, &residual);
-                }
+            if let Some(norm) = norm {
+                norm::forward(y, &x, Some(&residual), None, norm, start);
+            } else {
+                y.copy_from_slice(&x);
+                add(y, &residual);
             }
             if let Some(mask) = self.mask {
                 x.copy_from_slice(y);
