@@ -159,6 +159,8 @@ impl Project {
                 .env(format!("GIT_{role}_NAME"), "test")
                 .env(format!("GIT_{role}_EMAIL"), "test@localhost");
         }
+        // There is nothing to resume, and that is no mistake.
+        command.env("RESUME", "--resume");
         // `make test` itself may be what runs us.
         command.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
         command
@@ -427,8 +429,21 @@ fn every_job_of_a_cluster_runs_in_a_working_copy_of_its_own() {
     let submit = format!("python {}/submit.py", env!("CARGO_MANIFEST_DIR"));
     let arguments = ["-s", "pipelines/Snakefile", "--executor", "cluster-generic", "--jobs", "2"];
     let cluster = ["--cluster-generic-submit-cmd", &submit, "--seconds-between-status-checks", "1"];
-    let grid =
-        ["--config", "datasets=[demo]", "targets=[sas]", "surrogates=[sas]", "defenses=[gro]", "threads=1"];
+    let grid = [
+        "--config",
+        "datasets=[demo]",
+        "targets=[sas]",
+        "surrogates=[sas]",
+        "defenses=[gro]",
+        "threads=1",
+        "resume=true",
+    ];
+    // A scheduler is asked for a GPU by the five jobs of these eight that train or ask a model, if at all.
+    let mut plan = [&["-s", "pipelines/Snakefile", "--dry-run"], &grid[..]].concat();
+    assert!(!project.run("snakemake", &plan).contains("gpu="));
+    plan.push("gpus=1");
+    assert_eq!(project.run("snakemake", &plan).matches("gpu=1,").count(), 5);
+
     let mut command = project.command("snakemake", &[&arguments[..], &cluster, &grid].concat());
     let output = command.env("WORKING_COPIES", &copies).output().unwrap();
     let logs = || fs::read_dir(&copies).unwrap().map(|copy| copy.unwrap().path().join("job.log"));
@@ -469,79 +484,85 @@ impl Machine {
         command.output().unwrap()
     }
 
-    /// Copy directories or files from another machine.
-    fn carry(&self, from: &Path, paths: &[&str]) {
-        for path in paths {
-            copy(&from.join(path), &self.root.path().join(path));
-        }
+    /// Copy a directory or a file from another machine to the same place here.
+    fn carry(&self, from: &Path, path: &str) {
+        copy(&from.join(path), &self.root.path().join(path));
     }
+}
+
+/// One stage on a machine of its own.
+struct Step {
+    binary: &'static str,
+    arguments: String,
+    /// The directory it makes.
+    output: String,
+    /// Files and directories it reads, in the order in which it asks for them, and what it says when one is missing.
+    inputs: Vec<(String, &'static str)>,
+}
+
+/// The pipeline of the demo under GRO, stage by stage; the report is about `runs`.
+fn walk(runs: &[String]) -> [Step; 7] {
+    let step = |binary, output: &str, arguments: &str, inputs: &[(&str, &'static str)]| Step {
+        binary,
+        arguments: format!("{arguments} --out {output}"),
+        output: output.to_owned(),
+        inputs: inputs.iter().map(|&(path, message)| (path.to_owned(), message)).collect(),
+    };
+    let data = ("out/demo/data", "`gro-preprocess run` makes it");
+    let target = ("out/demo-bert/target/model.safetensors", "`gro-train` makes a target");
+    let protected = ("out/demo-bert/protected-gro/model.safetensors", "`gro-defend` a protected one");
+    let queries = ("out/demo-bert/queries-gro/queries.parquet", "`gro-attack generate` makes it");
+    let surrogate =
+        ("out/demo-bert/surrogate-gro-bert/model.safetensors", "`gro-attack distill` a surrogate");
+    let evaluated: Vec<_> = runs.iter().map(|run| (&**run, "`gro-evaluate run` makes it")).collect();
+    [
+        step(
+            "gro-preprocess",
+            "out/demo/data",
+            "run --input data/raw/demo",
+            &[("data/raw/demo/ratings.csv", "no interactions at data/raw/demo")],
+        ),
+        step("gro-train", "out/demo-bert/target", "--data out/demo/data", &[data]),
+        step(
+            "gro-defend",
+            "out/demo-bert/protected-gro",
+            "--data out/demo/data --target out/demo-bert/target --method gro",
+            &[target, data],
+        ),
+        step(
+            "gro-attack",
+            "out/demo-bert/queries-gro",
+            "generate --target out/demo-bert/protected-gro",
+            &[protected],
+        ),
+        step(
+            "gro-attack",
+            "out/demo-bert/surrogate-gro-bert",
+            "distill --queries out/demo-bert/queries-gro --surrogate bert",
+            &[queries],
+        ),
+        step(
+            "gro-evaluate",
+            "out/demo-bert/eval-gro-bert",
+            "run --data out/demo/data --target out/demo-bert/protected-gro \
+             --surrogate out/demo-bert/surrogate-gro-bert",
+            &[data, protected, surrogate],
+        ),
+        step(
+            "gro-evaluate",
+            "out/demo-bert/report",
+            &format!("report --runs {}", runs.join(" ")),
+            &evaluated,
+        ),
+    ]
 }
 
 #[test]
 fn every_stage_runs_on_a_machine_that_has_its_binary_settings_and_inputs() {
     let whole = Project::new(None);
     whole.make();
-    let (data, home) = ("out/demo/data", "out/demo-bert");
-    let [target, protected, queries, surrogate, evaluation, report] =
-        ["target", "protected-gro", "queries-gro", "surrogate-gro-bert", "eval-gro-bert", "report"]
-            .map(|name| format!("{home}/{name}"));
-    let model = |directory: &str| format!("{directory}/model.safetensors");
-    // Binary, arguments, what it makes; and for every input, where it lies and what names it and its maker.
-    let others: Vec<String> =
-        ["none", "random", "reverse"].map(|defense| format!("{home}/eval-{defense}-bert")).into();
-    let runs = [others, vec![evaluation.clone()]].concat();
-    let walk: [(&str, String, &str, Vec<(String, &str)>); 7] = [
-        (
-            "gro-preprocess",
-            format!("run --input data/raw/demo --out {data}"),
-            data,
-            vec![("data/raw/demo/ratings.csv".to_owned(), "no interactions at data/raw/demo")],
-        ),
-        (
-            "gro-train",
-            format!("--data {data} --out {target}"),
-            &target,
-            vec![(data.to_owned(), "`gro-preprocess run` makes it")],
-        ),
-        (
-            "gro-defend",
-            format!("--data {data} --target {target} --method gro --out {protected}"),
-            &protected,
-            vec![
-                (model(&target), "`gro-train` makes a target"),
-                (data.to_owned(), "`gro-preprocess run` makes it"),
-            ],
-        ),
-        (
-            "gro-attack",
-            format!("generate --target {protected} --out {queries}"),
-            &queries,
-            vec![(model(&protected), "`gro-defend` a protected one")],
-        ),
-        (
-            "gro-attack",
-            format!("distill --queries {queries} --surrogate bert --out {surrogate}"),
-            &surrogate,
-            vec![(format!("{queries}/queries.parquet"), "`gro-attack generate` makes it")],
-        ),
-        (
-            "gro-evaluate",
-            format!("run --data {data} --target {protected} --surrogate {surrogate} --out {evaluation}"),
-            &evaluation,
-            vec![
-                (data.to_owned(), "`gro-preprocess run` makes it"),
-                (model(&protected), "`gro-defend` a protected one"),
-                (model(&surrogate), "`gro-attack distill` a surrogate"),
-            ],
-        ),
-        (
-            "gro-evaluate",
-            format!("report --out {report} --runs {}", runs.join(" ")),
-            &report,
-            runs.iter().map(|run| (run.clone(), "`gro-evaluate run` makes it")).collect(),
-        ),
-    ];
-    for (binary, arguments, output, inputs) in walk {
+    let runs = ["none", "random", "reverse", "gro"].map(|name| format!("out/demo-bert/eval-{name}-bert"));
+    for Step { binary, arguments, output, inputs } in walk(&runs) {
         let machine = Machine::with(binary);
         for (path, expected) in &inputs {
             // Still missing: one message names it and says what makes it, and nothing is written.
@@ -549,11 +570,11 @@ fn every_stage_runs_on_a_machine_that_has_its_binary_settings_and_inputs() {
             let message = text(&refused);
             assert_eq!(refused.status.code(), Some(2), "{binary} {arguments}: {message}");
             assert!(message.contains(expected), "{binary} without {path}: {message}");
-            assert!(!machine.root.path().join(output).exists(), "{binary} without {path} wrote {output}");
-            machine.carry(&whole.at(""), &[path]);
+            assert!(!machine.root.path().join(&output).exists(), "{binary} without {path} wrote {output}");
+            machine.carry(&whole.at(""), path);
         }
         let done = machine.run(&arguments);
         assert!(done.status.success(), "{binary} {arguments}: {}", text(&done));
-        assert_same_files(&whole.files(output), &files(&machine.root.path().join(output)), binary);
+        assert_same_files(&whole.files(&output), &files(&machine.root.path().join(&output)), binary);
     }
 }
