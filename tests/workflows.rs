@@ -174,9 +174,10 @@ impl Project {
         text(&output)
     }
 
-    /// The pipeline of the demo through make, with the binaries that are there.
-    fn make(&self) {
-        self.run("make", &["demo", "CARGO=true", &format!("BIN={}", binaries().display())]);
+    /// The pipeline of the demo through make, with the binaries that are there; what it printed.
+    #[track_caller]
+    fn make(&self) -> String {
+        self.run("make", &["demo", "CARGO=true", &format!("BIN={}", binaries().display())])
     }
 
     /// Bring targets up to date with DVC; the names of the stages that ran, sorted.
@@ -263,9 +264,11 @@ fn make_dvc_and_snakemake_end_in_the_same_bytes() {
         assert_same_files(&expected, &found, "DVC");
         assert_same_files(&expected, &snakemake.files(directory), "Snakemake");
     }
-    // Each finds the work of the others done: the folders are the same.
-    let log = snakemake.run("make", &["demo", "CARGO=true", &format!("BIN={}", binaries().display())]);
-    assert_eq!(log.matches("up to date").count(), 20, "{log}");
+    // The folders are the same, too: make finds the work of the others done.
+    for other in [&dvc, &snakemake] {
+        let log = other.make();
+        assert_eq!(log.matches("up to date").count(), 20, "{log}");
+    }
 }
 
 #[test]
