@@ -24,8 +24,8 @@ use stage::Flags;
 ///
 /// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
 /// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
-/// writes report.md, report.json, report.csv and chart.svg. `settings` prints the settings that --config and --set come
-/// to.
+/// writes report.md, report.json, report.csv, report.parquet and chart.svg. `settings` prints the settings that --config
+/// and --set come to.
 ///
 /// Example: gro-evaluate run --config pipelines/ml-100k.yaml --data out/ml-100k/data --target
 /// out/ml-100k-bert/protected-gro --surrogate out/ml-100k-bert/surrogate-gro --out out/ml-100k-bert/eval-gro

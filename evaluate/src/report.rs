@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use artifact::checkpoint::Architecture;
 use artifact::ranks::{RANKS, Ranks};
+use artifact::report::REPORT_TABLE;
 use stage::{Flags, Plan, settings};
 
 use crate::chart::{self, Chart, Group, Panel};
@@ -33,7 +34,7 @@ pub struct Arguments {
     /// Directories made by `gro-evaluate run`, of one dataset and one protocol
     #[arg(long, num_args = 1.., required = true, value_name = "DIR")]
     pub runs: Vec<PathBuf>,
-    /// Directory to write report.md, report.json, report.csv and chart.svg to
+    /// Directory to write report.md, report.json, report.csv, report.parquet and chart.svg to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
@@ -64,7 +65,9 @@ fn write(runs: &[PathBuf], directory: &Path) -> anyhow::Result<()> {
     let path = directory.join(REPORT);
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     artifact::metrics::write(&directory.join(REPORT_JSON), &table)?;
-    tidy::write(&table, &directory.join(REPORT_CSV))?;
+    let cells = tidy::cells(&table);
+    tidy::write_csv(&cells, &directory.join(REPORT_CSV))?;
+    artifact::report::write(&directory.join(REPORT_TABLE), &cells)?;
     chart::draw(&picture_of(&table), &directory.join(CHART))
 }
 

@@ -1,8 +1,10 @@
-//! `report.csv`: every figure of every cell on a line of its own, for whoever goes on from here with pandas or DuckDB.
+//! `report.csv` and `report.parquet`: every figure of every model on a line of its own, for whoever goes on from here with
+//! pandas or DuckDB.
 
 use std::path::Path;
 
 use anyhow::Context;
+use artifact::report::Cell;
 
 use crate::figures::Figure;
 use crate::table::{Model, Row, Spread, Table};
@@ -25,55 +27,77 @@ const COLUMNS: [&str; 15] = [
     "difference_high",
 ];
 
-/// Write the table in long form. A cell is empty where there is nothing to say: `deviation` of a single seed, `low` and
-/// `high` of several.
-///
-/// Fails where the file cannot be written.
-pub fn write(table: &Table, path: &Path) -> anyhow::Result<()> {
-    let failed = || format!("cannot write {}", path.display());
-    let mut file = csv::Writer::from_path(path).with_context(failed)?;
-    file.write_record(COLUMNS).with_context(failed)?;
-    for row in &table.rows {
-        for record in records(row) {
-            file.write_record(&record).with_context(failed)?;
-        }
-    }
-    file.flush().with_context(failed)
+/// The table in long form. `deviation` is absent of a single seed, `low` and `high` of several.
+pub fn cells(table: &Table) -> Vec<Cell> {
+    table.rows.iter().flat_map(cells_of).collect()
 }
 
-/// The lines of a row, one for each figure.
-fn records(row: &Row) -> impl Iterator<Item = Vec<String>> {
+/// The figures of a row.
+fn cells_of(row: &Row) -> impl Iterator<Item = Cell> {
     let model = match row.model {
         Model::Popular => "popular",
         Model::Target => "target",
         Model::Surrogate => "surrogate",
     };
-    let seeds = row.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
     row.figures.iter().map(move |(name, value)| {
         let (low, high, deviation) = match value.spread {
             Spread::Interval { low, high } => (Some(low), Some(high), None),
             Spread::Seeds { deviation } => (None, None, Some(deviation)),
         };
         let difference = row.difference_to_none.as_ref().and_then(|figures| figures.get(name));
-        let of = |part: fn(&Figure) -> f64| text(difference.map(part));
-        vec![
-            model.to_owned(),
-            text(row.target),
-            text(row.defense.as_ref()),
-            text(row.surrogate),
-            text(row.variant.as_ref()),
-            seeds.clone(),
-            text(row.queries.as_ref().map(|header| header.queries)),
-            name.clone(),
-            value.mean.to_string(),
-            text(low),
-            text(high),
-            text(deviation),
-            of(|figure| figure.mean),
-            of(|figure| figure.low),
-            of(|figure| figure.high),
-        ]
+        let of = |part: fn(&Figure) -> f64| difference.map(part);
+        Cell {
+            model: model.to_owned(),
+            target: row.target.map(|architecture| architecture.to_string()),
+            defense: row.defense.clone(),
+            surrogate: row.surrogate.map(|architecture| architecture.to_string()),
+            variant: row.variant.clone(),
+            seeds: row.seeds.clone(),
+            queries: row.queries.as_ref().map(|header| header.queries),
+            figure: name.clone(),
+            mean: value.mean,
+            low,
+            high,
+            deviation,
+            difference: of(|figure| figure.mean),
+            difference_low: of(|figure| figure.low),
+            difference_high: of(|figure| figure.high),
+        }
     })
+}
+
+/// Write cells as text. A field is empty where there is nothing to say.
+///
+/// Fails where the file cannot be written.
+pub fn write_csv(cells: &[Cell], path: &Path) -> anyhow::Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let mut file = csv::Writer::from_path(path).with_context(failed)?;
+    file.write_record(COLUMNS).with_context(failed)?;
+    for cell in cells {
+        file.write_record(record(cell)).with_context(failed)?;
+    }
+    file.flush().with_context(failed)
+}
+
+/// The fields of a line, in the order of [`COLUMNS`].
+fn record(cell: &Cell) -> [String; COLUMNS.len()] {
+    [
+        cell.model.clone(),
+        text(cell.target.as_ref()),
+        text(cell.defense.as_ref()),
+        text(cell.surrogate.as_ref()),
+        text(cell.variant.as_ref()),
+        cell.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(" "),
+        text(cell.queries),
+        cell.figure.clone(),
+        cell.mean.to_string(),
+        text(cell.low),
+        text(cell.high),
+        text(cell.deviation),
+        text(cell.difference),
+        text(cell.difference_low),
+        text(cell.difference_high),
+    ]
 }
 
 /// The shortest form that reads back exactly, or nothing.

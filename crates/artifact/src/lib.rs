@@ -17,6 +17,7 @@ pub mod history;
 pub mod metrics;
 pub mod queries;
 pub mod ranks;
+pub mod report;
 pub mod settings;
 mod table;
 

@@ -7,17 +7,21 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
-use arrow::datatypes::{Int64Type, UInt32Type};
+use arrow::array::{
+    ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
+};
+use arrow::datatypes::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use artifact::Error;
 use artifact::checkpoint::{self, Architecture, Array, Checkpoint, Description, Kind, Policy};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::history::{History, HistoryWriter, SpeedWriter};
 use artifact::queries::{Generation, QueryHeader, QueryLog, QueryWriter};
 use artifact::ranks::{Column, Ranks};
+use artifact::report::{self, Cell, REPORT_TABLE};
 use artifact::settings::Strategy;
 use artifact::{digest, metrics};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 
 /// The message of an input error, its cause included.
@@ -557,6 +561,43 @@ fn speed_stands_apart() {
     let path = directory.path().join("speed.csv");
     SpeedWriter::create(&path).unwrap().push(1, 2.0, 100).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), "epoch,seconds,samples_per_second\n1,2.000,50.0\n");
+}
+
+#[test]
+fn a_report_has_a_typed_row_for_every_figure() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(REPORT_TABLE);
+    let popular = Cell {
+        model: "popular".to_owned(),
+        seeds: vec![1],
+        figure: "MRR".to_owned(),
+        mean: 0.1,
+        low: Some(0.0),
+        ..Cell::default()
+    };
+    let surrogate = Cell {
+        model: "surrogate".to_owned(),
+        target: Some("bert".to_owned()),
+        seeds: vec![1, 7],
+        queries: Some(1 << 40),
+        deviation: Some(0.2),
+        ..popular.clone()
+    };
+    report::write(&path, &[popular, surrogate]).unwrap();
+
+    let file = fs::File::open(&path).unwrap();
+    let mut batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+    let batch: RecordBatch = batches.next().unwrap().unwrap();
+    assert_eq!((batch.num_rows(), batch.num_columns()), (2, 15));
+    let column = |name: &str| batch.column_by_name(name).unwrap();
+    let targets: Vec<_> = column("target").as_string::<i32>().iter().collect();
+    assert_eq!(targets, [None, Some("bert")]);
+    let queries: Vec<_> = column("queries").as_primitive::<UInt64Type>().iter().collect();
+    assert_eq!(queries, [None, Some(1 << 40)]);
+    let deviations: Vec<_> = column("deviation").as_primitive::<Float64Type>().iter().collect();
+    assert_eq!(deviations, [None, Some(0.2)]);
+    let seeds = column("seeds").as_list::<i32>().value(1);
+    assert_eq!(seeds.as_primitive::<UInt64Type>().values(), &[1, 7]);
 }
 
 #[test]

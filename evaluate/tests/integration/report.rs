@@ -54,7 +54,7 @@ fn rows_stand_in_their_order_whatever_the_order_of_the_runs() {
     }
     assert_eq!(names(&ended.out), expected, "{}", ended.out);
     assert_eq!(scene.evaluate(&arguments(&RUNS, "sorted")).code, 0);
-    for file in ["report.md", "report.json", "report.csv", "chart.svg"] {
+    for file in ["report.md", "report.json", "report.csv", "report.parquet", "chart.svg"] {
         let read = |directory: &str| std::fs::read(scene.path(directory).join(file)).unwrap();
         assert_eq!(read("report"), read("sorted"), "{file}");
     }
