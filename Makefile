@@ -9,13 +9,14 @@ FEATURES ?=
 FLAGS    ?=
 OUT      ?= out
 RAW      ?= data/raw
+FILTER   ?=
 BIN      := target/release
 
 comma := ,
 space := $() $()
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint doc bench demo clean
+.PHONY: help build test lint doc bench bench-operations demo clean
 
 help: ## This list
 	@printf 'The experiment:\n'
@@ -41,8 +42,11 @@ lint: ## Format and lints
 doc: ## The documentation of all crates, in target/doc
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
 
-bench: ## The benchmarks
-	$(CARGO) bench --locked --workspace
+bench: ## Time and memory of the stages, to target/bench.json; FILTER=gro/ for a part, FILTER=--quick for a first look
+	$(CARGO) bench --locked --workspace $(if $(FEATURES),--features $(FEATURES)) --bench suite -- $(FILTER)
+
+bench-operations: ## Time of each tensor operation, fused and plain; FILTER=attention for a part
+	$(CARGO) bench --locked --workspace --bench operations -- $(FILTER)
 
 clean: ## Remove results; fetched data and builds stay
 	rm -rf $(OUT)

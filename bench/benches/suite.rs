@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<()> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target directory")?;
-    let works = benchmarks::works()?;
+    let works = benchmarks::works(&target.join("bench-data"))?;
     if let Some(id) = peak::asked() {
         #[expect(clippy::print_stdout, reason = "the answer to the process that asked")]
         {

@@ -1,12 +1,12 @@
 //! Full rankings: every user of MovieLens-100K, one held-out item each, against all items.
 
 use anyhow::Result;
+use artifact::checkpoint::Architecture;
 use artifact::settings::Evaluate;
 use evaluate::measurement::{Questions, Target, measure};
 use recommender::validation;
 
 use crate::{ITEMS, Iteration, TOP_K, Work, histories, models};
-use artifact::checkpoint::Architecture;
 
 /// Longest input.
 const LENGTH: usize = 200;

@@ -12,8 +12,13 @@ pub mod gro;
 pub mod histories;
 pub mod models;
 pub mod peak;
+pub mod preprocessing;
+pub mod ranking;
 pub mod record;
+pub mod scaling;
 pub mod training;
+
+use std::path::Path;
 
 use anyhow::Result;
 use rayon::ThreadPoolBuilder;
@@ -66,7 +71,7 @@ impl Work {
     /// The same work on so many threads.
     #[must_use]
     pub fn on_threads(self, threads: usize) -> Self {
-        let shape = format!("{}, {threads} threads", self.shape);
+        let shape = format!("{}, {threads} thread{}", self.shape, if threads == 1 { "" } else { "s" });
         Self { threads: Some(threads), shape, ..self }
     }
 
@@ -87,13 +92,21 @@ impl Work {
     }
 }
 
-/// All works, in the order in which they are reported.
+/// All works, in the order in which they are reported. `directory` is for data that is worth keeping from one run to
+/// the next.
 ///
 /// # Errors
 /// Where a dataset that decides over a shape cannot be made.
-pub fn works() -> Result<Vec<Work>> {
-    let subjects =
-        [training::works()?, gro::works(), generation::works(), evaluation::works(), distillation::works()];
+pub fn works(directory: &Path) -> Result<Vec<Work>> {
+    let subjects = [
+        training::works()?,
+        gro::works(),
+        generation::works(),
+        evaluation::works(),
+        distillation::works(),
+        preprocessing::works(directory),
+        scaling::works()?,
+    ];
     Ok(subjects.into_iter().flatten().collect())
 }
 
@@ -105,9 +118,12 @@ mod tests {
 
     #[test]
     fn every_work_has_a_directory_of_its_own() {
-        let works = works().unwrap();
+        let works = works(Path::new("unused")).unwrap();
         let ids: BTreeSet<String> = works.iter().map(Work::id).collect();
         assert_eq!(ids.len(), works.len());
+        let entries: BTreeSet<(&str, &str)> =
+            works.iter().map(|w| (w.name.as_str(), w.shape.as_str())).collect();
+        assert_eq!(entries.len(), works.len(), "bench.json tells works apart by name and shape");
         for part in works.iter().flat_map(|work| [work.subject, &work.name, &work.shape]) {
             // What criterion would replace or cut off.
             assert!(!part.contains(['?', '"', '/', '\\', '*', '<', '>', ':', '|', '^']), "{part}");

@@ -13,7 +13,7 @@ use crate::{ITEMS, Iteration, SEED, Work, histories, models};
 /// Longest input.
 const LENGTH: usize = 200;
 
-/// Optimizer steps of every architecture, and an epoch of NARM, which takes all prefixes of a window in one pass.
+/// Optimizer steps of the transformers, and an epoch of NARM, which takes all prefixes of a window in one pass.
 ///
 /// # Errors
 /// Where the dataset cannot be made.
@@ -22,7 +22,6 @@ pub fn works() -> Result<Vec<Work>> {
         (Architecture::Bert, Loss::CrossEntropy, "training step bert"),
         (Architecture::Sas, Loss::Bce, "training step sas"),
         (Architecture::Sas, Loss::CrossEntropy, "training step sas, cross entropy"),
-        (Architecture::Narm, Loss::CrossEntropy, "training step narm"),
     ];
     let batch = Train::default().batch;
     let shape = format!("batch {batch}, length {LENGTH}, {ITEMS} items");

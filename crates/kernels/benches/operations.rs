@@ -1,18 +1,16 @@
 //! Times of every operation, fused and plain, forward and back, at the shapes of a real training step.
 //!
-//! `cargo bench -p kernels`, or `cargo bench -p kernels -- norm` for one. The best of several runs, in milliseconds.
-#![expect(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a report for a person, and nothing to recover"
-)]
+//! `cargo bench --workspace --bench operations`, or `… -- norm` for one of them.
+#![expect(clippy::unwrap_used, reason = "nothing to recover")]
 
-use std::time::Instant;
+use std::cell::OnceCell;
+use std::time::Duration;
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, Var};
+use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use kernels::{
-    Activation, AdamWStep, Attention, Catalogue, Dropout, FeedForward, Margins, Queries, Rows, SelfAttention,
-    adamw, additive_attention, dropout, embedding, gelu, gru, gru_step, linear, norm, outside,
+    Activation, AdamWStep, Attention, Catalogue, Dropout, Embed, FeedForward, Margins, Queries, Rows,
+    SelfAttention, adamw, additive_attention, dropout, embedding, gelu, gru, gru_step, linear, outside,
 };
 
 /// The allocator of the binaries: much of what an operation costs is fresh pages.
@@ -42,15 +40,6 @@ fn ids(shape: &[usize], bound: usize) -> Tensor {
     Tensor::from_vec(ids, shape, &Device::Cpu).unwrap()
 }
 
-fn best(mut run: impl FnMut() -> Result<()>) -> f64 {
-    let time = |_| {
-        let start = Instant::now();
-        run().unwrap();
-        start.elapsed().as_secs_f64() * 1e3
-    };
-    (0..7).map(time).fold(f64::INFINITY, f64::min)
-}
-
 /// A loss that costs nothing, so that what is timed is the operation under it.
 struct Free {
     gradient: Tensor,
@@ -70,37 +59,46 @@ impl CustomOp1 for Free {
     }
 }
 
-fn report(name: &str, run: impl Fn() -> Result<Option<Tensor>>) {
-    report_where(true, name, run);
+/// Which implementations are timed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Twins {
+    Both,
+    /// Where the plain twin would need more memory than there is.
+    FusedOnly,
 }
 
-/// As [`report`], the plain twin only if it can be run at this shape.
-fn report_where(twin: bool, name: &str, run: impl Fn() -> Result<Option<Tensor>>) {
-    if let Some(filter) = std::env::args().skip(1).find(|argument| !argument.starts_with('-'))
-        && !name.contains(&filter)
-    {
-        return;
-    }
-    let time = |plain: bool| {
+/// Times `run` for each twin.
+fn forward(criterion: &mut Criterion, name: &str, twins: Twins, run: impl Fn() -> Result<()>) {
+    time(criterion, name, "forward", twins, || run().unwrap());
+}
+
+/// Times `run`, and `run` with what its gradients cost.
+fn both_ways(criterion: &mut Criterion, name: &str, twins: Twins, run: impl Fn() -> Result<Tensor>) {
+    forward(criterion, name, twins, || run().map(|_| ()));
+    let gradient = OnceCell::new();
+    time(criterion, name, "forward and back", twins, || {
+        let y = run().unwrap();
+        let gradient = gradient.get_or_init(|| y.ones_like().unwrap().contiguous().unwrap());
+        y.apply_op1(Free { gradient: gradient.clone() }).unwrap().backward().unwrap();
+    });
+}
+
+fn time(criterion: &mut Criterion, name: &str, ways: &str, twins: Twins, run: impl Fn()) {
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat);
+    for (twin, plain) in [("fused", false), ("plain", true)] {
+        if plain && twins == Twins::FusedOnly {
+            continue;
+        }
         kernels::set_plain(plain);
-        let forward = best(|| run().map(|_| ()));
-        let Some(y) = run().unwrap() else { return (forward, forward) };
-        let gradient = y.ones_like().and_then(|ones| ones.contiguous()).unwrap();
-        let both = best(|| match run()? {
-            Some(y) => y.apply_op1(Free { gradient: gradient.clone() })?.backward().map(|_| ()),
-            None => Ok(()),
-        });
-        (forward, both)
-    };
-    let (forward, both) = time(false);
-    let (plain_forward, plain_both) = if twin { time(true) } else { (f64::NAN, f64::NAN) };
-    println!(
-        "{name:36} fused {forward:8.2} fwd {both:8.2} fwd+bwd   plain {plain_forward:8.2} {plain_both:8.2}"
-    );
+        group.bench_function(format!("{twin}, {ways}"), |bencher| bencher.iter(&run));
+    }
+    kernels::set_plain(false);
+    group.finish();
 }
 
 /// NARM's operations at hidden 64, whose GRU is 128 wide.
-fn recurrent() {
+fn recurrent(criterion: &mut Criterion) {
     let (weight, bias) = (variable(&[384, 128]), variable(&[384]));
     let weight = Var::from_tensor(&(weight.as_tensor() * 0.1).unwrap()).unwrap();
     let ragged = Rows::from_lengths((0..128).map(|row| 20 + row * 37 % 128 * 180 / 127));
@@ -110,106 +108,128 @@ fn recurrent() {
         ("gru 128x(20..200)x128", ragged),
     ] {
         let gates = variable(&[rows.tokens(), 384]);
-        report(name, || gru(&gates, &weight, &bias, &rows).map(Some));
+        both_ways(criterion, name, Twins::Both, || gru(&gates, &weight, &bias, &rows));
     }
     let (gates, state) = (variable(&[64, 384]), variable(&[64, 128]));
-    report("gru step 64x128", || gru_step(&gates, &state, &weight, &bias).map(|_| None));
+    forward(criterion, "gru step 64x128", Twins::Both, || {
+        gru_step(&gates, &state, &weight, &bias).map(|_| ())
+    });
     let v = variable(&[128]);
     for (batch, length) in [(128, 50), (16, 200), (128, 200)] {
         let rows = Rows::from_lengths(vec![length; batch]);
         let tokens = rows.tokens();
         let (keys, values) = (variable(&[tokens, 128]), variable(&[tokens, 128]));
         // The plain twin holds every pair, several times over: 13 GB at 128 rows of 200.
-        let twin = tokens < 25_600;
-        report_where(twin, &format!("additive attention {batch}x{length}x128"), || {
-            additive_attention(&keys, &keys, &v, &values, &rows, &Queries::All).map(Some)
+        let twins = if tokens < 25_600 { Twins::Both } else { Twins::FusedOnly };
+        both_ways(criterion, &format!("additive attention {batch}x{length}x128"), twins, || {
+            additive_attention(&keys, &keys, &v, &values, &rows, &Queries::All)
         });
         let last = Queries::Picked {
             rows: Rows::from_lengths(vec![1; batch]),
             places: vec![length as u32 - 1; batch].into(),
         };
         let query = variable(&[batch, 128]);
-        report(&format!("additive attention {batch}x1 of {length}"), || {
-            additive_attention(&query, &keys, &v, &values, &rows, &last).map(Some)
+        both_ways(criterion, &format!("additive attention {batch}x1 of {length}"), Twins::Both, || {
+            additive_attention(&query, &keys, &v, &values, &rows, &last)
         });
     }
 }
 
-fn main() {
+/// The operations of a transformer block.
+fn transformer(criterion: &mut Criterion) {
     let tokens = 25_600;
-    let (x, y, wide) = (variable(&[tokens, 64]), variable(&[tokens, 64]), variable(&[tokens, 256]));
+    let (x, wide) = (variable(&[tokens, 64]), variable(&[tokens, 256]));
     let (square, up, down) = (variable(&[64, 64]), variable(&[256, 64]), variable(&[64, 256]));
     let (bias, wide_bias) = (variable(&[64]), variable(&[256]));
     let drop = Some(Dropout { probability: 0.1, key: 5 });
-    report("linear 25600x64x64", || linear(&x, &square, Some(&bias)).map(Some));
-    report("linear 25600x64x256", || linear(&x, &up, Some(&wide_bias)).map(Some));
-    report("linear 25600x256x64", || linear(&wide, &down, Some(&bias)).map(Some));
-    report("gelu 25600x256", || gelu(&wide).map(Some));
-    report("norm 25600x64 residual dropout", || norm(&x, Some(&y), drop, &bias, &bias).map(Some));
-    report("dropout 25600x64", || dropout(&x, drop).map(Some));
-    let rows = Rows::from_lengths([200; 128]);
-    let map = (square.as_tensor(), bias.as_tensor());
-    let sublayer = |attention: Attention| SelfAttention {
-        dropout: attention.dropout,
-        attention,
-        asking_norm: None,
-        query: map,
-        key: map,
-        value: map,
-        output: Some(map),
-        norm: (&bias, &bias),
-    };
-    for (name, dropout) in [("attention 128x200 2 heads", None), ("attention 128x200 2 heads dropout", drop)]
-    {
-        let attention =
-            Attention { rows: rows.clone(), queries: Queries::All, heads: 2, causal: false, dropout };
-        report(name, || sublayer(attention.clone()).forward(&x).map(Some));
-    }
-    let places: Vec<u32> = (0..128).flat_map(|_| (0..200).step_by(5)).collect();
-    let picked = Queries::Picked { rows: Rows::from_lengths([40; 128]), places: places.into() };
-    let attention = Attention { rows, queries: picked, heads: 2, causal: false, dropout: drop };
-    report("attention 128x40 of 200 dropout", || sublayer(attention.clone()).forward(&x).map(Some));
+    both_ways(criterion, "linear 25600x64x64", Twins::Both, || linear(&x, &square, Some(&bias)));
+    both_ways(criterion, "linear 25600x64x256", Twins::Both, || linear(&x, &up, Some(&wide_bias)));
+    both_ways(criterion, "linear 25600x256x64", Twins::Both, || linear(&wide, &down, Some(&bias)));
+    both_ways(criterion, "gelu 25600x256", Twins::Both, || gelu(&wide));
+    both_ways(criterion, "dropout 25600x64", Twins::Both, || dropout(&x, drop));
+    let (token, position) = (variable(&[1350, 64]), variable(&[201, 64]));
+    let (token_ids, positions) = (ids(&[tokens], 1348), ids(&[tokens], 199));
+    let norm = (bias.as_tensor(), bias.as_tensor());
+    let embed = Embed { token: &token, position: &position, norm: Some(norm), dropout: drop };
+    both_ways(criterion, "embed 25600x64 dropout", Twins::Both, || embed.forward(&token_ids, &positions));
     let feed_forward = FeedForward {
         up: (&up, &wide_bias),
         activation: Activation::Gelu,
         inner_dropout: None,
         down: (&down, &bias),
         dropout: drop,
-        norm: (&bias, &bias),
+        norm,
     };
-    report("feed-forward 25600x64x256 dropout", || feed_forward.forward(&x).map(Some));
-    let few = variable(&[5120, 64]);
-    recurrent();
+    both_ways(criterion, "feed-forward 25600x64x256 dropout", Twins::Both, || feed_forward.forward(&x));
+    let rows = Rows::from_lengths([200; 128]);
+    let places: Vec<u32> = (0..128).flat_map(|_| (0..200).step_by(5)).collect();
+    let picked = Queries::Picked { rows: Rows::from_lengths([40; 128]), places: places.into() };
+    let map = (square.as_tensor(), bias.as_tensor());
+    for (name, queries, dropout) in [
+        ("self-attention 128x200 2 heads", Queries::All, None),
+        ("self-attention 128x200 2 heads dropout", Queries::All, drop),
+        ("self-attention 128x40 of 200 2 heads dropout", picked, drop),
+    ] {
+        let sublayer = SelfAttention {
+            attention: Attention { rows: rows.clone(), queries, heads: 2, causal: false, dropout },
+            asking_norm: None,
+            query: map,
+            key: map,
+            value: map,
+            output: Some(map),
+            dropout,
+            norm,
+        };
+        both_ways(criterion, name, Twins::Both, || sublayer.forward(&x));
+    }
+}
+
+/// What is done with the catalogue, at two sizes of it.
+fn catalogue(criterion: &mut Criterion) {
+    let tokens = 25_600;
+    let (x, few) = (variable(&[tokens, 64]), variable(&[5120, 64]));
     for items in [1349, 26_744] {
         let table = variable(&[items + 2, 64]);
         let token_ids = ids(&[tokens], items);
-        report(&format!("embedding 25600 of {items}"), || embedding(&table, &token_ids).map(Some));
+        both_ways(criterion, &format!("embedding 25600 of {items}"), Twins::Both, || {
+            embedding(&table, &token_ids)
+        });
         let catalogue = Catalogue {
             weight: table.as_tensor().clone(),
             bias: Some(variable(&[items + 2]).into_inner()),
             items,
         };
         let targets = ids(&[5120], items);
-        report(&format!("cross entropy 5120x{items}"), || catalogue.cross_entropy(&few, &targets).map(Some));
+        both_ways(criterion, &format!("cross entropy 5120x{items}"), Twins::Both, || {
+            catalogue.cross_entropy(&few, &targets)
+        });
         let negatives = ids(&[tokens], items);
-        report(&format!("binary cross entropy 25600 of {items}"), || {
-            catalogue.binary_cross_entropy(&x, &token_ids, &negatives).map(Some)
+        both_ways(criterion, &format!("binary cross entropy 25600 of {items}"), Twins::Both, || {
+            catalogue.binary_cross_entropy(&x, &token_ids, &negatives)
         });
         let states = variable(&[960, 64]);
         let targets = ids(&[960], items);
-        report(&format!("top 100 960x{items}"), || catalogue.top_k(&states, 100).map(|_| None));
-        report(&format!("extremes 960x{items}"), || catalogue.extremes(&states).map(|_| None));
-        report(&format!("ranks 960x{items}"), || catalogue.ranks(&states, &targets).map(|_| None));
+        forward(criterion, &format!("top 100 960x{items}"), Twins::Both, || {
+            catalogue.top_k(&states, 100).map(|_| ())
+        });
+        forward(criterion, &format!("extremes 960x{items}"), Twins::Both, || {
+            catalogue.extremes(&states).map(|_| ())
+        });
+        forward(criterion, &format!("ranks 960x{items}"), Twins::Both, || {
+            catalogue.ranks(&states, &targets).map(|_| ())
+        });
         let answers = catalogue.top_k(&states, 100).unwrap();
         let draws = (ids(&[960, 100], items - 101) - 1.0).unwrap();
-        report(&format!("outside 960x100 of {items}"), || outside(&answers, &draws, items).map(|_| None));
+        forward(criterion, &format!("outside 960x100 of {items}"), Twins::Both, || {
+            outside(&answers, &draws, items).map(|_| ())
+        });
         let negatives = outside(&answers, &draws, items).unwrap();
         let margins = Margins { rank: 0.5, negative: 0.5 };
-        report(&format!("ranking loss 960x100 of {items}"), || {
-            Ok(Some(catalogue.ranking_loss(&states, &answers, &negatives, margins)?.loss))
+        both_ways(criterion, &format!("ranking loss 960x100 of {items}"), Twins::Both, || {
+            Ok(catalogue.ranking_loss(&states, &answers, &negatives, margins)?.loss)
         });
-        report(&format!("swap loss 960x100 of {items}"), || {
-            catalogue.swap_loss(&states, &answers, &negatives, 0.0).map(Some)
+        both_ways(criterion, &format!("swap loss 960x100 of {items}"), Twins::Both, || {
+            catalogue.swap_loss(&states, &answers, &negatives, 0.0)
         });
         let (param, first, second) =
             (variable(&[items + 2, 64]), variable(&[items + 2, 64]), variable(&[items + 2, 64]));
@@ -223,6 +243,19 @@ fn main() {
             clip_norm: 5.0,
             step: 9,
         };
-        report(&format!("adamw {items}x64"), || adamw(&param, &table, &first, &second, &step).map(|()| None));
+        forward(criterion, &format!("adamw {items}x64"), Twins::Both, || {
+            adamw(&param, &table, &first, &second, &step)
+        });
     }
 }
+
+criterion_group! {
+    name = operations;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(500))
+        .without_plots();
+    targets = transformer, recurrent, catalogue
+}
+criterion_main!(operations);

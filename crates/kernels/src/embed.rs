@@ -254,7 +254,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
-    use crate::testing::{assert_gradients, assert_twins, ids, variable};
+    use crate::testing::{assert_gradients, assert_twins, ids, values, variable};
 
     /// Two tables and a norm; ids and positions of so many tokens.
     fn inputs(tokens: usize, hidden: usize) -> (Vec<Var>, Tensor, Tensor) {
@@ -294,6 +294,22 @@ mod tests {
     fn gradients_are_differences() {
         let (v, ids, positions) = inputs(12, 6);
         assert_gradients("embed", &v, 1e-2, 2e-3, |v| layer(v, true).fused(&ids, &positions));
+    }
+
+    #[test]
+    fn a_constant_sum_has_finite_gradients() {
+        let (v, ids, positions) = inputs(3, 8);
+        let constant = |v: &Var, value: f32| {
+            let values = Tensor::full(value, v.shape(), &Device::Cpu).unwrap();
+            v.set(&values).unwrap();
+        };
+        constant(&v[0], 2.0);
+        constant(&v[1], -0.5);
+        let y = layer(&v, false).fused(&ids, &positions).unwrap();
+        let grads = y.sum_all().and_then(|y| y.backward()).unwrap();
+        for v in &v {
+            assert!(values(grads.get(v).unwrap()).iter().all(|x| x.is_finite()));
+        }
     }
 
     #[test]

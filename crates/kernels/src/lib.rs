@@ -56,7 +56,6 @@ pub use embedding::embedding;
 pub use feed_forward::FeedForward;
 pub use gru::{gru, gru_step};
 pub use linear::linear;
-pub use norm::norm;
 pub use outside::outside;
 pub use ranking_loss::{Margins, RankingLoss};
 pub use rows::Rows;

@@ -1,0 +1,23 @@
+//! The best items of many states at once, by selection from scores that are never all held.
+
+use anyhow::Result;
+use artifact::checkpoint::Architecture;
+use candle_core::Tensor;
+
+use crate::{Iteration, TOP_K, Work, models};
+
+/// Lists for `positions` states over a catalogue of `items`.
+pub fn work(subject: &'static str, positions: usize, items: usize) -> Work {
+    let shape = format!("{positions} positions, hidden 64, {items} items");
+    Work::new(subject, "top 100", shape, move || lists(positions, items))
+}
+
+fn lists(positions: usize, items: usize) -> Result<Iteration> {
+    let model = models::recommender(Architecture::Bert, &models::sizes(1, items))?;
+    let states = Tensor::randn(0f32, 1.0, (positions, model.sizes().hidden), &models::device()?)?;
+    Ok(Box::new(move || {
+        // Reading one id waits for a GPU.
+        model.catalogue().top_k(&states, TOP_K)?.get(0)?.get(0)?.to_scalar::<u32>()?;
+        Ok(())
+    }))
+}
