@@ -13,7 +13,7 @@ use candle_core::{D, Result, Tensor, bail};
 
 use crate::{
     dropout::{Dropout, Mask},
-    lanes,
+    lanes::{self, LANES},
     matrix::{Into, View, ViewMut, multiply},
     rows::Rows,
 };
@@ -350,7 +350,7 @@ impl KeysAndValues {
     /// Adds a token's key and value, equally long.
     pub(crate) fn push(&mut self, key: &[f32], value: &[f32]) {
         if self.tokens == self.room {
-            let room = (2 * self.room).max(16);
+            let room = (2 * self.room).max(LANES);
             let mut keys = vec![0.0; key.len() * room];
             for (to, from) in keys.chunks_exact_mut(room).zip(self.keys.chunks_exact(self.room.max(1))) {
                 to[..self.room].copy_from_slice(from);
@@ -382,24 +382,42 @@ pub(crate) fn attend_one(
     let hidden = query.len();
     let size = hidden / heads;
     let root = 1.0 / (size as f32).sqrt();
-    scratch.scores.resize(*tokens, 0.0);
-    let scores = &mut scratch.scores[..*tokens];
-    y.fill(0.0);
+    // There is room for keys by the vector; what the last of them yields beyond the tokens is not looked at.
+    scratch.scores.resize(tokens.next_multiple_of(LANES), 0.0);
     for first in (0..hidden).step_by(size) {
-        scores.fill(0.0);
-        for (place, &query) in (first..).zip(&query[first..first + size]) {
-            lanes::axpy(scores, query, &keys[place * room..][..*tokens]);
+        let (blocks, _) = scratch.scores.as_chunks_mut::<LANES>();
+        for (block, scores) in blocks.iter_mut().enumerate() {
+            let mut sum = [0.0; LANES];
+            for (place, &query) in (first..).zip(&query[first..first + size]) {
+                let keys = &keys[place * room + block * LANES..][..LANES];
+                for lane in 0..LANES {
+                    sum[lane] = query.mul_add(keys[lane], sum[lane]);
+                }
+            }
+            for lane in 0..LANES {
+                scores[lane] = sum[lane] * root;
+            }
         }
-        for score in scores.iter_mut() {
-            *score *= root;
-        }
-        let (_, scale) = exponentials(scores);
-        for probability in scores.iter_mut() {
+        let probabilities = &mut scratch.scores[..*tokens];
+        let (_, scale) = exponentials(probabilities);
+        for probability in probabilities.iter_mut() {
             *probability *= scale;
         }
-        let y = &mut y[first..first + size];
-        for (&probability, value) in scores.iter().zip(values.chunks_exact(hidden)) {
-            lanes::axpy(y, probability, &value[first..first + size]);
+        let (blocks, tail) = y[first..first + size].as_chunks_mut::<LANES>();
+        for (block, y) in blocks.iter_mut().enumerate() {
+            let mut sum = [0.0; LANES];
+            for (&probability, value) in probabilities.iter().zip(values.chunks_exact(hidden)) {
+                let value = &value[first + block * LANES..][..LANES];
+                for lane in 0..LANES {
+                    sum[lane] = probability.mul_add(value[lane], sum[lane]);
+                }
+            }
+            *y = sum;
+        }
+        tail.fill(0.0);
+        let start = first + size - tail.len();
+        for (&probability, value) in probabilities.iter().zip(values.chunks_exact(hidden)) {
+            lanes::axpy(tail, probability, &value[start..start + tail.len()]);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -59,16 +60,18 @@ pub fn main_where<C: Parser>(
     }
 }
 
-/// Size the thread pool, once, and leave candle without one of its own: it would spin beside ours, on the same cores,
-/// for the few sums that are not our operations'.
-fn set_threads(flags: &Flags) {
-    let threads = flags.threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string()));
-    for (name, value) in threads.into_iter().chain([("CANDLE_NUM_THREADS", "1".to_owned())]) {
+/// Size the thread pool, once, by default one thread a core; and leave candle without one of its own: it would spin beside
+/// ours, on the same cores, for the few sums that are not our operations'.
+///
+/// To be called first in `main`, before any thread begins.
+pub fn set_threads(threads: Option<NonZeroUsize>) {
+    let ours = threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string()));
+    for (name, value) in ours.into_iter().chain([("CANDLE_NUM_THREADS", "1".to_owned())]) {
         // SAFETY: changing the environment is unsound only while another thread may read it. `main` calls this before
         // the logger, the signal watcher and the thread pool exist, and nothing before it (clap) starts a thread.
         unsafe { std::env::set_var(name, value) };
     }
-    if let Some(threads) = flags.threads {
+    if let Some(threads) = threads {
         // The pool can be built once in a process; a test harness that calls `main` twice keeps its first.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
     }

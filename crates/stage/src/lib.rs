@@ -18,7 +18,7 @@ pub mod settings;
 
 pub use device::Device;
 pub use flags::Flags;
-pub use frame::{main, main_where};
+pub use frame::{main, main_where, set_threads};
 pub use output::{Outcome, Plan};
 pub use refusal::Refusal;
 pub use settings::{Checked, Settings};
