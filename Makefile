@@ -43,10 +43,10 @@ doc: ## The documentation of all crates, in target/doc
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
 
 bench: ## Time and memory of the stages, to target/bench.json; FILTER=gro/ for a part, FILTER=--quick for a first look
-	$(CARGO) bench --locked --workspace $(if $(FEATURES),--features $(FEATURES)) --bench suite -- $(FILTER)
+	$(CARGO) bench --locked --workspace $(if $(FEATURES),--features $(FEATURES)) --bench suite -- $(if $(FILTER),'$(FILTER)')
 
 bench-operations: ## Time of each tensor operation, fused and plain; FILTER=attention for a part
-	$(CARGO) bench --locked --workspace --bench operations -- $(FILTER)
+	$(CARGO) bench --locked --workspace --bench operations -- $(if $(FILTER),'$(FILTER)')
 
 clean: ## Remove results; fetched data and builds stay
 	rm -rf $(OUT)

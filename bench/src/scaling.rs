@@ -2,8 +2,8 @@
 //!
 //! - Items: 24 rows of 200 with 20 positions each, so that what is done with the catalogue stands out. GRO's step over a
 //!   million items is among the works of [`crate::gro`].
-//! - Length: 25,600 tokens whatever the length of a row, a fifth of them labels for BERT4Rec, so that only what is done
-//!   between the tokens of a row can grow.
+//! - Length: 25,600 tokens whatever the length of a row, with a fifth of them labels for BERT4Rec and all of them for
+//!   the others, so that only what is done between the tokens of a row can grow.
 //! - Threads: powers of two, below the number of threads that all other works run on.
 
 use anyhow::Result;
