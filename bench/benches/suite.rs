@@ -17,7 +17,8 @@ use criterion::{BenchmarkId, Criterion, SamplingMode};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<()> {
-    stage::set_threads(None);
+    // SAFETY: no thread has begun.
+    unsafe { stage::set_threads(None) };
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target directory")?;
     let works = benchmarks::works(&target.join("bench-data"))?;
     if let Some(id) = peak::asked() {

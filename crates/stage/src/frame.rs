@@ -51,7 +51,9 @@ pub fn main_where<C: Parser>(
         }
     };
     let flags = flags_of(&cli).cloned().unwrap_or_default();
-    set_threads(&flags);
+    // SAFETY: neither the logger, nor the signal watcher, nor a thread pool exists yet, and nothing before this (clap) starts
+    // a thread.
+    unsafe { set_threads(flags.threads) };
     logging::begin(&flags);
     let outcome = interrupt::watch().map_err(anyhow::Error::from).and_then(|()| run(cli));
     match outcome {
@@ -63,12 +65,12 @@ pub fn main_where<C: Parser>(
 /// Size the thread pool, once, by default one thread a core; and leave candle without one of its own: it would spin beside
 /// ours, on the same cores, for the few sums that are not our operations'.
 ///
-/// To be called first in `main`, before any thread begins.
-pub fn set_threads(threads: Option<NonZeroUsize>) {
+/// # Safety
+/// This changes the environment: no other thread may read it meanwhile. To be called in `main` before any thread begins.
+pub unsafe fn set_threads(threads: Option<NonZeroUsize>) {
     let ours = threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string()));
     for (name, value) in ours.into_iter().chain([("CANDLE_NUM_THREADS", "1".to_owned())]) {
-        // SAFETY: changing the environment is unsound only while another thread may read it. `main` calls this before
-        // the logger, the signal watcher and the thread pool exist, and nothing before it (clap) starts a thread.
+        // SAFETY: changing the environment is unsound only while another thread may read it; the caller sees to that.
         unsafe { std::env::set_var(name, value) };
     }
     if let Some(threads) = threads {
