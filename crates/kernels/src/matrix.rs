@@ -126,11 +126,13 @@ fn product(
     if dst.rows != 1 && dst.columns != 1 {
         return product_of_many(dst, into, lhs, rhs, scale, parallelism);
     }
-    // For a single row or column gemm turns to another routine, which adds in another order. With two, the same one twice,
-    // a number is the same alone and in company.
+    // For a single row or column gemm turns to another routine, which adds in another order. With two, a
+    // number is the same alone and in company.
     let (rows, columns) = (dst.rows, dst.columns);
     let lhs = if rows == 1 { View { rows: 2, row_stride: 0, ..lhs } } else { lhs };
-    let rhs = if columns == 1 { View { columns: 2, column_stride: 0, ..rhs } } else { rhs };
+    // A single column may lie like the transpose of a row, so it is laid out anew, with zeros beside it.
+    let beside = if columns == 1 { rhs.padded(rhs.rows, 2) } else { Vec::new() };
+    let rhs = if columns == 1 { View::new(&beside, rhs.rows, 2) } else { rhs };
     let mut values = vec![0.0; lhs.rows * rhs.columns];
     let width = rhs.columns;
     if into == Into::Add {
@@ -229,6 +231,13 @@ mod tests {
                 assert_eq!(multiply(rows, 0, 1, column), expected);
             }
             assert_eq!(multiply(1, 3, 1, 4), [whole[3 * columns + 4]]);
+            // A column that lies like a row.
+            let column: Vec<f32> = b.iter().skip(4).step_by(columns).copied().collect();
+            let mut c = vec![0.25; rows];
+            let (a, b) = (View::new(&a, rows, inner), View::new(&column, inner, 1));
+            super::multiply(ViewMut::new(&mut c, rows, 1), into, a, b, 0.7);
+            let expected: Vec<f32> = whole.chunks_exact(columns).map(|row| row[4]).collect();
+            assert_eq!(c, expected);
         }
     }
 }

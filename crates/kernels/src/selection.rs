@@ -1,8 +1,7 @@
 //! The best k, the extremes and ranks over all items: what is kept of scores that are never all held.
 //!
 //! One task takes a block of rows over the items in panels, a matrix product each, and keeps of each panel what matters.
-//! Every product has [`ROWS`] rows, padded where fewer are left: a state has the same scores in any batch, so that a rank
-//! asked alone agrees with a list asked in company.
+//! A state has the same scores in any batch, so that a rank asked alone agrees with a list asked in company.
 
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -13,7 +12,7 @@ use crate::{
     panels::Panels,
 };
 
-/// Rows of one task.
+/// Most rows of one task.
 const ROWS: usize = 32;
 
 /// The values a walk reads.
@@ -38,21 +37,20 @@ fn add_bias(scores: &mut [f32], bias: &[f32]) {
 }
 
 impl Scorer<'_> {
-    /// The states of the block from `row` on, padded with zeros to [`ROWS`] rows, and how many are real.
-    fn block(&self, row: usize) -> (Vec<f32>, usize) {
-        let real = &self.states[row * self.hidden..];
-        let real = &real[..real.len().min(ROWS * self.hidden)];
-        let mut block = vec![0.0; ROWS * self.hidden];
-        block[..real.len()].copy_from_slice(real);
-        (block, real.len() / self.hidden)
+    /// The states of the block from `row` on, and how many.
+    fn block(&self, row: usize) -> (&[f32], usize) {
+        let block = &self.states[row * self.hidden..];
+        let block = &block[..block.len().min(ROWS * self.hidden)];
+        (block, block.len() / self.hidden)
     }
 
     /// Calls `visit(first id, width, scores)` with the scores of the block's rows over one chunk of items after another.
     fn walk(&self, block: &[f32], mut visit: impl FnMut(u32, usize, &[f32])) {
-        let mut scores = vec![0.0; ROWS * self.panels.width()];
+        let rows = block.len() / self.hidden;
+        let mut scores = vec![0.0; rows * self.panels.width()];
         for (first, width) in self.panels.each() {
-            let scores = &mut scores[..ROWS * width];
-            self.panels.score(scores, width, block, ROWS, first);
+            let scores = &mut scores[..rows * width];
+            self.panels.score(scores, width, block, rows, first);
             if let Some(bias) = self.bias {
                 add_bias(scores, &bias[first + 1..=first + width]);
             }
@@ -215,7 +213,7 @@ pub(crate) fn top_k(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<
     let ids = by_blocks(catalogue, states, k, |scorer, row, ids| {
         let (block, real) = scorer.block(row);
         let mut best: Vec<Best> = (0..real).map(|_| Best::new(k)).collect();
-        scorer.walk(&block, |first, width, scores| {
+        scorer.walk(block, |first, width, scores| {
             for (best, scores) in best.iter_mut().zip(scores.chunks_exact(width)) {
                 offer(best, first, scores);
             }
@@ -245,7 +243,7 @@ pub(crate) fn extremes(catalogue: &Catalogue, states: &Tensor) -> Result<(Tensor
         let (block, real) = scorer.block(row);
         let mut found = vec![(f32::NEG_INFINITY, f32::INFINITY); real];
         pairs.fill(1);
-        scorer.walk(&block, |first, width, scores| {
+        scorer.walk(block, |first, width, scores| {
             for ((found, pair), scores) in
                 found.iter_mut().zip(pairs.chunks_exact_mut(2)).zip(scores.chunks_exact(width))
             {
@@ -289,20 +287,20 @@ pub(crate) fn ranks(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
         let (block, real) = scorer.block(row);
         // The targets' own scores, on the diagonal of a product that adds as the walk's do.
         let hidden = scorer.hidden;
-        let mut chosen = vec![0.0; ROWS * hidden];
+        let mut chosen = vec![0.0; real * hidden];
         for (chosen, &target) in chosen.chunks_exact_mut(hidden).zip(&targets[row..row + real]) {
             chosen.copy_from_slice(&scorer.weight[target as usize * hidden..][..hidden]);
         }
-        let mut square = vec![0.0; ROWS * ROWS];
-        Panels::new(&chosen, hidden).score(&mut square, ROWS, &block, ROWS, 0);
+        let mut square = vec![0.0; real * real];
+        Panels::new(&chosen, hidden).score(&mut square, real, block, real, 0);
         let bounds: Vec<f32> = (0..real)
             .map(|place| {
                 let target = targets[row + place] as usize;
-                square[place * ROWS + place] + scorer.bias.map_or(0.0, |bias| bias[target])
+                square[place * real + place] + scorer.bias.map_or(0.0, |bias| bias[target])
             })
             .collect();
         ranks.fill(items as u32);
-        scorer.walk(&block, |first, width, scores| {
+        scorer.walk(block, |first, width, scores| {
             for (place, (rank, scores)) in ranks.iter_mut().zip(scores.chunks_exact(width)).enumerate() {
                 *rank -= below(scores, bounds[place]);
                 // The target never counts against itself, should its two scores ever differ in the last place.

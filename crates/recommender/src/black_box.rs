@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use ranking::{Answers, Selection};
+use rayon::prelude::*;
 
 use crate::streams::{Purpose, shuffle};
 use crate::{Error, Memories, Mode, Recommender, Result};
@@ -37,9 +38,54 @@ pub struct ProtectedTarget {
     policy_seed: u64,
     device: Device,
     queries: u64,
-    /// What the latest questions were, and what the model remembers of them.
-    sessions: Vec<Vec<u32>>,
+    /// The latest questions, dealt out over the threads.
+    crews: Vec<Crew>,
+}
+
+/// Crews that questions asked together are dealt out to: each is answered by one thread from the first layer to the list.
+const CREWS: usize = 4;
+
+/// Fewest questions of a crew.
+const FEWEST: usize = 8;
+
+/// Questions that are answered together, again and again.
+#[derive(Default)]
+struct Crew {
+    /// What the latest were.
+    histories: Vec<Vec<u32>>,
+    /// What the model remembers of them.
     memories: Memories,
+}
+
+impl Crew {
+    /// The states after histories, `(histories, hidden)`. Where each of them goes on by one item from the question before,
+    /// or begins, the model is asked for that item alone; the answers are the same.
+    fn states(&mut self, model: &dyn Recommender, histories: &[&[u32]], device: &Device) -> Result<Tensor> {
+        let longest = model.sizes().max_len;
+        let goes_on = |(before, history): (&Vec<u32>, &&[u32])| {
+            history.len() <= longest && history.split_last().is_some_and(|(_, rest)| rest == before)
+        };
+        if histories.iter().all(|history| history.len() == 1) {
+            self.memories = Memories::new(histories.len());
+        } else if self.histories.len() != histories.len()
+            || !self.histories.iter().zip(histories).all(goes_on)
+        {
+            self.histories.clear();
+            return whole(model, histories, device);
+        }
+        let latest: Vec<u32> = histories.iter().filter_map(|history| history.last().copied()).collect();
+        let latest = Tensor::from_vec(latest, histories.len(), device)?;
+        let remembered =
+            if kernels::fused(device) { model.extend(&mut self.memories, &latest)? } else { None };
+        let Some(states) = remembered else { return whole(model, histories, device) };
+        self.histories = histories.iter().map(|history| history.to_vec()).collect();
+        Ok(states)
+    }
+}
+
+/// The states after whole histories, `(histories, hidden)`.
+fn whole(model: &dyn Recommender, histories: &[&[u32]], device: &Device) -> Result<Tensor> {
+    model.encode(&model.contexts(histories).place(device)?, Mode::Evaluate)
 }
 
 impl ProtectedTarget {
@@ -51,8 +97,7 @@ impl ProtectedTarget {
             policy_seed: description.policy_seed,
             device,
             queries: 0,
-            sessions: Vec::new(),
-            memories: Memories::default(),
+            crews: Vec::new(),
         }
     }
 
@@ -74,35 +119,6 @@ impl ProtectedTarget {
         Ok(())
     }
 
-    /// The states after histories, `(histories, hidden)`. Where each of them goes on by one item from the question before,
-    /// or begins, the model is asked for that item alone; the answers are the same.
-    fn states(&mut self, histories: &[&[u32]]) -> Result<Tensor> {
-        let longest = self.model.sizes().max_len;
-        let goes_on = |(row, history): (usize, &&[u32])| {
-            let before = &history[..history.len() - 1];
-            history.len() <= longest && self.sessions.get(row).is_some_and(|session| session == before)
-        };
-        let fresh = histories.iter().all(|history| history.len() == 1);
-        if fresh {
-            self.memories = Memories::new(histories.len());
-        } else if self.sessions.len() != histories.len() || !histories.iter().enumerate().all(goes_on) {
-            self.sessions.clear();
-            return self.whole(histories);
-        }
-        let latest: Vec<u32> = histories.iter().filter_map(|history| history.last().copied()).collect();
-        let latest = Tensor::from_vec(latest, histories.len(), &self.device)?;
-        let states =
-            if kernels::fused(&self.device) { self.model.extend(&mut self.memories, &latest)? } else { None };
-        let Some(states) = states else { return self.whole(histories) };
-        self.sessions = histories.iter().map(|history| history.to_vec()).collect();
-        Ok(states)
-    }
-
-    /// The same from whole histories.
-    fn whole(&self, histories: &[&[u32]]) -> Result<Tensor> {
-        self.model.encode(&self.model.contexts(histories).place(&self.device)?, Mode::Evaluate)
-    }
-
     /// The list that the service would answer to each history were `candidates` its whole catalogue: the model ranks the
     /// history's own candidates (of equal scores the lower id first, as everywhere), the best `k` are kept, and
     /// the policy acts on these. For evaluation against sampled negatives; no customer can ask this, so it is no
@@ -122,7 +138,7 @@ impl ProtectedTarget {
                 candidates.k
             )));
         }
-        let states = self.whole(histories)?;
+        let states = whole(&*self.model, histories, &self.device)?;
         let ids = Tensor::from_slice(&candidates.ids, (histories.len(), candidates.k), &self.device)?;
         let scores = self.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?; // (histories, c)
         let mut answers = Vec::with_capacity(histories.len() * k);
@@ -182,8 +198,19 @@ impl Hash {
 impl BlackBox for ProtectedTarget {
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
         self.check(histories, k)?;
-        let states = self.states(histories)?;
-        let mut ids = self.model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?;
+        let (model, device) = (&*self.model, &self.device);
+        let crew = if kernels::fused(device) {
+            histories.len().div_ceil(CREWS).max(FEWEST)
+        } else {
+            histories.len()
+        };
+        self.crews.resize_with(histories.len().div_ceil(crew.max(1)), Crew::default);
+        let lists =
+            self.crews.par_iter_mut().zip(histories.par_chunks(crew.max(1))).map(|(crew, histories)| {
+                let states = crew.states(model, histories, device)?;
+                Ok(model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?)
+            });
+        let mut ids = lists.collect::<Result<Vec<_>>>()?.concat();
         self.apply_policy(histories, k, &mut ids);
         self.queries += histories.len() as u64;
         Ok(Answers { k, ids })
