@@ -3,6 +3,7 @@
 //! first appearance, so they depend on the file and on nothing else.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -36,29 +37,28 @@ impl Interner {
     /// # Panics
     /// When this table never handed out `code`.
     pub fn text(&self, code: u32) -> &str {
-        text(&self.arena, &self.ends, code)
+        &self.arena[span(&self.ends, code)]
     }
 
     /// The code of `name`, a new one where it was not seen before. `None` when all 2^32 codes are taken.
     pub fn code(&mut self, name: &str) -> Option<u32> {
-        if let Some(latest) = self.latest
-            && self.text(latest) == name
-        {
-            return Some(latest);
+        let Self { arena, ends, table, hasher, latest } = self;
+        // By bytes: to compare, nobody need know where characters begin.
+        let is_name = |code: &u32| arena.as_bytes()[span(ends, *code)] == *name.as_bytes();
+        if let Some(code) = latest.filter(is_name) {
+            return Some(code);
         }
-        let Self { arena, ends, table, hasher, .. } = self;
         let hash = hasher.hash_one(name);
-        let found = table.find(hash, |&code| text(arena, ends, code) == name).copied();
-        let code = if let Some(code) = found {
-            code
+        let code = if let Some(code) = table.find(hash, is_name) {
+            *code
         } else {
             let code = u32::try_from(ends.len()).ok()?;
             arena.push_str(name);
             ends.push(arena.len());
-            table.insert_unique(hash, code, |&code| hasher.hash_one(text(arena, ends, code)));
+            table.insert_unique(hash, code, |&code| hasher.hash_one(&arena[span(ends, code)]));
             code
         };
-        self.latest = Some(code);
+        *latest = Some(code);
         Some(code)
     }
 
@@ -69,10 +69,11 @@ impl Interner {
     }
 }
 
-fn text<'a>(arena: &'a str, ends: &[usize], code: u32) -> &'a str {
+/// Where the text of a code lies in the arena.
+fn span(ends: &[usize], code: u32) -> Range<usize> {
     let code = code as usize;
     let start = if code == 0 { 0 } else { ends[code - 1] };
-    &arena[start..ends[code]]
+    start..ends[code]
 }
 
 #[cfg(test)]
