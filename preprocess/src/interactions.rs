@@ -24,9 +24,9 @@ pub struct Interactions {
     pub incomplete: u64,
 }
 
-/// More distinct ids in one column than there are codes.
+/// More rows, or more distinct ids in one column, than 32 bits can number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyIds;
+pub struct TooMany;
 
 /// Interactions of one block of a file.
 #[derive(Debug, Default)]
@@ -35,13 +35,21 @@ pub struct Block {
 }
 
 impl Block {
+    /// An empty block with room for `rows`.
+    pub fn with_capacity(rows: usize) -> Self {
+        let mut block = Self::default();
+        block.table.reserve(rows);
+        block
+    }
+
     /// Adds a row. All rows of a file have a time, or none has.
-    pub fn push(&mut self, user: &str, item: &str, time: Option<Timestamp>) -> Result<(), TooManyIds> {
+    pub fn push(&mut self, user: &str, item: &str, time: Option<Timestamp>) -> Result<(), TooMany> {
         let table = &mut self.table;
-        table.user_codes.push(table.users.code(user).ok_or(TooManyIds)?);
-        table.item_codes.push(table.items.code(item).ok_or(TooManyIds)?);
+        table.user_codes.push(table.users.code(user).ok_or(TooMany)?);
+        table.item_codes.push(table.items.code(item).ok_or(TooMany)?);
         if let Some(time) = time {
-            table.times.get_or_insert_default().push(time);
+            let rows = table.user_codes.capacity();
+            table.times.get_or_insert_with(|| Timestamps::with_capacity(rows)).push(time);
         }
         table.rows_read += 1;
         Ok(())
@@ -70,10 +78,10 @@ impl Block {
 
 impl Interactions {
     /// Adds the rows of `block` behind these.
-    pub fn append(&mut self, block: Block) -> Result<(), TooManyIds> {
+    pub fn append(&mut self, block: Block) -> Result<(), TooMany> {
         let block = block.table;
-        let users = self.users.absorb(&block.users).ok_or(TooManyIds)?;
-        let items = self.items.absorb(&block.items).ok_or(TooManyIds)?;
+        let users = self.users.absorb(&block.users).ok_or(TooMany)?;
+        let items = self.items.absorb(&block.items).ok_or(TooMany)?;
         self.user_codes.extend(block.user_codes.iter().map(|&code| users[code as usize]));
         self.item_codes.extend(block.item_codes.iter().map(|&code| items[code as usize]));
         if let Some(times) = block.times {
@@ -81,10 +89,10 @@ impl Interactions {
         }
         self.rows_read += block.rows_read;
         self.incomplete += block.incomplete;
-        Ok(())
+        u32::try_from(self.len()).map(drop).map_err(|_| TooMany)
     }
 
-    /// Makes room for `rows` more. Growing by doubling would hold old and new columns at once.
+    /// Makes room for `rows` more, with times where there are any. Growing by doubling would hold old and new columns at once.
     pub fn reserve(&mut self, rows: usize) {
         self.user_codes.reserve(rows);
         self.item_codes.reserve(rows);

@@ -3,8 +3,12 @@
 //! first appearance, so they depend on the file and on nothing else.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// Marks the number of a long text, see [`number`].
+const HASHED: u64 = 1 << 63;
 
 /// The distinct texts of one column and the code of each.
 #[derive(Debug, Default)]
@@ -13,11 +17,11 @@ pub struct Interner {
     arena: String,
     /// Where each text ends in `arena`, by code.
     ends: Vec<usize>,
-    /// Finds a code by its text; holds codes only, the texts are looked up in `arena`.
-    table: HashTable<u32>,
+    /// Finds a code by the [`number`] of its text.
+    table: HashTable<(u64, u32)>,
     hasher: DefaultHashBuilder,
-    /// The code handed out last: files are often grouped by user, and then this saves the look-up.
-    latest: Option<u32>,
+    /// What was handed out last: files are often grouped by user, and then this saves the look-up.
+    latest: Option<(u64, u32)>,
 }
 
 impl Interner {
@@ -36,29 +40,30 @@ impl Interner {
     /// # Panics
     /// When this table never handed out `code`.
     pub fn text(&self, code: u32) -> &str {
-        text(&self.arena, &self.ends, code)
+        &self.arena[span(&self.ends, code)]
     }
 
     /// The code of `name`, a new one where it was not seen before. `None` when all 2^32 codes are taken.
     pub fn code(&mut self, name: &str) -> Option<u32> {
-        if let Some(latest) = self.latest
-            && self.text(latest) == name
-        {
-            return Some(latest);
+        let Self { arena, ends, table, hasher, latest } = self;
+        let number = number(name, hasher);
+        let is_name = |&(other, code): &(u64, u32)| {
+            other == number && (number & HASHED == 0 || arena[span(ends, code)] == *name)
+        };
+        if let Some((_, code)) = latest.filter(is_name) {
+            return Some(code);
         }
-        let Self { arena, ends, table, hasher, .. } = self;
-        let hash = hasher.hash_one(name);
-        let found = table.find(hash, |&code| text(arena, ends, code) == name).copied();
-        let code = if let Some(code) = found {
+        let hash = hasher.hash_one(number);
+        let code = if let Some(&(_, code)) = table.find(hash, is_name) {
             code
         } else {
             let code = u32::try_from(ends.len()).ok()?;
             arena.push_str(name);
             ends.push(arena.len());
-            table.insert_unique(hash, code, |&code| hasher.hash_one(text(arena, ends, code)));
+            table.insert_unique(hash, (number, code), |(number, _)| hasher.hash_one(number));
             code
         };
-        self.latest = Some(code);
+        *latest = Some((number, code));
         Some(code)
     }
 
@@ -69,10 +74,21 @@ impl Interner {
     }
 }
 
-fn text<'a>(arena: &'a str, ends: &[usize], code: u32) -> &'a str {
+/// A number by which a text is found. That of a text of up to seven bytes, as most ids are, is the text itself behind its
+/// length, so that one comparison tells two of them apart; that of a longer one is a hash, which only says where to look.
+fn number(text: &str, hasher: &impl BuildHasher) -> u64 {
+    if text.len() < 8 {
+        text.bytes().fold(text.len() as u64, |number, byte| number << 8 | u64::from(byte))
+    } else {
+        hasher.hash_one(text) | HASHED
+    }
+}
+
+/// Where the text of a code lies in the arena.
+fn span(ends: &[usize], code: u32) -> Range<usize> {
     let code = code as usize;
     let start = if code == 0 { 0 } else { ends[code - 1] };
-    &arena[start..ends[code]]
+    start..ends[code]
 }
 
 #[cfg(test)]
@@ -86,6 +102,27 @@ mod tests {
             ["b", "a", "b", "", "a", "é", "b"].iter().map(|name| names.code(name).unwrap()).collect();
         assert_eq!(codes, [0, 1, 0, 2, 1, 3, 0]);
         assert_eq!((0..4).map(|code| names.text(code)).collect::<Vec<_>>(), ["b", "a", "", "é"]);
+    }
+
+    #[test]
+    fn only_equal_texts_share_a_code() {
+        // Of every length around seven, with zeros and with bytes beyond ASCII before, behind and between.
+        let mut texts: Vec<String> = Vec::new();
+        for length in 0..12 {
+            for letter in ["\0", "\u{1}", "0", "\u{7f}", "é"] {
+                texts.extend(["", "\0", "7"].map(|start| format!("{start}{}", letter.repeat(length))));
+                texts.push(format!("{}\0", letter.repeat(length)));
+            }
+        }
+        texts.sort();
+        texts.dedup();
+        let mut names = Interner::default();
+        for _ in 0..2 {
+            for (code, text) in (0..).zip(&texts) {
+                assert_eq!(names.code(text), Some(code), "{text:?}");
+            }
+        }
+        assert_eq!(names.len(), texts.len());
     }
 
     #[test]

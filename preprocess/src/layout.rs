@@ -337,11 +337,6 @@ impl Layout {
             timestamp,
         })
     }
-
-    /// The columns that are read, in the order user, item, rating, timestamp.
-    pub fn projection(&self) -> Vec<usize> {
-        [Some(self.user), Some(self.item), self.rating, self.timestamp].into_iter().flatten().collect()
-    }
 }
 
 /// The names of the columns for user, item, rating and timestamp; the settings' check has it that the first two are named.

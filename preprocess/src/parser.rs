@@ -1,23 +1,14 @@
-//! From lines to rows: one [`Parser`] for every form of [`Layout`]. Separators of one byte go through arrow's csv
-//! reader, which is the fastest there is; the `::` of MovieLens-1M, which no csv dialect has, through a split of the line.
-//! That split also has the last word on a bad line, because arrow counts records and a person counts lines.
+//! From lines to rows: one [`Parser`] for every form of [`Layout`]. A block is checked to be text once, and its fields
+//! go into the columns straight from where they stand in it: nothing is copied but ids not seen before.
 
 use std::borrow::Cow;
-use std::sync::Arc;
-
-use arrow::array::{Array, AsArray, StringArray};
-use arrow::csv::ReaderBuilder;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::blocks::Lines;
-use crate::interactions::{Block, TooManyIds};
+use crate::interactions::{Block, TooMany};
 use crate::layout::{Form, Layout, shorten};
 use crate::literal::Fields;
 use crate::timestamps::{self, Timestamp};
 use crate::{json, literal};
-
-/// Rows that arrow decodes at once, within a block.
-const BATCH_ROWS: usize = 8192;
 
 /// What is wrong with a file.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,10 +24,10 @@ pub enum Fault {
     Somewhere(String),
 }
 
-impl From<TooManyIds> for Fault {
-    fn from(TooManyIds: TooManyIds) -> Self {
+impl From<TooMany> for Fault {
+    fn from(TooMany: TooMany) -> Self {
         Self::Somewhere(
-            "more than 2^32 different users or items, which is more than ids are made for".to_owned(),
+            "2^32 rows, users or items or more, which is more than this program can number".to_owned(),
         )
     }
 }
@@ -49,16 +40,12 @@ type Row<'t> = (&'t str, &'t str, Option<Timestamp>);
 pub struct Parser<'a> {
     layout: &'a Layout,
     min_rating: f64,
-    /// All columns as text: ids are text, and times and ratings are parsed here so that faults have their line.
-    schema: SchemaRef,
 }
 
 impl<'a> Parser<'a> {
     /// A parser that drops rows rated below `min_rating`.
     pub fn new(layout: &'a Layout, min_rating: f64) -> Self {
-        let fields: Vec<Field> =
-            layout.columns.iter().map(|column| Field::new(column, DataType::Utf8, true)).collect();
-        Self { layout, min_rating, schema: Arc::new(Schema::new(fields)) }
+        Self { layout, min_rating }
     }
 
     /// The rows on some lines. Empty lines are passed over.
@@ -68,15 +55,11 @@ impl<'a> Parser<'a> {
     pub fn parse(&self, lines: &Lines) -> Result<Block, Fault> {
         match self.layout.form {
             Form::Separated { separator, name } => match separator.as_bytes() {
-                [byte] => match self.parse_separated(lines, *byte) {
-                    Ok(block) => Ok(block),
-                    // Whatever arrow objected to, the split finds it again and knows the line.
-                    Err(objection) => Err(self
-                        .parse_split(lines, separator, name)
-                        .err()
-                        .unwrap_or(Fault::Somewhere(objection))),
-                },
-                _ => self.parse_split(lines, separator, name),
+                // Fields are short: to look at every character is faster than any search that has to be set up.
+                &[byte] => {
+                    self.parse_split(lines, name, |line| line.split(move |letter| letter == char::from(byte)))
+                }
+                _ => self.parse_split(lines, name, |line| line.split(separator)),
             },
             Form::Csv => self.parse_quoted(lines),
             Form::Json => parse_lines(lines, |block, line| self.push_json(block, line)),
@@ -85,62 +68,21 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Parses with arrow; the error says what is wrong but not dependably where.
-    fn parse_separated(&self, lines: &Lines, separator: u8) -> Result<Block, String> {
-        let reader = ReaderBuilder::new(self.schema.clone())
-            .with_delimiter(separator)
-            // None of these layouts quotes; a quotation mark is a character like any other.
-            .with_quote(0)
-            .with_projection(self.layout.projection())
-            .with_batch_size(BATCH_ROWS)
-            .build_buffered(lines.bytes.as_slice())
-            .map_err(|error| error.to_string())?;
-        let mut block = Block::default();
-        for batch in reader {
-            let batch = batch.map_err(|error| error.to_string())?;
-            let mut columns = batch.columns().iter().map(AsArray::as_string::<i32>);
-            let (Some(users), Some(items)) = (columns.next(), columns.next()) else {
-                return Err("a batch without columns".to_owned());
-            };
-            let ratings = self.layout.rating.and_then(|_| columns.next());
-            let times = self.layout.timestamp.and_then(|_| columns.next());
-            let text = |column: &StringArray, row: usize| -> String { column.value(row).to_owned() };
-            if [Some(users), Some(items), ratings, times]
-                .into_iter()
-                .flatten()
-                .any(|column| column.null_count() > 0)
-            {
-                return Err("an empty field".to_owned());
-            }
-            for row in 0..batch.num_rows() {
-                let time = match times {
-                    Some(times) => Some(Timestamp::parse(times.value(row)).ok_or_else(|| text(times, row))?),
-                    None => None,
-                };
-                if let Some(ratings) = ratings {
-                    let rating = parse_rating(ratings.value(row)).ok_or_else(|| text(ratings, row))?;
-                    if rating < self.min_rating {
-                        block.skip();
-                        continue;
-                    }
-                }
-                block
-                    .push(users.value(row), items.value(row), time)
-                    .map_err(|TooManyIds| "too many ids".to_owned())?;
-            }
-        }
-        Ok(block)
-    }
-
-    /// Fields between separators of any length; `name` is the separator in words.
-    fn parse_split(&self, lines: &Lines, separator: &str, name: &str) -> Result<Block, Fault> {
+    /// Fields that `split` finds in a line; `name` is what separates them, in words.
+    fn parse_split<'t, F: Iterator<Item = &'t str>>(
+        &self,
+        lines: &'t Lines,
+        name: &str,
+        split: impl Fn(&'t str) -> F,
+    ) -> Result<Block, Fault> {
         parse_lines(lines, |block, line| {
-            let fields = line.split(separator);
-            let found = fields.clone().count();
-            if found != self.layout.columns.len() {
-                return Err(self.wrong_count(name, found, line).into());
+            let mut found = 0;
+            let pushed = self.push(block, split(line).inspect(|_| found += 1));
+            if found == self.layout.columns.len() {
+                pushed
+            } else {
+                Err(self.wrong_count(name, found, line).into())
             }
-            self.push(block, fields)
         })
     }
 
@@ -256,7 +198,7 @@ impl<'a> Parser<'a> {
 /// What is wrong with a line, before anyone says which.
 enum Wrong {
     Text(String),
-    Ids(TooManyIds),
+    Ids(TooMany),
 }
 
 impl Wrong {
@@ -274,24 +216,40 @@ impl From<String> for Wrong {
     }
 }
 
-impl From<TooManyIds> for Wrong {
-    fn from(error: TooManyIds) -> Self {
+impl From<TooMany> for Wrong {
+    fn from(error: TooMany) -> Self {
         Self::Ids(error)
     }
 }
 
 /// Parses line by line, where `push` adds what a line holds.
-fn parse_lines(lines: &Lines, push: impl Fn(&mut Block, &str) -> Result<(), Wrong>) -> Result<Block, Fault> {
-    let mut block = Block::default();
-    for (number, line) in (lines.first_line..).zip(lines.bytes.split(|&byte| byte == b'\n')) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            continue;
+fn parse_lines<'t>(
+    lines: &'t Lines,
+    push: impl Fn(&mut Block, &'t str) -> Result<(), Wrong>,
+) -> Result<Block, Fault> {
+    let text = text_before_fault(&lines.bytes);
+    let mut block = Block::with_capacity(1 + memchr::memchr_iter(b'\n', &lines.bytes).count());
+    let mut number = lines.first_line;
+    for line in text.lines() {
+        // The file may end in half the end of a line.
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if !line.is_empty() {
+            push(&mut block, line).map_err(|error| error.at(number))?;
         }
-        let pushed = text_of(line).map_err(Wrong::from).and_then(|line| push(&mut block, line));
-        pushed.map_err(|error| error.at(number))?;
+        number += 1;
     }
+    // Behind the text stands the line that is none, or nothing.
+    let rest = lines.bytes[text.len()..].split(|&byte| byte == b'\n').next().unwrap_or_default();
+    text_of(rest).map_err(|message| Wrong::from(message).at(number))?;
     Ok(block)
+}
+
+/// All of `bytes` as text; where a line is not UTF-8, the lines before it.
+fn text_before_fault(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_else(|fault| {
+        let end = memchr::memrchr(b'\n', &bytes[..fault.valid_up_to()]).map_or(0, |end| end + 1);
+        std::str::from_utf8(&bytes[..end]).unwrap_or_default()
+    })
 }
 
 /// Adds a row for every item behind the user that a line begins with.
@@ -340,25 +298,26 @@ mod tests {
     }
 
     #[test]
-    fn arrow_and_the_split_read_the_same() {
+    fn fields_stand_where_the_header_says() {
         let path = Path::new("a.inter");
-        for (header, body) in [
+        for (header, body, expected) in [
             (
                 "user_id:token\titem_id:token\trating:float\ttimestamp:float",
-                "a\t\"b\t1\t10\r\n\nc\td\t0.5\t11\ne\tf\t4\t12",
+                "a\t\"b\t1\t10\r\n\nc\td\t0.5\t11\ne\tf\t4\t12\r",
+                [("a", "\"b", Some(10)), ("e", "f", Some(12))],
             ),
             (
                 "timestamp:float\tname:token_seq\titem_id:token\tuser_id:token",
                 "7\tthe x\té 1\tu\n-8\t\ti\tu\n",
+                [("u", "é 1", Some(7)), ("u", "i", Some(-8))],
             ),
-            ("item_id:token\tuser_id:token", "1\t2\n3\t4"),
+            ("item_id:token\tuser_id:token", "1\t2\n3\t4", [("2", "1", None), ("4", "3", None)]),
         ] {
             let layout = Layout::of(path, Format::Inter, &Columns::default(), header).unwrap();
             let parser = Parser::new(&layout, if layout.rating.is_some() { 1.0 } else { 0.0 });
             let lines = Lines { bytes: body.into(), first_line: 2 };
-            let by_line = rows(parser.parse_split(&lines, "\t", "tabs").unwrap());
-            assert_eq!(by_line.len(), 2);
-            assert_eq!(rows(parser.parse_separated(&lines, b'\t').unwrap()), by_line);
+            let expected = expected.map(|(user, item, time)| (user.to_owned(), item.to_owned(), time));
+            assert_eq!(rows(parser.parse(&lines).unwrap()), expected);
         }
     }
 
@@ -383,11 +342,16 @@ mod tests {
                 assert!(message.contains(part), "{message}");
             }
         }
-        let lines = Lines { bytes: b"1\t2\t3\t4\n\xFF\t2\t3\t4\n".to_vec(), first_line: 1 };
-        let fault = Parser::new(&tabs, 0.0).parse(&lines).unwrap_err();
-        assert!(
-            matches!(&fault, Fault::Line { number: 2, message } if message.contains("UTF-8")),
-            "{fault:?}"
-        );
+        // The first of two faults is the one told.
+        for (body, number, part) in [
+            (&b"1\t2\t3\t4\n1\t2\t3\t\xFF\n1\t2\n"[..], 2, "UTF-8"),
+            (b"\xFF\t2\t3\t4\n", 1, "UTF-8"),
+            (b"1\t2\t3\n\xFF\t2\t3\t4\n", 1, "4 fields"),
+        ] {
+            let lines = Lines { bytes: body.to_vec(), first_line: 1 };
+            let fault = Parser::new(&tabs, 0.0).parse(&lines).unwrap_err();
+            let Fault::Line { number: found, message } = fault else { panic!("{fault:?}") };
+            assert!(found == number && message.contains(part), "{found}: {message}");
+        }
     }
 }

@@ -65,7 +65,8 @@ fn write(path: &Path, directory: &Path, settings: &Preprocess, quiet: bool) -> a
         Ties::Item => TieRule::Item,
         Ties::Input => TieRule::Input,
     };
-    let sequences = Sequences::build(interactions, &users, &items, ties);
+    let sequences = Sequences::build(&interactions, &users, &items, ties);
+    drop(interactions);
     let stats = split_and_write(directory, &raw_items, &raw_users, &sequences)?;
     tracing::info!(
         "kept {} interactions of {} users with {} items, {:.1} a user",

@@ -146,7 +146,7 @@ fn read_table(path: &Path, settings: &Preprocess, progress: &ProgressBar) -> any
 /// file its part is.
 fn join<P: Send>(
     path: &Path,
-    mut next: impl FnMut() -> anyhow::Result<Option<P>>,
+    mut next: impl FnMut() -> anyhow::Result<Option<P>> + Send,
     parse: impl Fn(P) -> (f64, Result<Block, Fault>) + Sync,
 ) -> anyhow::Result<Interactions> {
     let mut window = || -> anyhow::Result<Vec<P>> {
@@ -159,26 +159,32 @@ fn join<P: Send>(
         Ok(window)
     };
     let mut table = Interactions::default();
-    let mut parsed: Vec<_> = window()?.into_par_iter().map(&parse).collect();
-    while !parsed.is_empty() {
-        let parts = window()?;
-        // One window is joined while the next is parsed.
-        let (following, joined) = rayon::join(
-            || parts.into_par_iter().map(&parse).collect::<Vec<_>>(),
-            || -> Result<(), Fault> {
-                for (share, block) in std::mem::take(&mut parsed) {
-                    let block = block?;
-                    if table.is_empty() && !block.is_empty() {
-                        // A little more than the file would hold if all of it were like its first part.
-                        table.reserve((block.len() as f64 / share * 1.05) as usize);
-                    }
-                    table.append(block)?;
+    let mut parts = window()?;
+    let mut parsed: Vec<(f64, Result<Block, Fault>)> = Vec::new();
+    while !(parts.is_empty() && parsed.is_empty()) {
+        // While one window is parsed, the one before is joined and the one behind is read.
+        let (following, upcoming) = rayon::join(
+            || parts.into_par_iter().map(&parse).collect(),
+            || -> anyhow::Result<Vec<P>> {
+                for (share, block) in parsed {
+                    let joined = block.and_then(|block| join_block(&mut table, block, share));
+                    joined.map_err(|fault| refuse(path, fault))?;
                 }
-                Ok(())
+                window()
             },
         );
-        joined.map_err(|fault| refuse(path, fault))?;
-        parsed = following;
+        (parsed, parts) = (following, upcoming?);
     }
     Ok(table)
+}
+
+/// Adds a block that is `share` of the file.
+fn join_block(table: &mut Interactions, block: Block, share: f64) -> Result<(), Fault> {
+    let (first, rows) = (table.is_empty(), block.len());
+    table.append(block)?;
+    if first {
+        // A little more than the file would hold if all of it were like its first part.
+        table.reserve((rows as f64 / share * 1.05) as usize);
+    }
+    Ok(())
 }

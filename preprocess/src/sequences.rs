@@ -1,10 +1,12 @@
-//! Everybody's items in order of time. Interactions are dealt out to their users (counting, one pass), then every
-//! user's share is sorted by itself, in parallel: linear in the rows, and sixteen bytes for each.
+//! Everybody's items in order of time. The rows are dealt out to their users by number (counting, one pass), then every
+//! user's share is sorted by itself, in parallel, and its items take the place of the row numbers: linear in the rows,
+//! and four bytes for each.
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::identifiers::Identifiers;
 use crate::interactions::Interactions;
+use crate::timestamps::Timestamps;
 
 /// How items with the same timestamp are ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub struct Sequences {
 }
 
 /// One interaction among those of a user.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Event {
     time: i64,
     item: u32,
@@ -33,51 +35,40 @@ struct Event {
 
 impl Sequences {
     /// Orders the rows whose user and item both have an id. Without timestamps the order of the file is the order of
-    /// time, whatever the rule for ties. Takes the interactions, because they and the result need not both exist for
-    /// longer than the dealing out.
+    /// time, whatever the rule for ties.
     pub fn build(
-        interactions: Interactions,
+        interactions: &Interactions,
         users: &Identifiers,
         items: &Identifiers,
         ties: TieRule,
     ) -> Self {
-        let mut offsets = vec![0usize; users.len() + 1];
-        let rows = || {
-            let pairs = interactions.user_codes.iter().zip(&interactions.item_codes);
-            pairs.enumerate().filter_map(|(row, (&user, &item))| {
-                let (user, item) = (users.of_code[user as usize], items.of_code[item as usize]);
-                (user != 0 && item != 0).then_some((row, user as usize - 1, item))
-            })
+        let (offsets, mut shares) = deal(interactions, users, items);
+        let times = interactions.times.as_ref().map(Timestamps::keys);
+        let ties = if times.is_some() { ties } else { TieRule::Input };
+        let event = |row: u32| {
+            let row = row as usize;
+            let item = items.of_code[interactions.item_codes[row] as usize];
+            Event { time: times.map_or(0, |times| times[row]), item }
         };
-        for (_, user, _) in rows() {
-            offsets[user + 1] += 1;
-        }
-        for user in 0..users.len() {
-            offsets[user + 1] += offsets[user];
-        }
-
-        let ties = if interactions.times.is_some() { ties } else { TieRule::Input };
-        let mut events = vec![Event::default(); offsets[users.len()]];
-        let mut next = offsets.clone();
-        for (row, user, item) in rows() {
-            let time = interactions.times.as_ref().map_or(0, |times| times.keys()[row]);
-            events[next[user]] = Event { time, item };
-            next[user] += 1;
-        }
-        drop(interactions);
-
-        let mut shares = Vec::with_capacity(users.len());
-        let mut rest = events.as_mut_slice();
-        for user in 0..users.len() {
-            let (share, others) = rest.split_at_mut(offsets[user + 1] - offsets[user]);
-            shares.push(share);
+        let mut of_user = Vec::with_capacity(users.len());
+        let mut rest = shares.as_mut_slice();
+        for bounds in offsets.windows(2) {
+            let (share, others) = rest.split_at_mut(bounds[1] - bounds[0]);
+            of_user.push(share);
             rest = others;
         }
-        shares.into_par_iter().for_each(|share| match ties {
-            TieRule::Item => share.sort_unstable_by_key(|event| (event.time, event.item)),
-            TieRule::Input => share.sort_by_key(|event| event.time),
+        of_user.into_par_iter().for_each_init(Vec::new, |events, share| {
+            events.clear();
+            events.extend(share.iter().map(|&row| event(row)));
+            match ties {
+                TieRule::Item => events.sort_unstable_by_key(|event| (event.time, event.item)),
+                TieRule::Input => events.sort_by_key(|event| event.time),
+            }
+            for (place, event) in share.iter_mut().zip(events) {
+                *place = event.item;
+            }
         });
-        Self { offsets, items: events.into_iter().map(|event| event.item).collect() }
+        Self { offsets, items: shares }
     }
 
     /// How many users there are.
@@ -89,6 +80,32 @@ impl Sequences {
     pub fn of(&self, place: usize) -> &[u32] {
         &self.items[self.offsets[place]..self.offsets[place + 1]]
     }
+}
+
+/// The numbers of the rows whose user and item both have an id, user by user, each user's in the order of the file; and
+/// where each user's begin.
+fn deal(interactions: &Interactions, users: &Identifiers, items: &Identifiers) -> (Vec<usize>, Vec<u32>) {
+    let rows = || {
+        let pairs = interactions.user_codes.iter().zip(&interactions.item_codes);
+        pairs.zip(0..).filter_map(|((&user, &item), row)| {
+            let user = users.of_code[user as usize] as usize;
+            (user != 0 && items.of_code[item as usize] != 0).then(|| (row, user - 1))
+        })
+    };
+    let mut offsets = vec![0; users.len() + 1];
+    for (_, user) in rows() {
+        offsets[user + 1] += 1;
+    }
+    for user in 0..users.len() {
+        offsets[user + 1] += offsets[user];
+    }
+    let mut shares = vec![0; offsets[users.len()]];
+    let mut next = offsets.clone();
+    for (row, user) in rows() {
+        shares[next[user]] = row;
+        next[user] += 1;
+    }
+    (offsets, shares)
 }
 
 #[cfg(test)]
@@ -111,7 +128,7 @@ mod tests {
         let table = table(rows);
         let users = Identifiers::assign(&table.users, &vec![true; table.users.len()]);
         let items = Identifiers::assign(&table.items, &vec![true; table.items.len()]);
-        let sequences = Sequences::build(table, &users, &items, ties);
+        let sequences = Sequences::build(&table, &users, &items, ties);
         (0..sequences.users()).map(|user| sequences.of(user).to_vec()).collect()
     }
 

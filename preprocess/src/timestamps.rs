@@ -54,6 +54,11 @@ impl Timestamp {
 }
 
 impl Timestamps {
+    /// No row yet, and room for `rows`.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self { keys: Vec::with_capacity(rows), floats: false }
+    }
+
     /// One integer a row; an earlier time has a smaller one, equal times equal ones.
     pub fn keys(&self) -> &[i64] {
         &self.keys

@@ -1,5 +1,5 @@
-//! Parquet as this crate uses it: one set of writer properties, so that equal rows give equal bytes, and a reader that
-//! checks every column by name and type before the first row is touched.
+//! Parquet as this crate uses it: one set of writer properties, so that equal rows give equal bytes however many threads
+//! encode them, and a reader that checks every column by name and type before the first row is touched.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,13 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use crate::Error;
 
@@ -38,44 +42,89 @@ pub(crate) fn list_column(values: Vec<u32>, lengths: impl IntoIterator<Item = us
     Arc::new(ListArray::new(element(DataType::UInt32), offsets, Arc::new(UInt32Array::from(values)), None))
 }
 
-/// A Parquet file being written, group of rows by group of rows.
+/// A Parquet file being written, group of rows by group of rows. As many groups as there are threads are encoded side by
+/// side, and reach the file in their order.
 pub(crate) struct TableWriter {
     path: PathBuf,
     schema: SchemaRef,
-    writer: ArrowWriter<File>,
+    writer: SerializedFileWriter<File>,
+    encoders: ArrowRowGroupWriterFactory,
+    /// Groups not yet encoded.
+    waiting: Vec<RecordBatch>,
 }
 
 impl TableWriter {
     pub(crate) fn create(path: &Path, columns: Vec<Field>) -> Result<Self, Error> {
         let schema = Arc::new(Schema::new(columns));
-        let level = ZstdLevel::try_new(3).map_err(|source| Error::write(path, source))?;
-        // Callers end each row group themselves, so the limit must never be the one that decides.
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(level))
-            .set_max_row_group_row_count(Some(1 << 24))
-            .build();
-        let file = File::create(path).map_err(|source| Error::write(path, source))?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties))
-            .map_err(|source| Error::write(path, source))?;
-        Ok(Self { path: path.to_owned(), schema, writer })
+        let open = || -> Result<_, ParquetError> {
+            let properties = WriterProperties::builder()
+                .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+                .build();
+            ArrowWriter::try_new(File::create(path)?, Arc::clone(&schema), Some(properties))?
+                .into_serialized_writer()
+        };
+        let (writer, encoders) = open().map_err(|source| Error::write(path, source))?;
+        Ok(Self { path: path.to_owned(), schema, writer, encoders, waiting: Vec::new() })
     }
 
     /// Write one row group from whole columns.
     pub(crate) fn group(&mut self, columns: Vec<ArrayRef>) -> Result<(), Error> {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .map_err(|source| Error::write(&self.path, source))?;
-        self.writer.write(&batch).map_err(|source| Error::write(&self.path, source))?;
-        self.writer.flush().map_err(|source| Error::write(&self.path, source))
+        if batch.num_rows() > 0 {
+            self.waiting.push(batch);
+        }
+        if self.waiting.len() < rayon::current_num_threads() {
+            return Ok(());
+        }
+        self.write_waiting().map_err(|source| Error::write(&self.path, source))
+    }
+
+    fn write_waiting(&mut self) -> Result<(), ParquetError> {
+        let Self { writer, encoders, waiting, .. } = self;
+        let first = writer.flushed_row_groups().len();
+        let encode = |(place, batch)| encode(encoders, first + place, batch);
+        let groups: Vec<_> = waiting.par_iter().enumerate().map(encode).collect();
+        waiting.clear();
+        for columns in groups {
+            let mut group = writer.next_row_group()?;
+            for column in columns? {
+                column.append_to_row_group(&mut group)?;
+            }
+            group.close()?;
+        }
+        Ok(())
     }
 
     /// Add a key of file-level metadata and end the file.
     pub(crate) fn finish(mut self, metadata: Option<(&str, String)>) -> Result<(), Error> {
-        if let Some((key, value)) = metadata {
-            self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
-        }
-        self.writer.close().map_err(|source| Error::write(&self.path, source))?;
-        Ok(())
+        let end = || -> Result<(), ParquetError> {
+            self.write_waiting()?;
+            if let Some((key, value)) = metadata {
+                self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+            }
+            self.writer.finish().map(drop)
+        };
+        end().map_err(|source| Error::write(&self.path, source))
     }
+}
+
+/// The encoded columns of the row group that has this place in the file.
+fn encode(
+    encoders: &ArrowRowGroupWriterFactory,
+    place: usize,
+    rows: &RecordBatch,
+) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+    let mut writers = encoders.create_column_writers(place)?.into_iter();
+    let mut encoded = Vec::new();
+    for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+        // No column here has more than one leaf, but Parquet counts by leaves.
+        for (leaf, mut writer) in compute_leaves(field, column)?.iter().zip(&mut writers) {
+            writer.write(leaf)?;
+            encoded.push(writer.close()?);
+        }
+    }
+    Ok(encoded)
 }
 
 /// An opened Parquet file whose columns were checked.
