@@ -284,3 +284,50 @@ pub(crate) fn type_name(of: &DataType) -> String {
         other => other.to_string().to_lowercase(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of `groups` row groups, the third without rows, written by `threads`.
+    fn written(groups: u32, threads: usize) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("table.parquet");
+        let columns =
+            vec![Field::new("number", DataType::UInt32, false), Field::new("list", list_of_u32(), false)];
+        let write = || -> Result<(), Error> {
+            let mut table = TableWriter::create(&path, columns)?;
+            for group in 0..groups {
+                let rows = if group == 2 { 0 } else { 100 + group };
+                let numbers = UInt32Array::from_iter_values((0..rows).map(|row| row * group));
+                let lengths: Vec<usize> = (0..rows as usize).map(|row| row % 3).collect();
+                let values = (0..lengths.iter().sum::<usize>() as u32).map(|value| value % 7).collect();
+                table.group(vec![Arc::new(numbers), list_column(values, lengths)])?;
+            }
+            table.finish(Some(("key", "value".to_owned())))
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(write).unwrap();
+        let table = TableReader::open(&path, false).unwrap();
+        let full = (0..groups).filter(|&group| group != 2);
+        assert_eq!(table.groups(), full.clone().count());
+        for (place, group) in full.enumerate() {
+            let batches: Vec<RecordBatch> =
+                table.batches(Some(place)).unwrap().collect::<Result<_, _>>().unwrap();
+            let numbers: &UInt32Array = column(&path, &batches[0], "number").unwrap();
+            assert_eq!((numbers.len() as u32, numbers.value(1)), (100 + group, group));
+        }
+        assert_eq!(table.value_of("key"), Some("value"));
+        std::fs::read(&path).unwrap()
+    }
+
+    #[test]
+    fn any_number_of_threads_writes_the_same_groups_in_order() {
+        for groups in [0, 1, 2, 5, 7] {
+            let alone = written(groups, 1);
+            for threads in [2, 3, 16] {
+                assert!(written(groups, threads) == alone, "{groups} groups, {threads} threads");
+            }
+        }
+    }
+}
