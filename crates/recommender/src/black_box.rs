@@ -42,9 +42,6 @@ pub struct ProtectedTarget {
     crews: Vec<Crew>,
 }
 
-/// Crews that questions asked together are dealt out to: each is answered by one thread from the first layer to the list.
-const CREWS: usize = 4;
-
 /// Fewest questions of a crew.
 const FEWEST: usize = 8;
 
@@ -199,17 +196,14 @@ impl BlackBox for ProtectedTarget {
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
         self.check(histories, k)?;
         let (model, device) = (&*self.model, &self.device);
-        let crew = if kernels::fused(device) {
-            histories.len().div_ceil(CREWS).max(FEWEST)
-        } else {
-            histories.len()
-        };
-        self.crews.resize_with(histories.len().div_ceil(crew.max(1)), Crew::default);
-        let lists =
-            self.crews.par_iter_mut().zip(histories.par_chunks(crew.max(1))).map(|(crew, histories)| {
-                let states = crew.states(model, histories, device)?;
-                Ok(model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?)
-            });
+        // No answer depends on who is answered beside it, so each thread takes a crew from the first layer to the list.
+        let crews = if kernels::fused(device) { rayon::current_num_threads() } else { 1 };
+        let crew = histories.len().div_ceil(crews).max(FEWEST);
+        self.crews.resize_with(histories.len().div_ceil(crew), Crew::default);
+        let lists = self.crews.par_iter_mut().zip(histories.par_chunks(crew)).map(|(crew, histories)| {
+            let states = crew.states(model, histories, device)?;
+            Ok(model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?)
+        });
         let mut ids = lists.collect::<Result<Vec<_>>>()?.concat();
         self.apply_policy(histories, k, &mut ids);
         self.queries += histories.len() as u64;
