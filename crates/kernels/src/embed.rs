@@ -1,7 +1,7 @@
 //! The input of both transformers as one operation: `drop(norm(token + position))`, the norm in BERT4Rec only.
 //!
 //! Fused, the two rows of a token are looked up, summed, normalised and masked in one pass. Nothing is kept for the way back
-//! but the ids; the gradient of each table is summed as [`embedding`](crate::embedding) sums it.
+//! but the ids; the gradient of each table is summed as [`embedding`](crate::embedding()) sums it.
 
 use std::sync::Arc;
 
