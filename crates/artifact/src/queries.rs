@@ -2,7 +2,8 @@
 //! the ids that the black box recommended, best first. Ids only: no score and no weight ever stands in this file.
 //!
 //! Sequences arrive one at a time and leave in row groups, and are read back one group at a time, so neither side's
-//! memory grows with the budget of the attack: 600,000 queries of 100 ids are 240 MB, of which 5 MB are held.
+//! memory grows with the budget of the attack: 600,000 queries of 100 ids are 240 MB, of which a row group of
+//! about 4 MB a thread is held.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The two activations of the feed-forward layers, elementwise.
+//! The two activations of the feed-forward sublayers, and GELU as an operation of its own.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
@@ -9,12 +9,7 @@ use crate::{
 
 /// The tanh form of GELU, elementwise (Hendrycks & Gimpel 2016, arXiv 1606.08415; the form BERT4Rec uses).
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if crate::fused(x.device()) { fused(x, Activation::Gelu) } else { plain_gelu(x) }
-}
-
-/// `max(0, x)` elementwise; its derivative at 0 is 0.
-pub fn relu(x: &Tensor) -> Result<Tensor> {
-    if crate::fused(x.device()) { fused(x, Activation::Relu) } else { plain_relu(x) }
+    if crate::fused(x.device()) { fused(x) } else { plain_gelu(x) }
 }
 
 /// Plain twin of [`gelu`].
@@ -22,13 +17,13 @@ pub(crate) fn plain_gelu(x: &Tensor) -> Result<Tensor> {
     x.gelu()
 }
 
-/// Plain twin of [`relu`]: a product with the sign's indicator, because candle's own `relu` has derivative 1 at 0.
+/// Plain twin of [`Activation::relu`]: a product with the sign's indicator, because candle's own `relu` has derivative 1 at 0.
 pub(crate) fn plain_relu(x: &Tensor) -> Result<Tensor> {
     x * x.gt(0f32)?.to_dtype(DType::F32)?
 }
 
-pub(crate) fn fused(x: &Tensor, activation: Activation) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(activation)
+pub(crate) fn fused(x: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Gelu)
 }
 
 /// Which activation.
@@ -36,7 +31,7 @@ pub(crate) fn fused(x: &Tensor, activation: Activation) -> Result<Tensor> {
 pub enum Activation {
     /// [`gelu`].
     Gelu,
-    /// [`relu`].
+    /// `max(0, x)`; its derivative at 0 is 0.
     Relu,
 }
 
@@ -69,58 +64,38 @@ impl Activation {
     }
 }
 
-/// `y = activation(x)`.
+/// `y = gelu(x)`.
 #[multiversion::multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
     "x86_64+avx2+fma"
 ))]
-fn forward(activation: Activation, y: &mut [f32], x: &[f32]) {
-    match activation {
-        Activation::Gelu => {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = Activation::gelu(x).0;
-            }
-        }
-        Activation::Relu => {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = Activation::relu(x).0;
-            }
-        }
+fn forward(y: &mut [f32], x: &[f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = Activation::gelu(x).0;
     }
 }
 
-/// `dx = activation'(x) * g`.
+/// `dx = gelu'(x) * g`.
 #[multiversion::multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
     "x86_64+avx2+fma"
 ))]
-fn backward(activation: Activation, dx: &mut [f32], x: &[f32], g: &[f32]) {
-    match activation {
-        Activation::Gelu => {
-            for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
-                *dx = g * Activation::gelu(x).1;
-            }
-        }
-        Activation::Relu => {
-            for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
-                *dx = g * Activation::relu(x).1;
-            }
-        }
+fn backward(dx: &mut [f32], x: &[f32], g: &[f32]) {
+    for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
+        *dx = g * Activation::gelu(x).1;
     }
 }
 
-impl CustomOp1 for Activation {
+struct Gelu;
+
+impl CustomOp1 for Gelu {
     fn name(&self) -> &'static str {
-        match self {
-            Activation::Gelu => "gelu",
-            Activation::Relu => "relu",
-        }
+        "gelu"
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = chunks::slice(storage, layout)?;
-        let y =
-            chunks::build(x.len(), ELEMENTS, |index, y| forward(*self, y, &x[index * ELEMENTS..][..y.len()]));
+        let y = chunks::build(x.len(), ELEMENTS, |index, y| forward(y, &x[index * ELEMENTS..][..y.len()]));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -129,7 +104,7 @@ impl CustomOp1 for Activation {
             chunks::with_values(g, |g| {
                 Ok(chunks::build(x.len(), ELEMENTS, |index, dx| {
                     let range = index * ELEMENTS..index * ELEMENTS + dx.len();
-                    backward(*self, dx, &x[range.clone()], &g[range]);
+                    backward(dx, &x[range.clone()], &g[range]);
                 }))
             })
         })?;
@@ -152,17 +127,16 @@ mod tests {
                 "gelu",
                 &x,
                 2e-6,
-                |v| fused(&(v[0].as_tensor() * 6.0)?, Activation::Gelu),
+                |v| fused(&(v[0].as_tensor() * 6.0)?),
                 |v| plain_gelu(&(v[0].as_tensor() * 6.0)?),
             );
-            assert_twins("relu", &x, 0.0, |v| fused(&v[0], Activation::Relu), |v| plain_relu(&v[0]));
         }
     }
 
     #[test]
     fn gelu_holds_far_out() {
         let x = [-1e4f32, -40.0, -12.0, -0.0, 0.0, 12.0, 40.0, 1e4];
-        let x = Var::new(&x, &Device::Cpu).and_then(|x| fused(&x, Activation::Gelu));
+        let x = Var::new(&x, &Device::Cpu).and_then(|x| fused(&x));
         let expected = [0.0, 0.0, 0.0, 0.0, 0.0, 12.0, 40.0, 1e4];
         assert!(x.is_ok_and(|x| {
             assert_close("gelu", &values(&x), &expected, 1e-9);
@@ -172,16 +146,15 @@ mod tests {
 
     #[test]
     fn gradients_are_differences() {
-        assert_gradients("gelu", &[variable(4, &[3, 5])], 1e-2, 2e-3, |v| {
-            fused(&(v[0].as_tensor() * 3.0)?, Activation::Gelu)
-        });
+        assert_gradients("gelu", &[variable(4, &[3, 5])], 1e-2, 2e-3, |v| fused(&(v[0].as_tensor() * 3.0)?));
     }
 
     #[test]
     fn relu_is_flat_at_zero() {
+        assert_eq!([0.0, -0.0, 1.0].map(|x| Activation::relu(x).1), [0.0, 0.0, 1.0]);
         let x = Var::new(&[0f32, -0.0, 1.0], &Device::Cpu);
         let gradient = x.and_then(|x| {
-            let grads = fused(&x, Activation::Relu)?.sum_all()?.backward()?;
+            let grads = plain_relu(&x)?.sum_all()?.backward()?;
             grads.get(&x).map(Tensor::to_vec1::<f32>).transpose()
         });
         assert!(gradient.is_ok_and(|gradient| gradient == Some(vec![0.0, 0.0, 1.0])));

@@ -532,15 +532,9 @@ impl CustomOp2 for WeightedSum {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let hidden = values.dim(1)?;
-        let [dp, dv] = chunks::with_values(probabilities, |probabilities| {
-            chunks::with_values(values, |values| {
-                chunks::with_values(g, |g| Ok(self.backward(probabilities, values, g, hidden)))
-            })
-        })?;
-        Ok((
-            Some(Tensor::from_vec(dp, probabilities.shape(), probabilities.device())?),
-            Some(Tensor::from_vec(dv, values.shape(), values.device())?),
-        ))
+        chunks::both_gradients([probabilities, values], g, |probabilities, values, g| {
+            self.backward(probabilities, values, g, hidden)
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use candle_core::{D, Result, Tensor, bail};
 use crate::{
     dropout::{Dropout, Mask},
     lanes::{self, LANES},
-    matrix::{Into, View, ViewMut, multiply},
+    matrix::{DEPTH, Into, View, ViewMut, multiply},
     rows::Rows,
 };
 
@@ -403,21 +403,30 @@ pub(crate) fn attend_one(
         for probability in probabilities.iter_mut() {
             *probability *= scale;
         }
-        let (blocks, tail) = y[first..first + size].as_chunks_mut::<LANES>();
-        for (block, y) in blocks.iter_mut().enumerate() {
-            let mut sum = [0.0; LANES];
-            for (&probability, value) in probabilities.iter().zip(values.chunks_exact(hidden)) {
-                let value = &value[first + block * LANES..][..LANES];
+        y[first..first + size].fill(0.0);
+        // Long sums are cut where products cut them.
+        for (probabilities, values) in probabilities.chunks(DEPTH).zip(values.chunks(DEPTH * hidden)) {
+            let (blocks, tail) = y[first..first + size].as_chunks_mut::<LANES>();
+            for (block, y) in blocks.iter_mut().enumerate() {
+                let mut sum = [0.0; LANES];
+                for (&probability, value) in probabilities.iter().zip(values.chunks_exact(hidden)) {
+                    let value = &value[first + block * LANES..][..LANES];
+                    for lane in 0..LANES {
+                        sum[lane] = probability.mul_add(value[lane], sum[lane]);
+                    }
+                }
                 for lane in 0..LANES {
-                    sum[lane] = probability.mul_add(value[lane], sum[lane]);
+                    y[lane] += sum[lane];
                 }
             }
-            *y = sum;
-        }
-        tail.fill(0.0);
-        let start = first + size - tail.len();
-        for (&probability, value) in probabilities.iter().zip(values.chunks_exact(hidden)) {
-            lanes::axpy(tail, probability, &value[start..start + tail.len()]);
+            let start = first + size - tail.len();
+            for (y, column) in tail.iter_mut().zip(start..) {
+                let mut sum = 0.0;
+                for (&probability, value) in probabilities.iter().zip(values.chunks_exact(hidden)) {
+                    sum = probability.mul_add(value[column], sum);
+                }
+                *y += sum;
+            }
         }
     }
 }

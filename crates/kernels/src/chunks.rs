@@ -92,3 +92,14 @@ pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R
         _ => bail!("fused operation: a tensor is not on the CPU"),
     }
 }
+
+/// The gradients of both arguments of an operation, as candle wants them, from their values and the gradient `g`.
+pub(crate) fn both_gradients(
+    [a, b]: [&Tensor; 2],
+    g: &Tensor,
+    gradients: impl FnOnce(&[f32], &[f32], &[f32]) -> [Vec<f32>; 2],
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let [da, db] = with_values(a, |a| with_values(b, |b| with_values(g, |g| Ok(gradients(a, b, g)))))?;
+    let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device()).map(Some);
+    Ok((tensor(da, a)?, tensor(db, b)?))
+}

@@ -236,17 +236,17 @@ impl Fused {
                 multiply(ViewMut::new(narrow, count, hidden), Into::Add, wide, down, 1.0);
             }
             norm::forward(y, &narrow, Some(x), self.mask, parameters.norm, index * TOKENS * hidden);
-            if self.tracked { narrow } else { Vec::new() }
+            narrow
         })
     }
 
     /// Gradients of x and of the parameters.
-    fn gradients(&self, x: &[f32], parameters: &[f32], g: &[f32], hidden: usize) -> (Vec<f32>, Vec<f32>) {
+    fn gradients(&self, x: &[f32], parameters: &[f32], g: &[f32], hidden: usize) -> [Vec<f32>; 2] {
+        let kept = self.narrow.get_or_init(|| self.run(x, parameters, hidden).1);
         let length = parameters.len();
         let parameters = Parameters::new(parameters, hidden, self.wide);
         let up_turned = turned(parameters.up, hidden);
         let [up, up_bias, down, down_bias] = ends(hidden, self.wide);
-        let kept = self.narrow.get().map_or(&[][..], Vec::as_slice);
         let (dx, parts) = chunks::build_with(x.len(), TOKENS * hidden, |index, dx| {
             let start = index * TOKENS;
             let range = start * hidden..start * hidden + dx.len();
@@ -293,7 +293,7 @@ impl Fused {
             }
             parts
         });
-        (dx, chunks::add_up(&parts, length))
+        [dx, chunks::add_up(&parts, length)]
     }
 }
 
@@ -311,7 +311,9 @@ impl CustomOp2 for Fused {
     ) -> Result<(CpuStorage, Shape)> {
         let (_, hidden) = l1.shape().dims2()?;
         let (y, narrow) = self.run(chunks::slice(s1, l1)?, chunks::slice(s2, l2)?, hidden);
-        self.narrow.get_or_init(|| narrow);
+        if self.tracked {
+            self.narrow.get_or_init(|| narrow);
+        }
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 
@@ -323,15 +325,9 @@ impl CustomOp2 for Fused {
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (_, hidden) = x.dims2()?;
-        let (dx, d_parameters) = chunks::with_values(x, |x| {
-            chunks::with_values(parameters, |parameters| {
-                chunks::with_values(g, |g| Ok(self.gradients(x, parameters, g, hidden)))
-            })
-        })?;
-        Ok((
-            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
-            Some(Tensor::from_vec(d_parameters, parameters.shape(), x.device())?),
-        ))
+        chunks::both_gradients([x, parameters], g, |x, parameters, g| {
+            self.gradients(x, parameters, g, hidden)
+        })
     }
 }
 

@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 
-pub use activation::{Activation, gelu, relu};
+pub use activation::{Activation, gelu};
 pub use adamw::{AdamWStep, adamw};
 pub use additive::{additive_attention, additive_attention_step};
 pub use attention::{Attention, KeysAndValues, Queries};

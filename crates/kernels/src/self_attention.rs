@@ -12,6 +12,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::{
+    Dropout,
     attention::{Attention, KeysAndValues, Part, Queries, Scratch, attend_one},
     chunks::{self, TOKENS, add},
     dropout::{self, Mask},
@@ -20,8 +21,6 @@ use crate::{
     norm,
     panels::turned,
 };
-
-use crate::Dropout;
 
 /// Fewest rows that a task of [`SelfAttention::extend`] takes.
 const ROWS: usize = 8;
@@ -375,7 +374,7 @@ impl Fused {
                 Kept { attended, narrow, logarithms }
             })
             .collect::<Vec<_>>();
-        (y, if self.tracked { kept } else { Vec::new() })
+        (y, kept)
     }
 
     /// The asking tokens `x` after their norm, if there is one.
@@ -417,11 +416,11 @@ impl Fused {
     }
 
     /// Gradients of x and of the parameters.
-    fn gradients(&self, x: &[f32], parameters: &[f32], g: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    fn gradients(&self, x: &[f32], parameters: &[f32], g: &[f32]) -> [Vec<f32>; 2] {
         let hidden = self.layout.hidden;
         let turned = self.turned(parameters);
         let groups = self.groups();
-        let kept = self.kept.get().map_or(&[][..], Vec::as_slice);
+        let kept = self.kept.get_or_init(|| self.run(x, parameters).1);
         let mut dx = vec![0.0; x.len()];
         let parts: Vec<Vec<f32>> = split(&mut dx, &groups, |group| &group.tokens, hidden)
             .into_par_iter()
@@ -435,7 +434,7 @@ impl Fused {
                 part
             })
             .collect();
-        (dx, chunks::add_up(&parts, parameters.len()))
+        [dx, chunks::add_up(&parts, parameters.len())]
     }
 
     /// The gradients of a group's tokens, into `dx`, and its share of the parameters', into `part`, both zero before.
@@ -554,7 +553,9 @@ impl CustomOp2 for Fused {
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (y, kept) = self.run(chunks::slice(s1, l1)?, chunks::slice(s2, l2)?);
-        self.kept.get_or_init(|| kept);
+        if self.tracked {
+            self.kept.get_or_init(|| kept);
+        }
         Ok((CpuStorage::F32(y), (self.attention.query_rows().tokens(), self.layout.hidden).into()))
     }
 
@@ -565,15 +566,7 @@ impl CustomOp2 for Fused {
         _: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, d_parameters) = chunks::with_values(x, |x| {
-            chunks::with_values(parameters, |parameters| {
-                chunks::with_values(g, |g| Ok(self.gradients(x, parameters, g)))
-            })
-        })?;
-        Ok((
-            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
-            Some(Tensor::from_vec(d_parameters, parameters.shape(), x.device())?),
-        ))
+        chunks::both_gradients([x, parameters], g, |x, parameters, g| self.gradients(x, parameters, g))
     }
 }
 
@@ -688,21 +681,26 @@ mod tests {
 
     #[test]
     fn tokens_one_by_one_make_the_row() {
-        let lengths = [30, 11, 1];
-        for cloze in [false, true] {
-            let v = inputs(42, 24);
+        // Longer, too, than a product sums in one piece.
+        for (lengths, cloze) in [([30, 11, 1], true), ([30, 11, 1], false), ([1040, 530, 3], false)] {
             let rows = Rows::from_lengths(lengths);
-            let attention =
-                |rows: Rows, queries| Attention { rows, queries, heads: 3, causal: true, dropout: None };
-            let whole = layer(&v, &attention(rows.clone(), Queries::All), cloze).fused(&v[0]).unwrap();
+            let v = inputs(rows.tokens(), 24);
+            let attention = Attention {
+                rows: rows.clone(),
+                queries: Queries::All,
+                heads: 3,
+                causal: true,
+                dropout: None,
+            };
+            let layer = layer(&v, &attention, cloze);
+            let whole = layer.fused(&v[0]).unwrap();
             let mut remembered = vec![KeysAndValues::default(); 3];
-            for length in 1..=30 {
+            for length in 1..=lengths[0] {
                 let running = lengths.iter().filter(|&&row| row >= length).count();
                 let tokens: Vec<u32> =
                     (0..running).map(|r| (rows.row(r).start + length - 1) as u32).collect();
                 let tokens = Tensor::from_vec(tokens, running, whole.device()).unwrap();
                 let x = v[0].index_select(&tokens, 0).unwrap();
-                let layer = layer(&v, &attention(rows.clone(), Queries::All), cloze);
                 let y = layer.extend(&x, &mut remembered[..running]).unwrap();
                 assert_eq!(values(&y), values(&whole.index_select(&tokens, 0).unwrap()), "length {length}");
             }

@@ -58,16 +58,15 @@ impl Crew {
     /// The states after histories, `(histories, hidden)`. Where each of them goes on by one item from the question before,
     /// or begins, the model is asked for that item alone; the answers are the same.
     fn states(&mut self, model: &dyn Recommender, histories: &[&[u32]], device: &Device) -> Result<Tensor> {
+        // Taken, so that whatever goes wrong, what is remembered is never of other histories.
+        let before = std::mem::take(&mut self.histories);
         let longest = model.sizes().max_len;
         let goes_on = |(before, history): (&Vec<u32>, &&[u32])| {
             history.len() <= longest && history.split_last().is_some_and(|(_, rest)| rest == before)
         };
         if histories.iter().all(|history| history.len() == 1) {
             self.memories = Memories::new(histories.len());
-        } else if self.histories.len() != histories.len()
-            || !self.histories.iter().zip(histories).all(goes_on)
-        {
-            self.histories.clear();
+        } else if before.len() != histories.len() || !before.iter().zip(histories).all(goes_on) {
             return whole(model, histories, device);
         }
         let latest: Vec<u32> = histories.iter().filter_map(|history| history.last().copied()).collect();
