@@ -7,6 +7,7 @@ DEFENSES      := none random reverse gro
 CARGO    ?= cargo
 FEATURES ?=
 FLAGS    ?=
+RESUME   ?=
 OUT      ?= out
 RAW      ?= data/raw
 FILTER   ?=
@@ -24,6 +25,7 @@ help: ## This list
 	@printf '  %-20s %s\n' 'grid-DATASET' 'all targets x all surrogates x all defences, and one report'
 	@printf '  %-20s %s\n' '' 'datasets: $(DATASETS); architectures: $(ARCHITECTURES)'
 	@printf '  %-20s %s\n' '' 'INPUT=PATH takes ratings from there; FLAGS="--set train.epochs=50" goes to every stage'
+	@printf '  %-20s %s\n' '' 'RESUME=--resume goes on where an interrupted make was'
 	@printf '  %-20s %s\n' '' 'FLAGS="--set seeds=[1,2,3] --set surrogates=[bert,sas]" repeats it and widens its table'
 	@printf 'And:\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,12 +68,12 @@ for seed in $${seeds:-one}; do \
     one) out=$(OUT)/$(1) seeded= ;; \
     *) out=$(OUT)/$(1)/seed-$$seed seeded="--seed $$seed" ;; \
   esac; \
-  $(BIN)/gro-train $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --out $$out/target || exit; \
+  $(BIN)/gro-train $(3) $(FLAGS) $(RESUME) $$seeded --data $(OUT)/$(2)/data --out $$out/target || exit; \
   for defense in $(DEFENSES); do \
-    $(BIN)/gro-defend $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --target $$out/target --method $$defense --out $$out/protected-$$defense && \
-    $(BIN)/gro-attack generate $(3) $(FLAGS) $$seeded $$owned --target $$out/protected-$$defense --out $$out/queries-$$defense || exit; \
+    $(BIN)/gro-defend $(3) $(FLAGS) $(RESUME) $$seeded --data $(OUT)/$(2)/data --target $$out/target --method $$defense --out $$out/protected-$$defense && \
+    $(BIN)/gro-attack generate $(3) $(FLAGS) $(RESUME) $$seeded $$owned --target $$out/protected-$$defense --out $$out/queries-$$defense || exit; \
     for surrogate in $${surrogates:-$(4)}; do \
-      $(BIN)/gro-attack distill $(3) $(FLAGS) $$seeded --queries $$out/queries-$$defense --surrogate $$surrogate --out $$out/surrogate-$$defense-$$surrogate && \
+      $(BIN)/gro-attack distill $(3) $(FLAGS) $(RESUME) $$seeded --queries $$out/queries-$$defense --surrogate $$surrogate --out $$out/surrogate-$$defense-$$surrogate && \
       $(BIN)/gro-evaluate run $(3) $(FLAGS) $$seeded --data $(OUT)/$(2)/data --target $$out/protected-$$defense --surrogate $$out/surrogate-$$defense-$$surrogate --out $$out/eval-$$defense-$$surrogate || exit; \
       runs="$$runs $$out/eval-$$defense-$$surrogate"; \
     done; \

@@ -5,6 +5,7 @@
 
 pub mod distill;
 pub mod generate;
+pub mod journal;
 pub mod seeds;
 
 use std::path::{Path, PathBuf};
@@ -16,11 +17,13 @@ use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter}
 use artifact::settings::Generate;
 use recommender::black_box::{BlackBox, ProtectedTarget};
 use recommender::fit::{Keep, Run, Schedule, fit};
+use recommender::state::Saving;
 use recommender::{Sizes, Streams};
-use stage::{Checked, Flags, Plan, Refusal, progress, settings};
+use stage::{Checked, Flags, Interruption, Plan, Refusal, Resume, progress, settings};
 
 use crate::distill::Surrogate;
 use crate::generate::generate;
+use crate::journal::Journal;
 
 /// Query a protected target and distil a surrogate from its answers.
 ///
@@ -52,6 +55,12 @@ enum Command {
         /// Directory to write queries.parquet to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Go on where an interrupted run of the same command was
+        ///
+        /// Every answer is kept in OUT.state as it comes, and none is asked for twice; the result is the same bytes as
+        /// without the interruption. Where there is no state, the work begins anew.
+        #[arg(long)]
+        resume: bool,
         #[command(flatten)]
         flags: Flags,
     },
@@ -69,9 +78,8 @@ enum Command {
         /// Directory to write the surrogate to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// Take up an interrupted run after its last whole epoch
-        #[arg(long)]
-        resume: bool,
+        #[command(flatten)]
+        resume: Resume,
         #[command(flatten)]
         flags: Flags,
     },
@@ -89,22 +97,23 @@ impl Cli {
 /// Runs the subcommand, unless its output is up to date.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Generate { target, seeds, out, flags } => {
-            run_generate(&target, seeds.as_deref(), &out, &flags)
+        Command::Generate { target, seeds, out, resume, flags } => {
+            run_generate(&target, seeds.as_deref(), &out, resume, &flags)
         }
         Command::Distill { queries, surrogate, out, resume, flags } => {
-            run_distill(&queries, surrogate, &out, resume, &flags)
+            run_distill(&queries, surrogate, &out, &resume, &flags)
         }
     }
 }
 
-fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, flags: &Flags) -> Result<()> {
+fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, flags: &Flags) -> Result<()> {
     let settings = settings::load(flags)?;
     check_seeds(&settings.generate, owned)?;
     let model = target.join(MODEL);
     let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"])
         .input(&model)
         .inputs(owned.map(dataset::files).into_iter().flatten());
+    let identity = plan.identity()?;
     plan.produce(|directory| {
         let device = recommender::device(&flags.device.to_string())?;
         let (recommender, description) = recommender::load(&model, &device)?;
@@ -133,6 +142,9 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, flags: &Flags) 
         };
         let mut log = QueryWriter::create(&directory.join(QUERIES), header)?;
         let bar = progress::bar(0, "generate", flags.quiet);
+        let interruption = Interruption::watch();
+        let interrupted = || interruption.requested();
+        let mut service = Journal::open(&mut service, &plan.state_dir(), &identity, resume, &interrupted)?;
         let queries = generate(&mut service, asked, length, &seeds, &streams, &mut log, &bar)?;
         log.finish()?;
         tracing::info!(
@@ -206,7 +218,7 @@ fn run_distill(
     queries: &Path,
     surrogate: Option<Architecture>,
     out: &Path,
-    resume: bool,
+    resume: &Resume,
     flags: &Flags,
 ) -> Result<()> {
     // The flag is the setting: whichever way the architecture was named, the output depends on that alone.
@@ -218,11 +230,16 @@ fn run_distill(
         .input(&log);
     let identity = plan.identity()?;
     plan.produce(|directory| {
+        let interruption = Interruption::watch();
         let run = Run {
             output: directory,
-            state: plan.state_dir(),
-            resume,
-            identity: identity.clone(),
+            saving: Saving {
+                directory: plan.state_dir(),
+                identity: identity.clone(),
+                resume: resume.resume,
+                every: resume.save_every,
+                interrupted: &|| interruption.requested(),
+            },
             bar: progress::bar(0, "distill", flags.quiet),
         };
         distill(&settings, flags, &log, &run)

@@ -11,9 +11,10 @@ use anyhow::Result;
 use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL, Policy};
 use artifact::dataset::{self, Dataset};
 use recommender::fit::{Fitted, Keep, Run, Schedule, fit};
+use recommender::state::Saving;
 use recommender::windows::Samples;
 use recommender::{Parameters, Purpose, Sizes, Streams, Trainee, declare, load_parameters};
-use stage::{Checked, Flags, Plan, Refusal, progress, settings};
+use stage::{Checked, Flags, Interruption, Plan, Refusal, Resume, progress, settings};
 
 use crate::gro::Gro;
 
@@ -75,9 +76,8 @@ pub struct Cli {
     /// Directory to write the protected target to
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Take up an interrupted run after its last whole epoch
-    #[arg(long)]
-    resume: bool,
+    #[command(flatten)]
+    resume: Resume,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
     #[command(flatten)]
     pub flags: Flags,
@@ -107,11 +107,16 @@ pub fn run(cli: &Cli) -> Result<()> {
             plan = plan.inputs(dataset::files(data));
             let identity = plan.identity()?;
             plan.produce(|directory| {
+                let interruption = Interruption::watch();
                 let run = Run {
                     output: directory,
-                    state: plan.state_dir(),
-                    resume: cli.resume,
-                    identity: identity.clone(),
+                    saving: Saving {
+                        directory: plan.state_dir(),
+                        identity: identity.clone(),
+                        resume: cli.resume.resume,
+                        every: cli.resume.save_every,
+                        interrupted: &|| interruption.requested(),
+                    },
                     bar: progress::bar(0, "gro", cli.flags.quiet),
                 };
                 fine_tune(&cli.flags, &settings, data, &target, &run)

@@ -13,9 +13,10 @@ use anyhow::{Context, Result};
 use artifact::checkpoint::{Architecture, Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use recommender::fit::{Keep, Run, Schedule, fit};
+use recommender::state::Saving;
 use recommender::windows::Samples;
 use recommender::{Sizes, Streams};
-use stage::{Flags, Plan, Refusal, progress, settings};
+use stage::{Flags, Interruption, Plan, Refusal, Resume, progress, settings};
 
 use crate::gold::Gold;
 
@@ -75,9 +76,8 @@ struct Training {
     /// Directory to write the target to
     #[arg(long, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
-    /// Take up an interrupted run after its last whole epoch
-    #[arg(long)]
-    resume: bool,
+    #[command(flatten)]
+    resume: Resume,
     #[command(flatten)]
     flags: Flags,
 }
@@ -99,13 +99,13 @@ pub fn run(cli: &Cli) -> Result<()> {
             import::import(from, *arch, data, out, flags)
         }
         (None, Training { data: Some(data), out: Some(out), resume, flags }) => {
-            train(data, out, *resume, flags)
+            train(data, out, resume, flags)
         }
         (None, _) => Err(Refusal::new("give the dataset with --data and the output with --out").into()),
     }
 }
 
-fn train(data: &Path, out: &Path, resume: bool, flags: &Flags) -> Result<()> {
+fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> {
     let settings = settings::load(flags)?;
     let plan = Plan::new("gro-train", out, flags, &settings, &["model", "optimizer", "train"])
         .inputs(dataset::files(data));
@@ -134,11 +134,16 @@ fn train(data: &Path, out: &Path, resume: bool, flags: &Flags) -> Result<()> {
             validate_every: train.validate_every,
             keep: Keep::Best,
         };
+        let interruption = Interruption::watch();
         let run = Run {
             output: directory,
-            state: plan.state_dir(),
-            resume,
-            identity: identity.clone(),
+            saving: Saving {
+                directory: plan.state_dir(),
+                identity: identity.clone(),
+                resume: resume.resume,
+                every: resume.save_every,
+                interrupted: &|| interruption.requested(),
+            },
             bar: progress::bar(0, "train", flags.quiet),
         };
         let fitted = fit(&mut gold, &schedule, &run)?;

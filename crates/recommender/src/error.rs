@@ -19,8 +19,11 @@ pub enum Error {
     /// Training cannot go on: a loss that is not a number, a variable without a gradient.
     #[error("{0}")]
     Training(String),
+    /// A signal came; what was done is saved.
+    #[error("interrupted; what was done is kept in {}, and --resume goes on from there", .0.display())]
+    Interrupted(std::path::PathBuf),
     /// The state to resume from could not be written.
-    #[error("{}: the training state could not be saved", path.display())]
+    #[error("{}: the state for --resume could not be saved", path.display())]
     State {
         /// The state's directory.
         path: std::path::PathBuf,

@@ -1,22 +1,20 @@
 //! The training loop, the same for a target, a surrogate, and a target with its student.
 //!
 //! What differs is a [`Learner`]: what one step does, and what a validation measures. What is the same is here:
-//! epochs, the history, the best weights, early stopping, the progress bar, and the state from which a killed
-//! run is taken up at the end of its last whole epoch. Random numbers are keyed by (epoch, step), so a resumed
-//! run ends in the same bytes as one that was never stopped.
+//! epochs, the history, the best weights, early stopping, the progress bar, and when the state ([`crate::state`]) is saved
+//! from which an interrupted run goes on. Random numbers are keyed by (epoch, step), so a resumed run ends in the same bytes
+//! as one that was never stopped.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use artifact::checkpoint::{Array, read_arrays, write_arrays};
 use artifact::events::EventWriter;
 use artifact::history::{HISTORY, HistoryWriter, SPEED, SpeedWriter};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use indicatif::ProgressBar;
-use serde::{Deserialize, Serialize};
 
-use crate::parameters::{Weights, to_array};
+use crate::parameters::Weights;
+use crate::state::{self, HistoryRow, Progress, Saving, UnderWay};
 use crate::streams::{Purpose, Streams, shuffle};
 use crate::{Error, Result, Trainee};
 
@@ -70,12 +68,8 @@ pub trait Learner {
 pub struct Run<'a> {
     /// Directory for history.csv, speed.csv and TensorBoard events.
     pub output: &'a Path,
-    /// Directory of the state to resume from; made when needed.
-    pub state: PathBuf,
-    /// Whether to take up a saved state. Without one the run begins anew.
-    pub resume: bool,
-    /// What the run depends on, as a digest: a state of other settings or inputs is refused.
-    pub identity: String,
+    /// How its state is saved and taken up.
+    pub saving: Saving<'a>,
     /// Progress in steps; its length is set here.
     pub bar: ProgressBar,
 }
@@ -93,74 +87,48 @@ pub struct Fitted {
     pub first_score: f64,
 }
 
-/// One row of the history: the epoch, and its columns in the order of the file.
-type HistoryRow = (usize, Vec<(String, Option<f64>)>);
-
-/// What must survive a crash beside the tensors.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Progress {
-    identity: String,
-    epoch: usize,
-    best_epoch: usize,
-    best_score: f64,
-    optimizer_steps: BTreeMap<String, u64>,
-    history: Vec<HistoryRow>,
-}
-
 /// How often a run without a progress bar reports.
 const WORD_EVERY: Duration = Duration::from_secs(30);
-
-const STATE: &str = "state.safetensors";
-const STATE_KEY: &str = "progress";
 
 /// Trains `learner` to the end of its schedule and leaves the kept weights in place.
 ///
 /// # Errors
 /// [`Error::Training`] when a loss is no longer a finite number, naming epoch and loss; [`Error::Request`] when
-/// a state of other settings is to be resumed; whatever a step returns.
+/// a damaged state, or one of other settings, is to be resumed; [`Error::Interrupted`] when that was asked for, with the
+/// state saved; whatever a step returns.
 pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Result<Fitted> {
-    let mut history = Log::create(run.output)?;
-    let mut progress = Progress {
-        identity: run.identity.clone(),
-        epoch: 0,
-        best_epoch: 0,
-        best_score: f64::NEG_INFINITY,
-        optimizer_steps: BTreeMap::new(),
-        history: Vec::new(),
-    };
-    let mut best = learner.trainees()[0].1.parameters.snapshot()?;
-
-    let saved = if run.resume { load_state(learner, run)? } else { None };
-    if let Some((saved, saved_best)) = saved {
-        tracing::info!("resuming after epoch {}", saved.epoch);
-        for row in &saved.history {
-            history.push(row)?;
-        }
-        (progress, best) = (saved, saved_best);
+    let mut log = Log::create(run.output)?;
+    let saved = if run.saving.resume { state::load(learner, &run.saving)? } else { None };
+    let (mut progress, mut best) = if let Some(saved) = saved {
+        let within = saved.0.under_way.as_ref().map(|epoch| format!(" and {} steps", epoch.steps));
+        tracing::info!("resuming after {} epochs{}", saved.0.epoch, within.unwrap_or_default());
+        saved
     } else {
         let measured = learner.validate()?;
         let losses = learner.losses().iter().map(|name| (*name, None));
-        let row = row(0, losses, measured.iter().map(|(name, _)| *name), Some(&measured));
-        history.push(&row)?;
-        progress.history.push(row);
+        let before = row(0, losses, measured.iter().map(|(name, _)| *name), Some(&measured));
+        let best = learner.trainees()[0].1.parameters.snapshot()?;
+        (Progress { history: vec![before], ..Progress::default() }, best)
+    };
+    for row in &progress.history {
+        log.push(row)?;
+    }
+    for (epoch, seconds) in &progress.seconds {
+        log.speed.push(*epoch, *seconds, learner.samples())?;
     }
     let first_score = progress.history[0].1[learner.losses().len()].1.unwrap_or(f64::NAN);
 
     let mut last_word = Instant::now();
     let steps = learner.steps();
+    let steps_done = progress.epoch * steps + progress.under_way.as_ref().map_or(0, |epoch| epoch.steps);
     run.bar.set_length((schedule.epochs * steps) as u64);
-    run.bar.set_position((progress.epoch * steps) as u64);
-    let patient = |p: &Progress| schedule.keep == Keep::Last || p.epoch < p.best_epoch + schedule.patience;
+    run.bar.set_position(steps_done as u64);
+    let patient = |p: &Progress| {
+        schedule.keep == Keep::Last || p.epoch < p.best.map_or(0, |(epoch, _)| epoch) + schedule.patience
+    };
     while progress.epoch < schedule.epochs && patient(&progress) {
-        let begun = Instant::now();
         let epoch = progress.epoch + 1;
-        let losses = train_epoch(learner, epoch, &run.bar)?;
-        if let Some((name, _)) = learner.losses().iter().zip(&losses).find(|(_, loss)| !loss.is_finite()) {
-            return Err(Error::Training(format!(
-                "{name} is no longer a finite number in epoch {epoch}; lower optimizer.learning_rate"
-            )));
-        }
-        let seconds = begun.elapsed().as_secs_f64();
+        let (losses, seconds) = train_epoch(learner, &mut progress, &best, run)?;
         let measured = if epoch.is_multiple_of(schedule.validate_every) || epoch == schedule.epochs {
             Some(learner.validate()?)
         } else {
@@ -168,19 +136,19 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
         };
         progress.epoch = epoch;
         if let Some(measured) = &measured
-            && measured[0].1 > progress.best_score
+            && progress.best.is_none_or(|(_, score)| measured[0].1 > score)
         {
-            progress.best_score = measured[0].1;
-            progress.best_epoch = epoch;
+            progress.best = Some((epoch, measured[0].1));
             best = learner.trainees()[0].1.parameters.snapshot()?;
         }
         let columns = progress.history[0].1[losses.len()..].iter().map(|(name, _)| name.as_str());
         let named = learner.losses().iter().copied().zip(losses.iter().copied().map(Some));
         let row = row(epoch, named, columns, measured.as_deref());
-        history.push(&row)?;
-        history.speed.push(epoch, seconds, learner.samples())?;
+        log.push(&row)?;
+        log.speed.push(epoch, seconds, learner.samples())?;
         progress.history.push(row);
-        save_state(learner, &progress, &best, run)?;
+        progress.seconds.push((epoch, seconds));
+        state::save(learner, &progress, &best, &run.saving)?;
         let summary = describe(&progress, &losses, learner.losses(), measured.as_deref());
         // Where no bar is shown (a log file, a cluster job) the run still says now and then how it is doing.
         if run.bar.is_hidden() && last_word.elapsed() >= WORD_EVERY {
@@ -194,7 +162,7 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
     let (kept_epoch, kept_score) = match schedule.keep {
         Keep::Best => {
             learner.trainees()[0].1.parameters.restore(&best)?;
-            (progress.best_epoch, progress.best_score)
+            progress.best.unwrap_or((0, first_score))
         }
         Keep::Last => {
             let last =
@@ -212,20 +180,54 @@ pub fn epoch_order(count: usize, streams: &Streams, epoch: usize) -> Vec<usize> 
     order
 }
 
-/// All steps of an epoch; the mean of each loss. The sums stay on the device until the end.
-fn train_epoch(learner: &mut dyn Learner, epoch: usize, bar: &ProgressBar) -> Result<Vec<f64>> {
-    let steps = learner.steps();
-    let mut sums: Vec<Tensor> = Vec::new();
-    for step in 0..steps {
+/// The steps of the epoch after `progress.epoch` that are still to be taken. Returns the mean of each loss over all its
+/// steps, and its seconds. The sums stay on the device until the end.
+fn train_epoch(
+    learner: &mut dyn Learner,
+    progress: &mut Progress,
+    best: &Weights,
+    run: &Run<'_>,
+) -> Result<(Vec<f64>, f64)> {
+    let (epoch, steps) = (progress.epoch + 1, learner.steps());
+    let before = progress.under_way.take().unwrap_or_default();
+    let device = learner.trainees()[0].1.parameters.device();
+    let mut sums: Vec<Tensor> =
+        before.loss_sums.iter().map(|&sum| Tensor::new(sum, &device)).collect::<candle_core::Result<_>>()?;
+    let finite = |learner: &dyn Learner, sums: &[Tensor]| -> Result<Vec<f32>> {
+        let sums = sums.iter().map(Tensor::to_scalar).collect::<candle_core::Result<Vec<f32>>>()?;
+        match learner.losses().iter().zip(&sums).find(|(_, sum)| !sum.is_finite()) {
+            None => Ok(sums),
+            Some((name, _)) => Err(Error::Training(format!(
+                "{name} is no longer a finite number in epoch {epoch}; lower optimizer.learning_rate"
+            ))),
+        }
+    };
+    let (begun, mut saved) = (Instant::now(), Instant::now());
+    for step in before.steps..steps {
         let losses = learner.step(epoch, step)?;
         sums = if sums.is_empty() {
             losses
         } else {
             sums.iter().zip(&losses).map(|(sum, loss)| sum + loss).collect::<candle_core::Result<_>>()?
         };
-        bar.inc(1);
+        run.bar.inc(1);
+        let interrupted = (run.saving.interrupted)();
+        if interrupted || saved.elapsed() >= run.saving.every {
+            let under_way = UnderWay {
+                steps: step + 1,
+                loss_sums: finite(learner, &sums)?,
+                seconds: before.seconds + begun.elapsed().as_secs_f64(),
+            };
+            let progress = Progress { under_way: Some(under_way), ..progress.clone() };
+            state::save(learner, &progress, best, &run.saving)?;
+            saved = Instant::now();
+        }
+        if interrupted {
+            return Err(Error::Interrupted(run.saving.directory.clone()));
+        }
     }
-    sums.iter().map(|sum| Ok(f64::from(sum.to_scalar::<f32>()?) / steps as f64)).collect()
+    let means = finite(learner, &sums)?.into_iter().map(|sum| f64::from(sum) / steps as f64).collect();
+    Ok((means, before.seconds + begun.elapsed().as_secs_f64()))
 }
 
 /// A row of the history: losses, then what a validation measures under the names in `columns`; `None` where
@@ -253,7 +255,7 @@ fn describe(
     let mut parts = vec![format!("epoch {}", progress.epoch)];
     parts.extend(names.iter().zip(losses).map(|(name, loss)| format!("{name} {loss:.4}")));
     parts.extend(measured.unwrap_or_default().iter().map(|(name, value)| format!("{name} {value:.4}")));
-    parts.push(format!("best epoch {}", progress.best_epoch));
+    parts.extend(progress.best.map(|(epoch, _)| format!("best epoch {epoch}")));
     parts.join("  ")
 }
 
@@ -284,70 +286,4 @@ impl Log {
         }
         Ok(())
     }
-}
-
-fn save_state(learner: &mut dyn Learner, progress: &Progress, best: &Weights, run: &Run<'_>) -> Result<()> {
-    let mut progress = progress.clone();
-    let mut arrays: BTreeMap<String, Array> = BTreeMap::new();
-    for (name, trained) in learner.trainees() {
-        for (tensor, array) in trained.parameters.to_arrays()? {
-            arrays.insert(format!("{name}/weight.{tensor}"), array);
-        }
-        for (tensor, moment) in trained.optimizer.moments() {
-            arrays.insert(format!("{name}/{tensor}"), to_array(&moment)?);
-        }
-        progress.optimizer_steps.insert(name.to_owned(), trained.optimizer.steps());
-    }
-    for (tensor, value) in best {
-        arrays.insert(format!("best/weight.{tensor}"), to_array(value)?);
-    }
-    let text = serde_json::to_string(&progress)
-        .map_err(|error| Error::Training(format!("the state cannot be written as JSON: {error}")))?;
-    let failed = |source| Error::State { path: run.state.clone(), source };
-    std::fs::create_dir_all(&run.state).map_err(failed)?;
-    let (path, partial) = (run.state.join(STATE), run.state.join(format!("{STATE}.partial")));
-    write_arrays(&partial, &arrays, Some((STATE_KEY, text)))?;
-    std::fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(failed)?;
-    std::fs::rename(&partial, &path).map_err(failed)
-}
-
-fn load_state(learner: &mut dyn Learner, run: &Run<'_>) -> Result<Option<(Progress, Weights)>> {
-    let path = run.state.join(STATE);
-    if !path.exists() {
-        tracing::info!("no saved state in {}, beginning anew", run.state.display());
-        return Ok(None);
-    }
-    let (arrays, metadata) = read_arrays(&path)?;
-    let progress: Progress =
-        metadata.get(STATE_KEY).and_then(|text| serde_json::from_str(text).ok()).ok_or_else(|| {
-            Error::Request(format!("{}: is not a saved training state; delete it", path.display()))
-        })?;
-    if progress.identity != run.identity {
-        return Err(Error::Request(format!(
-            "{}: was saved by a run with other settings or inputs; run without --resume to begin anew",
-            path.display()
-        )));
-    }
-    let tensors = |prefix: &str, device: &Device| -> Result<Weights> {
-        arrays
-            .iter()
-            .filter_map(|(name, array)| Some((name.strip_prefix(prefix)?, array)))
-            .map(|(name, a)| {
-                Ok((name.to_owned(), Tensor::from_slice(&a.values, a.shape.as_slice(), device)?))
-            })
-            .collect()
-    };
-    let mut best = Weights::new();
-    for (place, (name, trained)) in learner.trainees().into_iter().enumerate() {
-        let Some(device) = trained.parameters.iter().next().map(|(_, var)| var.device().clone()) else {
-            continue;
-        };
-        trained.parameters.restore(&tensors(&format!("{name}/weight."), &device)?)?;
-        let steps = progress.optimizer_steps.get(name).copied().unwrap_or(0);
-        trained.optimizer.restore(&tensors(&format!("{name}/"), &device)?, steps)?;
-        if place == 0 {
-            best = tensors("best/weight.", &device)?;
-        }
-    }
-    Ok(Some((progress, best)))
 }

@@ -19,6 +19,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod ranking_loss;
 pub mod sasrec;
+pub mod state;
 pub mod streams;
 mod trainee;
 pub mod validation;

@@ -155,6 +155,11 @@ impl Parameters {
         self.variables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
     }
 
+    /// The device of all of them; the CPU where there are none.
+    pub fn device(&self) -> Device {
+        self.variables.values().next().map_or(Device::Cpu, |variable| variable.device().clone())
+    }
+
     /// A copy of the values as they are now.
     pub fn snapshot(&self) -> Result<Weights> {
         self.variables

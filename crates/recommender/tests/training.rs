@@ -5,14 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "a failed test should say where")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use artifact::checkpoint::Architecture;
 use artifact::dataset::{Dataset, UserSequence};
 use artifact::settings::{Optimizer, Train};
 use candle_core::{Device, Tensor};
 use recommender::fit::{Fitted, Keep, Learner, Run, Schedule, fit};
+use recommender::state::Saving;
 use recommender::windows::Samples;
-use recommender::{Contexts, Mode, Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
+use recommender::{Contexts, Error, Mode, Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
 
 fn optimizer() -> Optimizer {
     Optimizer { learning_rate: 1e-2, ..Optimizer::default() }
@@ -92,17 +94,31 @@ impl Learner for Lesson<'_> {
 }
 
 fn run(learner: &mut dyn Learner, epochs: usize, directory: &Path, resume: bool) -> Fitted {
+    run_until(learner, epochs, directory, resume, &|| false).unwrap()
+}
+
+fn run_until(
+    learner: &mut dyn Learner,
+    epochs: usize,
+    directory: &Path,
+    resume: bool,
+    interrupted: &dyn Fn() -> bool,
+) -> recommender::Result<Fitted> {
     let output = directory.join("out");
     std::fs::create_dir_all(&output).unwrap();
     let schedule = Schedule { epochs, patience: 100, validate_every: 1, keep: Keep::Best };
     let run = Run {
         output: &output,
-        state: directory.join("out.state"),
-        resume,
-        identity: "test".to_owned(),
+        saving: Saving {
+            directory: directory.join("out.state"),
+            identity: "test".to_owned(),
+            resume,
+            every: Duration::MAX,
+            interrupted,
+        },
         bar: indicatif::ProgressBar::hidden(),
     };
-    fit(learner, &schedule, &run).unwrap()
+    fit(learner, &schedule, &run)
 }
 
 fn every_variable_gets_a_gradient(architecture: Architecture) {
@@ -173,6 +189,29 @@ fn a_resumed_run_ends_in_the_same_bytes(architecture: Architecture) {
     assert_eq!(read(whole.path()).lines().count(), 1 + 5, "a header, and epochs 0 to 4");
 }
 
+/// Cut off after each of its steps, a run goes on from there.
+fn wherever_it_is_cut_a_run_ends_in_the_same_bytes(architecture: Architecture) {
+    const EPOCHS: usize = 2;
+    let data = dataset();
+    let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut uninterrupted = Lesson::new(architecture, &data);
+    let expected = run(&mut uninterrupted, EPOCHS, whole.path(), false);
+    let mut cuts = 0;
+    let (fitted, last) = loop {
+        let mut lesson = Lesson::new(architecture, &data);
+        match run_until(&mut lesson, EPOCHS, cut.path(), true, &|| true) {
+            Ok(fitted) => break (fitted, lesson),
+            Err(Error::Interrupted(_)) => cuts += 1,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!((cuts, fitted), (EPOCHS * last.samples.steps(), expected));
+    let weights = |lesson: &Lesson<'_>| lesson.trainee.parameters.to_arrays().unwrap();
+    assert!(weights(&uninterrupted) == weights(&last));
+    let read = |at: &Path| std::fs::read_to_string(at.join("out/history.csv")).unwrap();
+    assert_eq!(read(whole.path()), read(cut.path()));
+}
+
 /// States do not depend on the rows packed beside a row.
 fn rows_do_not_see_each_other(architecture: Architecture) {
     let data = dataset();
@@ -214,6 +253,11 @@ macro_rules! hold_for {
             #[test]
             fn a_resumed_run_ends_in_the_same_bytes() {
                 super::a_resumed_run_ends_in_the_same_bytes($architecture);
+            }
+
+            #[test]
+            fn wherever_it_is_cut_a_run_ends_in_the_same_bytes() {
+                super::wherever_it_is_cut_a_run_ends_in_the_same_bytes($architecture);
             }
 
             #[test]

@@ -19,7 +19,8 @@ const REFUSED: u8 = 2;
 /// Run a binary: parse its command line into `C`, set up log, threads and signals as its [`Flags`] say (`flags_of` finds
 /// them; a subcommand may have none), and call `run`. An error is printed once, as a chain.
 ///
-/// Returns 0 when done or up to date, 1 when the run failed, 2 for bad usage, settings or input.
+/// Returns 0 when done or up to date, 1 when the run failed, 2 for bad usage, settings or input; 130 or 143 when SIGINT or
+/// SIGTERM came.
 pub fn main<C: Parser>(flags_of: fn(&C) -> Option<&Flags>, run: fn(C) -> anyhow::Result<()>) -> ExitCode {
     main_where(|_| false, flags_of, run)
 }
@@ -55,11 +56,13 @@ pub fn main_where<C: Parser>(
     // a thread.
     unsafe { set_threads(flags.threads) };
     logging::begin(&flags);
-    let outcome = interrupt::watch().map_err(anyhow::Error::from).and_then(|()| run(cli));
-    match outcome {
+    let outcome = interrupt::heed().map_err(anyhow::Error::from).and_then(|()| run(cli));
+    let code = match outcome {
         Ok(()) => ExitCode::from(DONE),
         Err(error) => report(&error, is_input, flags.json_log),
-    }
+    };
+    // However it ended: whoever sent the signal wants to see it heeded, and the next stage not begun.
+    interrupt::signal().map_or(code, |signal| ExitCode::from(interrupt::code(signal)))
 }
 
 /// Size the thread pool, once, by default one thread a core; and leave candle without one of its own: it would spin beside

@@ -1,9 +1,12 @@
 //! Ctrl-C and a scheduler's SIGTERM leave nothing half written: the unfinished directory goes, the old output stays.
 //!
-//! State for `--resume` lies elsewhere, in `<out>.state/`, and survives.
+//! State for `--resume` lies elsewhere, in `<out>.state/`, and survives. Work that keeps such a state holds an
+//! [`Interruption`] and asks it between its steps: the first signal then waits for the step to end and the state to be
+//! saved, and a second one does not.
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,15 +16,63 @@ use tempfile::TempDir;
 /// The directory being filled. Whoever holds the lock keeps the process from being interrupted.
 static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
+/// Whether someone holds an [`Interruption`].
+static ASKED_FOR: AtomicBool = AtomicBool::new(false);
+
+/// The signal that work was left to end by; 0 for none.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+/// Work that ends by itself, and soon, when a signal comes. Until this is dropped, the first signal only makes
+/// [`Interruption::requested`] true.
+#[derive(Debug)]
+pub struct Interruption(());
+
+impl Interruption {
+    /// Begin to look out; one at a time in a process.
+    pub fn watch() -> Self {
+        ASKED_FOR.store(true, Ordering::SeqCst);
+        Self(())
+    }
+
+    /// True once SIGINT or SIGTERM came: to be asked between steps.
+    pub fn requested(&self) -> bool {
+        signal().is_some()
+    }
+}
+
+impl Drop for Interruption {
+    fn drop(&mut self) {
+        ASKED_FOR.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The signal that work was left to end by.
+pub(crate) fn signal() -> Option<i32> {
+    Some(SIGNAL.load(Ordering::SeqCst)).filter(|&signal| signal != 0)
+}
+
+/// The code of a process ended by a signal, by custom.
+pub(crate) fn code(signal: i32) -> u8 {
+    (128 + signal) as u8
+}
+
 fn unfinished() -> MutexGuard<'static, Option<PathBuf>> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begin to watch for signals.
-pub(crate) fn watch() -> io::Result<()> {
+/// Begin to heed signals.
+pub(crate) fn heed() -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        for signal in signals.forever() {
+            if ASKED_FOR.load(Ordering::SeqCst)
+                && SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            {
+                tracing::warn!(
+                    "interrupted: this step ends and the state is saved; interrupt again to stop at once"
+                );
+                continue;
+            }
             let directory = unfinished();
             if let Some(directory) = directory.as_ref() {
                 // A worker may create a file while its directory is being removed, so once may not be enough.
@@ -31,8 +82,8 @@ pub(crate) fn watch() -> io::Result<()> {
                     }
                 }
             }
-            // By custom: 128 and the number of the signal. The lock is still held, so nothing moves on meanwhile.
-            std::process::exit(128 + signal);
+            // The lock is still held, so nothing moves on meanwhile.
+            std::process::exit(i32::from(code(signal)));
         }
     })?;
     Ok(())

@@ -14,11 +14,15 @@ mod logging;
 pub mod output;
 pub mod progress;
 mod refusal;
+mod resume;
 pub mod settings;
+pub mod verify;
 
 pub use device::Device;
 pub use flags::Flags;
 pub use frame::{main, main_where, set_threads};
+pub use interrupt::Interruption;
 pub use output::{Outcome, Plan};
 pub use refusal::Refusal;
+pub use resume::Resume;
 pub use settings::{Checked, Settings};

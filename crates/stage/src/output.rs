@@ -159,7 +159,7 @@ impl Plan {
             }
             tracing::debug!("{} was made from something else or has changed", self.out.display());
         }
-        let beside = begin(&place)?;
+        let (beside, _alive) = begin(&place)?;
         let directory = beside.path().to_owned();
         let unfinished = Unfinished::begin(beside);
         work(&directory)?;
@@ -296,8 +296,10 @@ impl Plan {
     }
 }
 
-/// An empty directory beside the output, removed again unless it takes the output's place.
-fn begin(place: &Path) -> anyhow::Result<tempfile::TempDir> {
+/// An empty directory beside the output, removed again unless it takes the output's place; and the sign that this process
+/// is alive and fills it: a lock on it, which the system lifts from whoever is killed. So what killed runs left is told
+/// from what a run is writing, and removed. Where directories cannot be locked, as on NFS, it stays, with a warning.
+fn begin(place: &Path) -> anyhow::Result<(tempfile::TempDir, Option<File>)> {
     let parent = place.parent().unwrap_or(place);
     let mut prefix = OsString::from(".");
     prefix.push(place.file_name().unwrap_or_default());
@@ -305,10 +307,15 @@ fn begin(place: &Path) -> anyhow::Result<tempfile::TempDir> {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             let path = entry.path();
-            tracing::warn!(
-                "{} is left from a run that was killed, or a run is writing it now",
-                path.display()
-            );
+            let dead = File::open(&path).is_ok_and(|directory| directory.try_lock().is_ok());
+            if dead && fs::remove_dir_all(&path).is_ok() {
+                tracing::info!("removed {}, which a run left that was killed", path.display());
+            } else {
+                tracing::warn!(
+                    "{} is left from a run that was killed, or a run is writing it now",
+                    path.display()
+                );
+            }
         }
     }
     let mut builder = tempfile::Builder::new();
@@ -319,7 +326,11 @@ fn begin(place: &Path) -> anyhow::Result<tempfile::TempDir> {
         // As any directory is made, where tempfile's default would shut out everyone else.
         builder.permissions(fs::Permissions::from_mode(0o777));
     }
-    builder.tempdir_in(parent).with_context(|| format!("cannot make a directory in {}", parent.display()))
+    let beside = builder
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
+    let alive = File::open(beside.path()).ok().filter(|directory| directory.try_lock().is_ok());
+    Ok((beside, alive))
 }
 
 /// Refuses an input that is missing or not as the lock beside it says. A [`Plan`] does so by itself; this is for what is
@@ -360,13 +371,13 @@ fn maker(input: &Path) -> &'static str {
 }
 
 /// False for what may differ between equal runs, and so is neither hashed nor compared; and for the lock itself.
-fn is_declared(path: &str) -> bool {
+pub(crate) fn is_declared(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     !matches!(name, LOCK | RUN_LOG | "speed.csv") && !name.starts_with("events.")
 }
 
 /// All files under `directory`, relative to it, sorted.
-fn files(directory: &Path) -> anyhow::Result<Vec<String>> {
+pub(crate) fn files(directory: &Path) -> anyhow::Result<Vec<String>> {
     fn walk(directory: &Path, prefix: &str, found: &mut Vec<String>) -> io::Result<()> {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;

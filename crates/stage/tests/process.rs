@@ -10,12 +10,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use stage::{Flags, Plan, settings};
+use stage::{Flags, Interruption, Plan, settings};
 use tempfile::TempDir;
 
 /// A test, given a directory with the input in it.
@@ -34,7 +34,7 @@ struct Cli {
     input: PathBuf,
     #[arg(long)]
     out: PathBuf,
-    /// What to do: write, fail, wait
+    /// What to do: write, fail, wait, step, hang
     #[arg(long, default_value = "write")]
     act: String,
 }
@@ -52,6 +52,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 fs::write(cli.out.with_extension("waits"), "")?;
                 std::thread::sleep(Duration::from_secs(60));
                 Ok(())
+            }
+            // Steps after each of which it may be interrupted; or one that does not end.
+            act @ ("step" | "hang") => {
+                let interruption = Interruption::watch();
+                fs::write(cli.out.with_extension("waits"), "")?;
+                while act == "hang" || !interruption.requested() {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                anyhow::bail!("interrupted between two steps")
             }
             _ => Ok(()),
         }
@@ -76,13 +85,14 @@ fn main() -> ExitCode {
     if std::env::var_os(CHILD).is_some() {
         return stage::main(|cli: &Cli| Some(&cli.flags), run);
     }
-    let cases: [(&str, Case); 6] = [
+    let cases: [(&str, Case); 7] = [
         ("codes_say_what_happened", codes_say_what_happened),
         ("stdout_is_for_data", stdout_is_for_data),
         ("threads_are_as_asked", threads_are_as_asked),
         ("the_log_can_be_read_by_machines", the_log_can_be_read_by_machines),
         ("help_and_completions_teach", help_and_completions_teach),
         ("a_signal_leaves_nothing_half_written", a_signal_leaves_nothing_half_written),
+        ("a_signal_waits_for_the_step_to_end", a_signal_waits_for_the_step_to_end),
     ];
     for (name, case) in cases {
         let directory = TempDir::new().unwrap();
@@ -174,21 +184,62 @@ fn help_and_completions_teach(directory: &Path) {
     }
 }
 
-fn a_signal_leaves_nothing_half_written(directory: &Path) {
-    assert_eq!(call(directory, &WRITE).0, 0);
-    let before = fs::read_to_string(directory.join("out/stage.lock")).unwrap();
-    let mut child = command(directory, &with(&["--act", "wait", "--seed", "2", "--quiet"])).spawn().unwrap();
+/// The stage doing `act`, as soon as it says so.
+fn busy(directory: &Path, act: &'static str) -> Child {
+    let mut child = command(directory, &with(&["--act", act, "--seed", "2", "--quiet"]))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     while !directory.join("out.waits").exists() {
         assert!(child.try_wait().unwrap().is_none(), "the stage ended by itself");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let kill = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    // 128 + SIGTERM.
-    assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert_eq!(fs::read_to_string(directory.join("out/stage.lock")).unwrap(), before);
-    let mut names: Vec<_> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    fs::remove_file(directory.join("out.waits")).unwrap();
+    child
+}
+
+fn send(signal: &str, child: &Child) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Exit code and stderr.
+fn end(child: Child) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["in", "out", "out.waits"]);
+    names
+}
+
+fn a_signal_leaves_nothing_half_written(directory: &Path) {
+    assert_eq!(call(directory, &WRITE).0, 0);
+    let before = fs::read_to_string(directory.join("out/stage.lock")).unwrap();
+    let child = busy(directory, "wait");
+    send("-TERM", &child);
+    // 128 + SIGTERM.
+    assert_eq!(end(child).0, Some(143));
+    assert_eq!(fs::read_to_string(directory.join("out/stage.lock")).unwrap(), before);
+    assert_eq!(names(directory), ["in", "out"]);
+}
+
+fn a_signal_waits_for_the_step_to_end(directory: &Path) {
+    let child = busy(directory, "step");
+    send("-INT", &child);
+    let (code, stderr) = end(child);
+    assert_eq!(code, Some(130));
+    assert!(stderr.ends_with("error: interrupted between two steps\n"), "{stderr}");
+    assert_eq!(names(directory), ["in"]);
+
+    // Whoever insists need not wait.
+    let mut child = busy(directory, "hang");
+    send("-INT", &child);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(child.try_wait().unwrap().is_none(), "the first signal did not wait");
+    send("-TERM", &child);
+    assert_eq!(end(child).0, Some(143));
+    assert_eq!(names(directory), ["in"]);
 }

@@ -8,3 +8,4 @@ mod scene;
 mod run;
 // The settings in words, for whoever chains the stages.
 mod settings;
+mod verify;

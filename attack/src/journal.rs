@@ -1,0 +1,176 @@
+//! The answers of a black box on disk, as they come: an attacker pays for each of them, and an attack that was cut off
+//! need ask for none twice.
+//!
+//! A [`Journal`] is a black box itself. Taken up again, it first answers from what was written, and then asks. Generation
+//! is run again from its beginning and grows the same sequences from the same answers, so that it ends in the same bytes.
+//!
+//! The file begins with a line that says what it belongs to. Then comes a record for every call: the answered ids, and a
+//! checksum over the questions and these, little endian, four bytes each. Whatever follows the last sound record, such as
+//! the half of one that was being written, is cut off.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use ranking::Answers;
+use recommender::Error;
+use recommender::black_box::BlackBox;
+use stage::Refusal;
+
+const JOURNAL: &str = "answers.journal";
+
+/// How long an answer may take to reach the disk itself; a process that is killed loses none.
+const FLUSH_EVERY: Duration = Duration::from_secs(30);
+
+/// A black box whose answers are kept.
+pub struct Journal<'a> {
+    target: &'a mut dyn BlackBox,
+    interrupted: &'a dyn Fn() -> bool,
+    path: PathBuf,
+    pages: Pages,
+    /// Bytes of what is known to be sound.
+    sound: u64,
+    flushed: Instant,
+    queries: u64,
+}
+
+enum Pages {
+    /// Answers from before, not all given yet.
+    Read(BufReader<File>),
+    /// Answers are added.
+    Write(File),
+}
+
+impl<'a> Journal<'a> {
+    /// Takes up the journal in `directory`, or begins a new one where there is none or `resume` is false. `identity` says
+    /// what the questions and answers depend on. After a question for which `interrupted` is true, no other is asked.
+    ///
+    /// # Errors
+    /// A refusal for a journal of another identity; a directory that cannot be written.
+    pub fn open(
+        target: &'a mut dyn BlackBox,
+        directory: &Path,
+        identity: &str,
+        resume: bool,
+        interrupted: &'a dyn Fn() -> bool,
+    ) -> Result<Self> {
+        let path = directory.join(JOURNAL);
+        let failed = |source| Error::State { path: path.clone(), source };
+        let headline = format!("gro-attack generate {identity}\n");
+        let (mut found, mut sound) = (Vec::new(), headline.len() as u64);
+        let mut options = File::options();
+        options.read(true).write(true);
+        let pages = if resume && let Ok(file) = options.open(&path) {
+            let mut reader = BufReader::new(file);
+            reader.by_ref().take(sound).read_to_end(&mut found).map_err(failed)?;
+            (headline.as_bytes().starts_with(&found), Some(reader))
+        } else {
+            (true, None)
+        };
+        let pages = match pages {
+            (false, _) => {
+                let message = format!(
+                    "{} was begun by a run with other settings or inputs; run without --resume to begin anew",
+                    path.display()
+                );
+                return Err(Refusal::new(message).into());
+            }
+            // Not even the headline may have been whole.
+            (true, Some(reader)) if found.len() == headline.len() => {
+                tracing::info!("resuming from the answers in {}", path.display());
+                Pages::Read(reader)
+            }
+            _ => {
+                std::fs::create_dir_all(directory).map_err(failed)?;
+                let mut file = options.create(true).truncate(true).open(&path).map_err(failed)?;
+                file.write_all(headline.as_bytes()).map_err(failed)?;
+                Pages::Write(file)
+            }
+        };
+        sound = sound.max(headline.len() as u64);
+        Ok(Self { target, interrupted, path, pages, sound, flushed: Instant::now(), queries: 0 })
+    }
+
+    fn failed(&self, source: std::io::Error) -> Error {
+        Error::State { path: self.path.clone(), source }
+    }
+
+    /// What was answered to these questions before. Where there is nothing, or nothing sound, what follows is cut off, and
+    /// answers are added from there on.
+    fn recall(&mut self, histories: &[&[u32]], k: usize) -> recommender::Result<Option<Answers>> {
+        let Pages::Read(reader) = &mut self.pages else { return Ok(None) };
+        let size = 4 * (histories.len() * k + 1);
+        let mut record = Vec::with_capacity(size);
+        let read = reader.by_ref().take(size as u64).read_to_end(&mut record);
+        let words: Vec<u32> = record.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        if read.is_ok()
+            && record.len() == size
+            && words[words.len() - 1] == checksum(histories, &record[..size - 4])
+        {
+            self.sound += size as u64;
+            return Ok(Some(Answers { k, ids: words[..words.len() - 1].to_vec() }));
+        }
+        if !record.is_empty() {
+            tracing::warn!(
+                "{}: what follows byte {} is not whole and is asked anew",
+                self.path.display(),
+                self.sound
+            );
+        }
+        let continued = reader.get_ref().try_clone().and_then(|mut file| {
+            file.set_len(self.sound)?;
+            file.seek(SeekFrom::Start(self.sound))?;
+            Ok(file)
+        });
+        self.pages = Pages::Write(continued.map_err(|source| self.failed(source))?);
+        Ok(None)
+    }
+}
+
+impl BlackBox for Journal<'_> {
+    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> recommender::Result<Answers> {
+        if let Some(answers) = self.recall(histories, k)? {
+            self.queries += histories.len() as u64;
+            return Ok(answers);
+        }
+        let answers = self.target.top_k(histories, k)?;
+        self.queries += histories.len() as u64;
+        let mut record: Vec<u8> = answers.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        record.extend(checksum(histories, &record).to_le_bytes());
+        let interrupted = (self.interrupted)();
+        let flush = interrupted || self.flushed.elapsed() >= FLUSH_EVERY;
+        if let Pages::Write(file) = &mut self.pages {
+            let written =
+                file.write_all(&record).and_then(|()| if flush { file.sync_data() } else { Ok(()) });
+            written.map_err(|source| self.failed(source))?;
+        }
+        if flush {
+            self.flushed = Instant::now();
+        }
+        if interrupted {
+            return Err(Error::Interrupted(self.path.clone()));
+        }
+        Ok(answers)
+    }
+
+    fn items(&self) -> usize {
+        self.target.items()
+    }
+
+    /// Those answered before the interruption too.
+    fn queries(&self) -> u64 {
+        self.queries
+    }
+}
+
+fn checksum(histories: &[&[u32]], answers: &[u8]) -> u32 {
+    let mut sum = 0;
+    for history in histories {
+        let question: Vec<u8> = history.iter().flat_map(|item| item.to_le_bytes()).collect();
+        sum = crc32c::crc32c_append(sum, &(history.len() as u64).to_le_bytes());
+        sum = crc32c::crc32c_append(sum, &question);
+    }
+    crc32c::crc32c_append(sum, answers)
+}
