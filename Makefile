@@ -17,7 +17,7 @@ comma := ,
 space := $() $()
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint doc bench bench-operations demo clean
+.PHONY: help build test lint doc sanitize bench bench-operations demo clean
 
 help: ## This list
 	@printf 'The experiment:\n'
@@ -43,6 +43,14 @@ lint: ## Format and lints
 
 doc: ## The documentation of all crates, in target/doc
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+
+SANITIZED := target/sanitized
+
+sanitize: ## The kernels, where the unsafe code is, under AddressSanitizer and Miri; takes nightly Rust with miri and rust-src
+	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(SANITIZED) \
+	  $(CARGO) +nightly test --release --locked -p kernels --lib --target $$(rustc --print host-tuple)
+	CANDLE_NUM_THREADS=1 MIRIFLAGS='-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-disable-isolation -Zmiri-deterministic-floats' \
+	  CARGO_TARGET_DIR=$(SANITIZED) $(CARGO) +nightly miri test --locked -p kernels --lib -- chunks activation
 
 bench: ## Time and memory of the stages, to target/bench.json; FILTER=gro/ for a part, FILTER=--quick for a first look
 	$(CARGO) bench --locked --workspace $(if $(FEATURES),--features $(FEATURES)) --bench suite -- $(if $(FILTER),'$(FILTER)')

@@ -78,6 +78,14 @@ impl Work {
         directory.join(format!("{}.state", self.name()))
     }
 
+    /// Whether its steps have begun, as far as can be seen from outside: there is a history, or a journal.
+    fn is_under_way(&self, directory: &Path) -> bool {
+        if !self.trains {
+            return self.state_file(directory).exists();
+        }
+        names(directory).iter().any(|name| directory.join(name).join("history.csv").exists())
+    }
+
     /// The file that holds the state.
     fn state_file(&self, directory: &Path) -> PathBuf {
         self.state(directory).join(if self.trains { "state.safetensors" } else { "answers.journal" })
@@ -155,10 +163,9 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
@@ -262,20 +269,24 @@ fn distillation_survives_kills() {
 fn signalled(work: &Work, directory: &Path, signal: &str) -> Output {
     // Saved at no step but the one that the signal meets.
     let every: &[&str] = if work.trains { &["--resume", "--save-every", "3600"] } else { &["--resume"] };
-    let mut share = 0.6;
+    let mut later = whole().seconds[work.name()].mul_f64(0.3);
     loop {
         let mut child = work.command(directory, every).stderr(Stdio::piped()).spawn().unwrap();
-        if !ended_within(&mut child, whole().seconds[work.name()].mul_f64(share)) {
+        let mut ended = false;
+        while !ended && !work.is_under_way(directory) {
+            ended = ended_within(&mut child, Duration::from_millis(2));
+        }
+        if !ended_within(&mut child, later) {
             let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
             assert!(sent.success());
         }
         let output = child.wait_with_output().unwrap();
-        if !output.status.success() {
+        if !work.directory(directory).exists() {
             return output;
         }
         // It was faster than the run it is compared with.
         fs::remove_dir_all(work.directory(directory)).unwrap();
-        share *= 0.7;
+        later = later.mul_f64(0.5);
     }
 }
 

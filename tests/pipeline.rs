@@ -235,6 +235,83 @@ fn the_whole_chain_runs_once_and_gives_the_same_bytes_again() {
     }
 }
 
+/// Every stage with the plain twins of the operations, from the same inputs as with the fused ones, for each architecture.
+#[test]
+fn plain_kernels_end_where_fused_ones_do_but_for_rounding() {
+    let experiment = Experiment::new("2");
+    experiment.synthesize("40", "ratings");
+    experiment
+        .stage("preprocess", &["run", "--input", "ratings", "--out", "data", "--config", "settings.yaml"]);
+    let root = experiment.root.path();
+    for (architecture, _) in ARCHITECTURES {
+        let setting = format!("model.architecture={architecture}");
+        let both = |stage: &str, arguments: &[&str], out: &str| {
+            for kernels in ["fused", "plain"] {
+                let out = format!("{out}-{kernels}-{architecture}");
+                let flags =
+                    ["--config", "settings.yaml", "--set", &setting, "--kernels", kernels, "--out", &out];
+                experiment.stage(stage, &[arguments, &flags[..]].concat());
+            }
+            ["fused", "plain"].map(|kernels| root.join(format!("{out}-{kernels}-{architecture}")))
+        };
+        let name = |kind: &str| format!("{kind}-fused-{architecture}");
+        let (target, protected, queries, copy) =
+            (name("target"), name("protected"), name("queries"), name("copy"));
+        assert_histories_agree(&both("train", &["--data", "data"], "target"));
+        let from = ["--data", "data", "--target", &target, "--method", "gro"];
+        assert_histories_agree(&both("defend", &from, "protected"));
+        let [fused, plain] = both("attack", &["generate", "--target", &protected], "queries");
+        let first = |directory: &Path| {
+            let log = artifact::queries::QueryLog::open(&directory.join("queries.parquet")).unwrap();
+            log.read_group(0).unwrap()
+        };
+        let (fused, plain) = (first(&fused), first(&plain));
+        // Two scores that nearly tie may change places, and a sequence then goes another way.
+        let same = fused.iter().zip(&plain).filter(|(fused, plain)| fused == plain).count();
+        assert!(10 * same >= 9 * fused.len(), "{architecture}: {same} of {} sequences", fused.len());
+        let from = ["distill", "--queries", &queries, "--surrogate", architecture];
+        assert_histories_agree(&both("attack", &from, "copy"));
+        let from = ["run", "--data", "data", "--target", &protected, "--surrogate", &copy];
+        let metrics = both("evaluate", &from, "eval").map(|directory| {
+            let text = std::fs::read_to_string(directory.join("metrics.json")).unwrap();
+            numbers(&serde_json::from_str(&text).unwrap())
+        });
+        assert_close(architecture, &metrics, 0.02);
+    }
+}
+
+/// Every number of a JSON value, in order.
+fn numbers(value: &serde_json::Value) -> Vec<f64> {
+    use serde_json::Value;
+    match value {
+        Value::Number(number) => number.as_f64().into_iter().collect(),
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        Value::Object(values) => values.values().flat_map(numbers).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[track_caller]
+fn assert_close(what: &str, [left, right]: &[Vec<f64>; 2], tolerance: f64) {
+    assert!(left.len() == right.len() && !left.is_empty(), "{what}: {} and {}", left.len(), right.len());
+    for (left, right) in left.iter().zip(right) {
+        assert!((left - right).abs() <= tolerance * left.abs().max(1.0), "{what}: {left} and {right}");
+    }
+}
+
+/// Losses and validation of every epoch; and that the kernels were others, which round in another way.
+#[track_caller]
+fn assert_histories_agree(outputs: &[PathBuf; 2]) {
+    let read = |file: &str| outputs.each_ref().map(|output| std::fs::read(output.join(file)).unwrap());
+    let [fused, plain] = read("model.safetensors");
+    assert!(fused != plain, "{}: the same bytes", outputs[1].display());
+    let histories = read("history.csv").map(|text| {
+        let text = String::from_utf8(text).unwrap();
+        text.split([',', '\n']).filter_map(|cell| cell.parse().ok()).collect::<Vec<f64>>()
+    });
+    assert_close(&outputs[1].display().to_string(), &histories, 0.02);
+}
+
 #[test]
 fn what_cannot_work_is_refused_with_one_clear_message() {
     let experiment = Experiment::new("1");

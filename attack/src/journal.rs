@@ -57,39 +57,14 @@ impl<'a> Journal<'a> {
         interrupted: &'a dyn Fn() -> bool,
     ) -> Result<Self> {
         let path = directory.join(JOURNAL);
-        let failed = |source| Error::State { path: path.clone(), source };
         let headline = format!("gro-attack generate {identity}\n");
-        let (mut found, mut sound) = (Vec::new(), headline.len() as u64);
-        let mut options = File::options();
-        options.read(true).write(true);
-        let pages = if resume && let Ok(file) = options.open(&path) {
-            let mut reader = BufReader::new(file);
-            reader.by_ref().take(sound).read_to_end(&mut found).map_err(failed)?;
-            (headline.as_bytes().starts_with(&found), Some(reader))
-        } else {
-            (true, None)
+        let pages = match if resume { taken_up(&path, &headline)? } else { None } {
+            Some(earlier) => Pages::Read(earlier),
+            None => Pages::Write(
+                begun(&path, &headline).map_err(|source| Error::State { path: path.clone(), source })?,
+            ),
         };
-        let pages = match pages {
-            (false, _) => {
-                let message = format!(
-                    "{} was begun by a run with other settings or inputs; run without --resume to begin anew",
-                    path.display()
-                );
-                return Err(Refusal::new(message).into());
-            }
-            // Not even the headline may have been whole.
-            (true, Some(reader)) if found.len() == headline.len() => {
-                tracing::info!("resuming from the answers in {}", path.display());
-                Pages::Read(reader)
-            }
-            _ => {
-                std::fs::create_dir_all(directory).map_err(failed)?;
-                let mut file = options.create(true).truncate(true).open(&path).map_err(failed)?;
-                file.write_all(headline.as_bytes()).map_err(failed)?;
-                Pages::Write(file)
-            }
-        };
-        sound = sound.max(headline.len() as u64);
+        let sound = headline.len() as u64;
         Ok(Self { target, interrupted, path, pages, sound, flushed: Instant::now(), queries: 0 })
     }
 
@@ -104,13 +79,14 @@ impl<'a> Journal<'a> {
         let size = 4 * (histories.len() * k + 1);
         let mut record = Vec::with_capacity(size);
         let read = reader.by_ref().take(size as u64).read_to_end(&mut record);
-        let words: Vec<u32> = record.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
-        if read.is_ok()
-            && record.len() == size
-            && words[words.len() - 1] == checksum(histories, &record[..size - 4])
-        {
-            self.sound += size as u64;
-            return Ok(Some(Answers { k, ids: words[..words.len() - 1].to_vec() }));
+        read.map_err(|source| Error::State { path: self.path.clone(), source })?;
+        if record.len() == size {
+            let (answers, sum) = record.split_at(size - 4);
+            if sum == checksum(histories, answers).to_le_bytes() {
+                self.sound += size as u64;
+                let ids = answers.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
+                return Ok(Some(Answers { k, ids }));
+            }
         }
         if !record.is_empty() {
             tracing::warn!(
@@ -127,6 +103,34 @@ impl<'a> Journal<'a> {
         self.pages = Pages::Write(continued.map_err(|source| self.failed(source))?);
         Ok(None)
     }
+}
+
+/// A journal that is there, behind its first line. None where there is none, or not even that line.
+fn taken_up(path: &Path, headline: &str) -> Result<Option<BufReader<File>>> {
+    let Ok(file) = File::options().read(true).write(true).open(path) else { return Ok(None) };
+    let (mut reader, mut found) = (BufReader::new(file), Vec::new());
+    let read = reader.by_ref().take(headline.len() as u64).read_to_end(&mut found);
+    read.map_err(|source| Error::State { path: path.to_owned(), source })?;
+    if found == headline.as_bytes() {
+        tracing::info!("resuming from the answers in {}", path.display());
+        return Ok(Some(reader));
+    }
+    if headline.as_bytes().starts_with(&found) {
+        return Ok(None);
+    }
+    let message = format!(
+        "{} was begun by a run with other settings or inputs; run without --resume to begin anew",
+        path.display()
+    );
+    Err(Refusal::new(message).into())
+}
+
+/// An empty journal.
+fn begun(path: &Path, headline: &str) -> std::io::Result<File> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    let mut file = File::create(path)?;
+    file.write_all(headline.as_bytes())?;
+    Ok(file)
 }
 
 impl BlackBox for Journal<'_> {

@@ -19,7 +19,7 @@ use recommender::black_box::{BlackBox, ProtectedTarget};
 use recommender::fit::{Keep, Run, Schedule, fit};
 use recommender::state::Saving;
 use recommender::{Sizes, Streams};
-use stage::{Checked, Flags, Interruption, Plan, Refusal, Resume, progress, settings};
+use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
 
 use crate::distill::Surrogate;
 use crate::generate::generate;
@@ -115,7 +115,7 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         .inputs(owned.map(dataset::files).into_iter().flatten());
     let identity = plan.identity()?;
     plan.produce(|directory| {
-        let device = recommender::device(&flags.device.to_string())?;
+        let device = recommender::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
         let (recommender, description) = recommender::load(&model, &device)?;
         let asked = &settings.generate;
         if asked.top_k > description.items {
@@ -248,7 +248,7 @@ fn run_distill(
 }
 
 fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Result<()> {
-    let device = recommender::device(&flags.device.to_string())?;
+    let device = recommender::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
     let log = QueryLog::open(path)?;
     let header = log.header().clone();
     let QueryHeader { items, k, ref fingerprint, .. } = header;

@@ -18,7 +18,7 @@ pub const ARCHITECTURES: [(Architecture, &str); 3] =
 /// # Errors
 /// Those of the device.
 pub fn device() -> Result<Device> {
-    Ok(recommender::device("auto")?)
+    Ok(recommender::device("auto", false)?)
 }
 
 /// The default network, two blocks of hidden 64 with two heads, for inputs of `max_len` items.

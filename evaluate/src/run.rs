@@ -10,7 +10,7 @@ use candle_core::Device;
 use indexmap::IndexMap;
 use ranking::Bootstrap;
 use recommender::Recommender;
-use stage::{Flags, Plan, Refusal, Settings, progress, settings};
+use stage::{Flags, Kernels, Plan, Refusal, Settings, progress, settings};
 
 use crate::candidates::Candidates;
 use crate::figures::{
@@ -51,7 +51,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .input(&target)
         .inputs(surrogate.clone());
     plan.produce(|directory| {
-        let device = recommender::device(&arguments.flags.device.to_string())?;
+        let device = recommender::device(
+            &arguments.flags.device.to_string(),
+            arguments.flags.kernels == Kernels::Plain,
+        )?;
         let evaluation =
             Evaluation::read(&arguments.data, &target, surrogate.as_deref(), &settings, &device)?;
         evaluation.write(&settings, &device, arguments.flags.quiet, directory)

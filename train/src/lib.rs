@@ -16,7 +16,7 @@ use recommender::fit::{Keep, Run, Schedule, fit};
 use recommender::state::Saving;
 use recommender::windows::Samples;
 use recommender::{Sizes, Streams};
-use stage::{Flags, Interruption, Plan, Refusal, Resume, progress, settings};
+use stage::{Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
 
 use crate::gold::Gold;
 
@@ -111,7 +111,7 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
         .inputs(dataset::files(data));
     let identity = plan.identity()?;
     plan.produce(|directory| {
-        let device = recommender::device(&flags.device.to_string())?;
+        let device = recommender::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
         let dataset = Dataset::read(data)?;
         let (model, train) = (&settings.model, &settings.train);
         let sizes = Sizes::new(model, dataset.items());

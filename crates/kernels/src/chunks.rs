@@ -103,3 +103,27 @@ pub(crate) fn both_gradients(
     let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device()).map(Some);
     Ok((tensor(da, a)?, tensor(db, b)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small, so that Miri (`make sanitize`) reads along.
+    #[test]
+    fn parts_cover_the_whole_and_return_in_order() {
+        for length in [0, 1, 7, 8, 9, 20] {
+            let (values, firsts) = build_with(length, 4, |index, part| {
+                assert!(part.iter().all(|&value| value == 0.0) && part.len() <= 4);
+                for (place, value) in part.iter_mut().enumerate() {
+                    *value = (4 * index + place) as f32;
+                }
+                part[0]
+            });
+            assert!(values.iter().copied().eq((0..length).map(|i| i as f32)), "{length}: {values:?}");
+            assert!(
+                firsts.iter().copied().eq((0..length).step_by(4).map(|i| i as f32)),
+                "{length}: {firsts:?}"
+            );
+        }
+    }
+}

@@ -5,12 +5,13 @@ use candle_core::Device;
 use crate::{Error, Result};
 
 /// The device called `name`: `cpu`, `cuda:N`, or `auto` for the first GPU where this build can use one and one
-/// answers, else the CPU.
+/// answers, else the CPU. With `plain_kernels` the whole process computes with the plain twins of [`kernels`] on the CPU too.
 ///
 /// # Errors
 /// [`Error::Request`] where a GPU is asked for by name and there is none, or this build cannot use one: a run
 /// is never moved to the CPU silently.
-pub fn device(name: &str) -> Result<Device> {
+pub fn device(name: &str, plain_kernels: bool) -> Result<Device> {
+    kernels::set_plain(plain_kernels);
     let device = match name {
         "auto" if candle_core::utils::cuda_is_available() => Device::new_cuda(0).unwrap_or_else(|error| {
             // A driver without a device fails here rather than above.
@@ -43,11 +44,11 @@ mod tests {
 
     #[test]
     fn a_gpu_asked_for_by_name_is_never_replaced_silently() {
-        assert!(matches!(device("cpu"), Ok(Device::Cpu)));
-        assert!(device("auto").is_ok());
-        assert!(device("tpu").unwrap_err().to_string().contains("expected auto, cpu or cuda:N"));
+        assert!(matches!(device("cpu", false), Ok(Device::Cpu)));
+        assert!(device("auto", false).is_ok());
+        assert!(device("tpu", false).unwrap_err().to_string().contains("expected auto, cpu or cuda:N"));
         if !candle_core::utils::cuda_is_available() {
-            assert!(device("cuda:0").unwrap_err().to_string().contains("--features cuda"));
+            assert!(device("cuda:0", false).unwrap_err().to_string().contains("--features cuda"));
         }
     }
 }

@@ -5,6 +5,16 @@ use std::path::PathBuf;
 
 use crate::Device;
 
+/// The value of `--kernels`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kernels {
+    /// The operations made for the CPU.
+    #[default]
+    Fused,
+    /// Their twins in ordinary operations, which a GPU uses anyway: slower here, the same numbers up to rounding.
+    Plain,
+}
+
 /// Flags of every stage; flatten it into the stage's own.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Flags of every stage")]
@@ -30,6 +40,12 @@ pub struct Flags {
     /// bytes for any number of CPU threads, and the same numbers up to rounding on a GPU.
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     pub device: Device,
+
+    /// Which version of the models' operations to compute with on a CPU
+    ///
+    /// The plain ones are what a GPU computes with: a way to try that without one. A GPU always takes them.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = Kernels::Fused)]
+    pub kernels: Kernels,
 
     /// Number of CPU threads; all cores by default
     #[arg(long, value_name = "N")]

@@ -19,7 +19,7 @@ pub mod settings;
 pub mod verify;
 
 pub use device::Device;
-pub use flags::Flags;
+pub use flags::{Flags, Kernels};
 pub use frame::{main, main_where, set_threads};
 pub use interrupt::Interruption;
 pub use output::{Outcome, Plan};
