@@ -17,7 +17,7 @@ comma := ,
 space := $() $()
 
 .DEFAULT_GOAL := help
-.PHONY: help build test lint doc sanitize bench bench-operations demo clean
+.PHONY: help build test lint doc cuda-check sanitize bench bench-operations demo clean
 
 help: ## This list
 	@printf 'The experiment:\n'
@@ -43,6 +43,11 @@ lint: ## Format and lints
 
 doc: ## The documentation of all crates, in target/doc
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
+
+cuda-check: ## Type-check of the CUDA build, for which no GPU is needed; fetches NVIDIA's compiler where there is none
+	home=$$(bench/cuda-toolkit.sh) && \
+	  CUDA_HOME=$$home CUDA_PATH=$$home CUDA_COMPUTE_CAP=$${CUDA_COMPUTE_CAP:-90} PATH=$$home/bin:$$PATH \
+	  $(CARGO) check --release --locked --features cuda -p train -p defend -p attack -p evaluate
 
 SANITIZED := target/sanitized
 

@@ -62,8 +62,13 @@ pub fn adamw(param: &Var, grad: &Tensor, first: &Var, second: &Var, s: &AdamWSte
 /// Plain twin.
 pub(crate) fn plain(param: &Var, grad: &Tensor, first: &Var, second: &Var, s: &AdamWStep) -> Result<()> {
     let grad = grad.detach();
-    let norm = grad.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>()?;
-    let grad = (grad * s.clip(f64::from(norm)))?;
+    let grad = if s.clip_norm.is_finite() {
+        // As `clip`, on the device: a GPU need not wait for the host to know the norm.
+        let norm = grad.sqr()?.sum_all()?.sqrt()?;
+        grad.broadcast_mul(&((norm + 1e-6)?.recip()? * s.clip_norm)?.minimum(1.0)?)?
+    } else {
+        grad
+    };
     let m = ((first.as_detached_tensor() * s.beta1)? + (&grad * (1.0 - s.beta1))?)?;
     let v = ((second.as_detached_tensor() * s.beta2)? + (grad.sqr()? * (1.0 - s.beta2))?)?;
     let t = s.step as f64;

@@ -152,25 +152,34 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Plain twin: scores of a block on the host, selection there. candle's own sort fails past 8192 columns on CUDA, and
-    /// orders ties differently there.
+    /// Plain twin: `k` times the best of what is left. candle's own sort fails past 8192 columns on CUDA, and orders ties
+    /// differently there; this holds for any number of items and never asks the device for a number.
     pub(crate) fn plain_top_k(&self, states: &Tensor, k: usize) -> Result<Tensor> {
-        let mut ids = Vec::with_capacity(states.dim(0)? * k);
-        let mut keys: Vec<u64> = Vec::with_capacity(self.items);
+        let device = states.device();
+        if states.dim(0)? == 0 {
+            return Tensor::zeros((0, k), DType::U32, device);
+        }
+        let ids = Tensor::arange(1u32, self.items as u32 + 1, device)?;
+        let mut lists = Vec::new();
         self.blocks(states, |_, scores| {
-            let host = scores.flatten_all()?.to_vec1::<f32>()?;
-            for row in host.chunks_exact(self.items) {
-                keys.clear();
-                keys.extend(row.iter().enumerate().map(|(place, &score)| order_key(score, place as u32 + 1)));
-                if k < keys.len() {
-                    keys.select_nth_unstable(k - 1);
-                }
-                keys[..k].sort_unstable();
-                ids.extend(keys[..k].iter().map(|&key| key as u32));
+            let none = Tensor::full(u32::MAX, scores.dims(), device)?;
+            let lowest = Tensor::full(f32::NEG_INFINITY, scores.dims(), device)?;
+            let mut left = ids.broadcast_as(scores.dims())?.contiguous()?;
+            // What is no number is equal to nothing, itself included.
+            let mut scores = scores.eq(&scores)?.where_cond(&scores, &lowest)?;
+            let mut list = Vec::with_capacity(k);
+            for _ in 0..k {
+                let best = scores.broadcast_eq(&scores.max_keepdim(D::Minus1)?)?;
+                let id = best.where_cond(&left, &none)?.min_keepdim(D::Minus1)?; // (count, 1)
+                let taken = left.broadcast_eq(&id)?;
+                scores = taken.where_cond(&lowest, &scores)?;
+                left = taken.where_cond(&none, &left)?;
+                list.push(id);
             }
+            lists.push(Tensor::cat(&list, 1)?);
             Ok(())
         })?;
-        Tensor::from_vec(ids, (states.dim(0)?, k), states.device())
+        Tensor::cat(&lists, 0)
     }
 
     /// Plain twin: the lowest id among those that reach the extreme.

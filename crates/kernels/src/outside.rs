@@ -3,7 +3,7 @@
 //! Negatives are uniform over the items that are not answers. Drawing a number below `items - k` and walking past the
 //! answers gives that without a rejection loop, so the draws of a step are a fixed number of one stream.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// The `draws[r, j]`-th item id, ascending from 1 and counting from draw 0, among the ids that are not in row `r` of `answers`.
@@ -12,7 +12,7 @@ use rayon::prelude::*;
 /// in `0..items - k`. The result is `(rows, c)` of u32 on the device of `answers`.
 pub fn outside(answers: &Tensor, draws: &Tensor, items: usize) -> Result<Tensor> {
     let (rows, k) = answers.dims2()?;
-    let (draw_rows, count) = draws.dims2()?;
+    let (draw_rows, _) = draws.dims2()?;
     if rows != draw_rows || k >= items {
         bail!(
             "outside: answers {:?} and draws {:?} of {items} items do not fit",
@@ -20,6 +20,22 @@ pub fn outside(answers: &Tensor, draws: &Tensor, items: usize) -> Result<Tensor>
             draws.dims()
         );
     }
+    if crate::fused(answers.device()) { on_the_host(answers, draws, items) } else { plain(answers, draws) }
+}
+
+/// Plain twin, which trusts answers and draws: a look at them would have the host wait for the device.
+pub(crate) fn plain(answers: &Tensor, draws: &Tensor) -> Result<Tensor> {
+    let (_, k) = answers.dims2()?;
+    let (sorted, _) = answers.contiguous()?.sort_last_dim(true)?;
+    // As in `shift`: how many items outside lie before each answer, and how many answers a draw is past.
+    let places = Tensor::arange(1u32, 1 + k as u32, answers.device())?;
+    let before = sorted.broadcast_sub(&places.unsqueeze(0)?)?; // (rows, k)
+    let past = before.unsqueeze(1)?.broadcast_le(&draws.unsqueeze(2)?)?.to_dtype(DType::U32)?.sum(2)?; // (rows, c)
+    (draws + past)? + draws.ones_like()?
+}
+
+fn on_the_host(answers: &Tensor, draws: &Tensor, items: usize) -> Result<Tensor> {
+    let ((rows, k), count) = (answers.dims2()?, draws.dim(1)?);
     let device = answers.device();
     let answers = answers.flatten_all()?.to_vec1::<u32>()?;
     let mut ids = draws.flatten_all()?.to_vec1::<u32>()?;
@@ -77,6 +93,19 @@ mod tests {
         let answers = [[7, 1, 2], [3, 5, 4], [5, 6, 7], [1, 4, 6]];
         let found = of(&answers, &[[0, 1, 2, 3]; 4], 7).unwrap();
         assert_eq!(found, [[3, 4, 5, 6], [1, 2, 6, 7], [1, 2, 3, 4], [2, 3, 5, 7]]);
+    }
+
+    #[test]
+    fn twins_agree() {
+        let (rows, k, count, items) = (7, 5, 40, 45);
+        let answers: Vec<u32> =
+            (0..rows).flat_map(|row| (0..k).map(move |j| 1 + (row * 13 + j * 7) % items)).collect();
+        let draws: Vec<u32> = (0..rows).flat_map(|_| 0..count).collect();
+        let answers = Tensor::from_vec(answers, (rows as usize, k as usize), &Device::Cpu).unwrap();
+        let draws = Tensor::from_vec(draws, (rows as usize, count as usize), &Device::Cpu).unwrap();
+        let values = |tensor: Tensor| tensor.to_vec2::<u32>().unwrap();
+        let found = values(on_the_host(&answers, &draws, items as usize).unwrap());
+        assert_eq!(found, values(plain(&answers, &draws).unwrap()));
     }
 
     #[test]
