@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -258,7 +259,13 @@ pub fn write_arrays(
     }
     let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_owned(), value)]));
     let named = tensors.iter().map(|(name, array)| (name.as_str(), array));
-    safetensors::serialize_to_file(named, metadata, path).map_err(|source| Error::write(path, source))
+    // The library writes to a temporary file that is its maker's alone to read, and renames it; whoever shares the folder is to
+    // read it as any other file.
+    let permissions =
+        File::create(path).and_then(|file| file.metadata()).map(|metadata| metadata.permissions());
+    let permissions = permissions.map_err(|source| Error::write(path, source))?;
+    safetensors::serialize_to_file(named, metadata, path).map_err(|source| Error::write(path, source))?;
+    std::fs::set_permissions(path, permissions).map_err(|source| Error::write(path, source))
 }
 
 /// Lets safetensors take the arrays as they are: the bytes of one tensor at a time are made while the file is written.

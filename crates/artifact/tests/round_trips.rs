@@ -296,6 +296,18 @@ fn a_checkpoint_comes_back_to_the_bit() {
     assert_eq!(bits(&read), bits(&checkpoint()));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_is_readable_as_any_other_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = TempDir::new().unwrap();
+    let [model, other] = ["model", "other"].map(|name| directory.path().join(name));
+    checkpoint().write(&model).unwrap();
+    std::fs::write(&other, "").unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&model), mode(&other));
+}
+
 #[test]
 fn a_checkpoint_of_something_else_is_refused() {
     let directory = TempDir::new().unwrap();

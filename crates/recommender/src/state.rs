@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use artifact::checkpoint::{Array, read_arrays, write_arrays};
@@ -105,6 +105,7 @@ pub(crate) fn save(
         .map_err(|error| Error::Training(format!("the state cannot be written as JSON: {error}")))?;
     let failed = |source| Error::State { path: saving.directory.clone(), source };
     std::fs::create_dir_all(&saving.directory).map_err(failed)?;
+    remove_leftovers(&saving.directory).map_err(failed)?;
     let (path, partial) = (saving.directory.join(STATE), saving.directory.join(format!("{STATE}.partial")));
     let written =
         write_arrays(&partial, &arrays, Some((STATE_KEY, text))).map_err(Error::from).and_then(|()| {
@@ -119,6 +120,17 @@ pub(crate) fn save(
         let _ = std::fs::remove_file(&partial);
     }
     written
+}
+
+/// Removes what runs left that were killed while they wrote a state.
+fn remove_leftovers(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() != STATE {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Sets `learner` to the saved state; its progress and best weights. `None` where nothing was saved.

@@ -176,10 +176,17 @@ fn a_resumed_run_ends_in_the_same_bytes(architecture: Architecture) {
     let expected = run(&mut uninterrupted, 4, whole.path(), false);
 
     run(&mut Lesson::new(architecture, &data), 2, halves.path(), false);
+    // As of a run that was killed while it saved.
+    std::fs::write(halves.path().join("out.state/.tmp"), "half").unwrap();
     let mut second = Lesson::new(architecture, &data);
     let resumed = run(&mut second, 4, halves.path(), true);
 
     assert_eq!(expected, resumed);
+    assert_eq!(
+        std::fs::read_dir(halves.path().join("out.state")).unwrap().count(),
+        1,
+        "only the state is left"
+    );
     assert!(
         uninterrupted.trainee.parameters.to_arrays().unwrap()
             == second.trainee.parameters.to_arrays().unwrap()
