@@ -55,7 +55,7 @@ sanitize: ## The kernels, where the unsafe code is, under AddressSanitizer and M
 	RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(SANITIZED) \
 	  $(CARGO) +nightly test --release --locked -p kernels --lib --target $$(rustc --print host-tuple)
 	CANDLE_NUM_THREADS=1 MIRIFLAGS='-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-disable-isolation -Zmiri-deterministic-floats' \
-	  CARGO_TARGET_DIR=$(SANITIZED) $(CARGO) +nightly miri test --locked -p kernels --lib -- chunks activation
+	  CARGO_TARGET_DIR=$(SANITIZED) $(CARGO) +nightly miri test --locked -p kernels --lib -- chunks activation::tests::gradients
 
 bench: ## Time and memory of the stages, to target/bench.json; FILTER=gro/ for a part, FILTER=--quick for a first look
 	$(CARGO) bench --locked --workspace $(if $(FEATURES),--features $(FEATURES)) --bench suite -- $(if $(FILTER),'$(FILTER)')
