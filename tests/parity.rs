@@ -45,6 +45,7 @@ impl Set {
             weight_decay: self.number("weight_decay"),
             clip_norm: self.number("clip_norm_per_parameter"),
             embedding_deviation: 1.0,
+            precision: Precision::F32,
         }
     }
 

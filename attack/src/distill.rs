@@ -20,9 +20,7 @@ use kernels::Margins;
 use recommender::fit::{Learner, epoch_order};
 use recommender::ranking_loss::ranking_loss;
 use recommender::streams::shuffle;
-use recommender::{
-    Contexts, Mode, Parameters, Purpose, Reading, Sizes, Streams, Trainee, declare, validation,
-};
+use recommender::{Contexts, Parameters, Purpose, Reading, Sizes, Streams, Trainee, declare, validation};
 
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
@@ -165,8 +163,8 @@ impl Learner for Surrogate {
         }
         let lists = Tensor::from_vec(lists, (contexts.positions(), k), &self.device)?;
 
-        let dropout = Mode::Train(self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64));
-        let states = model.encode(&contexts.place(&self.device)?, dropout)?;
+        let dropout = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
+        let states = model.encode(&contexts.place(&self.device)?, self.trainee.mode(dropout))?;
         let mut negatives = self.streams.open(Purpose::Negatives, epoch as u64, step as u64, 0);
         let loss = ranking_loss(model.catalogue(), &states, &lists, self.margins, &mut negatives)?.loss;
         self.trainee.optimizer.step(&loss.backward()?)?;

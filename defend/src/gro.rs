@@ -143,9 +143,10 @@ impl Learner for Gro<'_> {
 
     fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
         let (at_epoch, at_step) = (epoch as u64, step as u64);
-        let mode = |purpose| Mode::Train(self.streams.dropout(purpose, at_epoch, at_step));
         let stream = |purpose| self.streams.open(purpose, at_epoch, at_step, 0);
-        let (target_mode, student_mode) = (mode(Purpose::Dropout), mode(Purpose::StudentDropout));
+        let keys = |purpose| self.streams.dropout(purpose, at_epoch, at_step);
+        let target_mode = self.target.mode(keys(Purpose::Dropout));
+        let student_mode = self.student.mode(keys(Purpose::StudentDropout));
         let (mut positions, mut negatives) = (stream(Purpose::LabelPositions), stream(Purpose::Negatives));
 
         // While the student warms up, the target answers as it is and learns nothing.

@@ -7,7 +7,7 @@ use artifact::settings::Optimizer;
 use candle_core::{Device, Tensor};
 use recommender::fit::Learner;
 use recommender::windows::Samples;
-use recommender::{Mode, Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
+use recommender::{Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
 
 /// Users validated at a time.
 const VALIDATION_BATCH: usize = 256;
@@ -71,7 +71,8 @@ impl Learner for Gold<'_> {
     fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
         let batch = self.samples.batch(&*self.target.model, epoch, step);
         let dropout = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
-        let states = self.target.model.encode(&batch.contexts.place(&self.device)?, Mode::Train(dropout))?;
+        let states =
+            self.target.model.encode(&batch.contexts.place(&self.device)?, self.target.mode(dropout))?;
         let loss = self.target.model.training_loss(&states, &batch)?;
         self.target.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])

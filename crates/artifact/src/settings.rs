@@ -204,6 +204,17 @@ impl Default for Model {
     }
 }
 
+/// Type of the numbers between the layers of a model in training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, of which 8 are exponent. Weights, moments, norms, softmax and losses stay at 32.
+    Bf16,
+}
+
 /// How weights begin and move: AdamW with decoupled weight decay, and the clipping before each step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -223,6 +234,8 @@ pub struct Optimizer {
     /// BERT4Rec, SASRec: standard deviation of the embeddings at the beginning. Not a matter of the step, but of how far
     /// steps must go: with 1, as published, SASRec's scores begin far too large and take long to come down.
     pub embedding_deviation: f64,
+    /// Activations in training, for GPUs: `bf16` halves their memory and multiplies faster there.
+    pub precision: Precision,
 }
 
 impl Default for Optimizer {
@@ -235,6 +248,7 @@ impl Default for Optimizer {
             weight_decay: 0.01,
             clip_norm: 5.0,
             embedding_deviation: 1.0,
+            precision: Precision::F32,
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 use std::time::Duration;
 
-use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, Var};
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use kernels::{
     Activation, AdamWStep, Attention, Catalogue, Dropout, Embed, FeedForward, Margins, Queries, Rows,
@@ -151,7 +151,13 @@ fn transformer(criterion: &mut Criterion) {
     let (token, position) = (variable(&[1350, 64]), variable(&[201, 64]));
     let (token_ids, positions) = (ids(&[tokens], 1348), ids(&[tokens], 199));
     let norm = (bias.as_tensor(), bias.as_tensor());
-    let embed = Embed { token: &token, position: &position, norm: Some(norm), dropout: drop };
+    let embed = Embed {
+        token: &token,
+        position: &position,
+        norm: Some(norm),
+        dropout: drop,
+        activations: DType::F32,
+    };
     both_ways(criterion, "embed 25600x64 dropout", Twins::Both, || embed.forward(&token_ids, &positions));
     let feed_forward = FeedForward {
         up: (&up, &wide_bias),

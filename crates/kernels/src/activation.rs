@@ -1,6 +1,6 @@
 //! The two activations of the feed-forward sublayers, and GELU as an operation of its own.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use crate::{
     chunks::{self, ELEMENTS},
@@ -19,7 +19,7 @@ pub(crate) fn plain_gelu(x: &Tensor) -> Result<Tensor> {
 
 /// Plain twin of [`Activation::relu`]: a product with the sign's indicator, because candle's own `relu` has derivative 1 at 0.
 pub(crate) fn plain_relu(x: &Tensor) -> Result<Tensor> {
-    x * x.gt(0f32)?.to_dtype(DType::F32)?
+    x * x.gt(&x.zeros_like()?)?.to_dtype(x.dtype())?
 }
 
 pub(crate) fn fused(x: &Tensor) -> Result<Tensor> {

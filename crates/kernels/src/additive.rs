@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Sh
 use rayon::prelude::*;
 
 use crate::{
-    attention::Queries,
+    attention::{self, Queries},
     chunks,
     lanes::{self, LANES},
     linear::column_sums,
@@ -96,7 +96,7 @@ pub fn additive_attention_step(
     Tensor::from_vec(y, (rows, hidden), query.device())
 }
 
-/// Plain twin, row by row: all sums of queries and keys of a row at once, those to come masked.
+/// Plain twin, row by row: all sums of queries and keys of a row at once, those to come masked. Computes in f32.
 pub(crate) fn plain(
     query: &Tensor,
     keys: &Tensor,
@@ -108,6 +108,9 @@ pub(crate) fn plain(
     let (device, width) = (keys.device(), v.dim(0)?);
     let asked = queries.rows(rows);
     let v = v.reshape((width, 1))?;
+    let of_result = values.dtype();
+    let [query, keys, values] = [query, keys, values].map(|x| x.to_dtype(DType::F32));
+    let (query, keys, values) = (query?, keys?, values?);
     let mut results = Vec::with_capacity(rows.len());
     for r in (0..rows.len()).filter(|&r| asked.length(r) > 0) {
         let (nq, nk) = (asked.length(r), rows.length(r));
@@ -115,18 +118,15 @@ pub(crate) fn plain(
         let keys = keys.narrow(0, rows.row(r).start, nk)?.unsqueeze(0)?;
         let bent = ((query.broadcast_add(&keys)? * f64::from(SLOPE))? + 0.5)?.clamp(0f32, 1f32)?; // (queries, keys, width)
         let scores = bent.reshape((nq * nk, width))?.matmul(&v)?.reshape((nq, nk))?;
-        let mut unseen = vec![-1e9f32; nq * nk];
-        for i in 0..nq {
-            unseen[i * nk..][..queries.visible(r, i)].fill(0.0);
-        }
-        let scores = (scores + Tensor::from_vec(unseen, (nq, nk), device)?)?;
+        let visible = (0..nq).map(|i| queries.visible(r, i) as u32).collect();
+        let scores = (scores + attention::unseen(visible, nk, device)?)?;
         let probabilities = candle_nn::ops::softmax(&scores, D::Minus1)?;
         results.push(probabilities.matmul(&values.narrow(0, rows.row(r).start, nk)?.contiguous()?)?);
     }
     if results.is_empty() {
-        return Tensor::zeros((0, values.dim(1)?), DType::F32, device);
+        return Tensor::zeros((0, values.dim(1)?), of_result, device);
     }
-    Tensor::cat(&results, 0)
+    Tensor::cat(&results, 0)?.to_dtype(of_result)
 }
 
 pub(crate) fn fused(

@@ -9,10 +9,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Result, Tensor, bail};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 use crate::{
-    dropout::{Dropout, Mask},
+    dropout::{Dropout, Factors, Mask},
+    embedding,
     lanes::{self, LANES},
     matrix::{DEPTH, Into, View, ViewMut, multiply},
     rows::Rows,
@@ -134,68 +135,64 @@ impl Attention {
         }
         let (batch, heads, size) = (keys.len(), self.heads, hidden / self.heads);
         let (most_queries, most_keys) = (queries.longest(), keys.longest());
-        // Padded places point at token 0; the mask keeps what they hold from reaching a real place.
+        // Padded places point at some token, each at another, so that none of them gets the gradients of all; the mask keeps
+        // what they hold from reaching a real place.
         let places = |rows: &Rows, longest: usize| -> Vec<u32> {
-            let place =
-                |r: usize, i: usize| if i < rows.length(r) { (rows.row(r).start + i) as u32 } else { 0 };
-            (0..batch).flat_map(|r| (0..longest).map(move |i| place(r, i))).collect()
+            let place = |r: usize, i: usize| {
+                if i < rows.length(r) { rows.row(r).start + i } else { (r * longest + i) % rows.tokens() }
+            };
+            (0..batch).flat_map(|r| (0..longest).map(move |i| place(r, i) as u32)).collect()
         };
         let padded = |x: &Tensor, rows: &Rows, longest: usize| -> Result<Tensor> {
             let index = Tensor::from_vec(places(rows, longest), batch * longest, device)?;
             // (batch * longest, hidden) -> (batch, heads, longest, size)
-            x.contiguous()?
-                .index_select(&index, 0)?
-                .reshape((batch, longest, heads, size))?
-                .transpose(1, 2)?
-                .contiguous()
+            embedding::plain(x, &index)?.reshape((batch, longest, heads, size))?.transpose(1, 2)?.contiguous()
         };
         let q = padded(q, queries, most_queries)?;
         let k = padded(k, keys, most_keys)?;
         let v = padded(v, keys, most_keys)?;
 
-        let mut hidden_keys = vec![-1e9f32; batch * most_queries * most_keys];
+        let mut visible = vec![0; batch * most_queries];
         for r in 0..batch {
             for i in 0..queries.length(r) {
-                let start = (r * most_queries + i) * most_keys;
-                hidden_keys[start..start + self.visible(r, i)].fill(0.0);
+                visible[r * most_queries + i] = self.visible(r, i) as u32;
             }
         }
-        let hidden_keys = Tensor::from_vec(hidden_keys, (batch, 1, most_queries, most_keys), device)?;
+        let unseen = unseen(visible, most_keys, device)?.reshape((batch, 1, most_queries, most_keys))?;
         let scores = (q.matmul(&k.t()?.contiguous()?)? / (size as f64).sqrt())?; // (batch, heads, queries, keys)
-        let scores = scores.broadcast_add(&hidden_keys)?;
+        let scores = scores.to_dtype(DType::F32)?.broadcast_add(&unseen)?;
         let mut probabilities = candle_nn::ops::softmax(&scores, D::Minus1)?;
-        if let Some(factors) = self.factors(most_queries, most_keys) {
-            probabilities = (probabilities
-                * Tensor::from_vec(factors, (batch, heads, most_queries, most_keys), device)?)?;
+        if let Some(factors) = self.factors(most_queries, most_keys, device)? {
+            probabilities = (probabilities * factors)?;
         }
+        let probabilities = probabilities.to_dtype(v.dtype())?;
         let padded = probabilities.matmul(&v)?.transpose(1, 2)?.reshape((batch * most_queries, hidden))?;
         let back: Vec<u32> = (0..batch)
             .flat_map(|r| (0..queries.length(r)).map(move |i| (r * most_queries + i) as u32))
             .collect();
-        padded.index_select(&Tensor::from_vec(back, queries.tokens(), device)?, 0)
+        embedding::plain(&padded, &Tensor::from_vec(back, queries.tokens(), device)?)
     }
 
-    /// The dropout factors of the padded probabilities: each row and head has its own mask over `(queries, keys)` of the row.
-    fn factors(&self, most_queries: usize, most_keys: usize) -> Option<Vec<f32>> {
-        let dropout = self.dropout?;
-        dropout.mask(0)?;
-        let (batch, block) = (self.rows.len(), most_queries * most_keys);
-        let mut factors = vec![1.0; batch * self.heads * block];
-        for r in 0..batch {
-            let keys = self.rows.length(r);
-            for h in 0..self.heads {
-                let part = r * self.heads + h;
-                let mask = dropout.mask(part as u64)?;
-                let block = &mut factors[part * block..][..block];
-                for i in 0..self.query_rows().length(r) {
-                    for j in 0..keys {
-                        block[i * most_keys + j] = mask.factor((i * keys + j) as u32);
-                    }
-                }
-            }
-        }
-        Some(factors)
+    /// The dropout factors of the padded probabilities, `(batch, heads, most_queries, most_keys)`: each row and head has its
+    /// own mask over `(queries, keys)` of the row.
+    fn factors(&self, most_queries: usize, most_keys: usize, device: &Device) -> Result<Option<Tensor>> {
+        let Some(dropout) = self.dropout.filter(|dropout| dropout.probability > 0.0) else { return Ok(None) };
+        let (batch, heads) = (self.rows.len(), self.heads);
+        let lengths: Vec<u32> = (0..batch).map(|r| self.rows.length(r) as u32).collect();
+        let factors =
+            Factors { dropout, parts: batch * heads, sharers: heads, rows: most_queries, width: most_keys };
+        let factors = Tensor::from_vec(lengths, batch, device)?.apply_op1_no_bwd(&factors)?;
+        Ok(Some(factors.reshape((batch, heads, most_queries, most_keys))?))
     }
+}
+
+/// What is added to scores `(queries, keys)` before their softmax: 0 for the first `visible` keys of each query, -1e9 for those
+/// that it does not see.
+pub(crate) fn unseen(visible: Vec<u32>, keys: usize, device: &Device) -> Result<Tensor> {
+    let queries = visible.len();
+    let visible = Tensor::from_vec(visible, (queries, 1), device)?;
+    let seen = Tensor::arange(0u32, keys as u32, device)?.unsqueeze(0)?.broadcast_lt(&visible)?;
+    (seen.to_dtype(DType::F32)? - 1.0)? * 1e9
 }
 
 impl Attention {

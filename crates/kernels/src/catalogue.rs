@@ -10,6 +10,7 @@ use candle_core::{D, DType, Result, Tensor, bail};
 use crate::{
     binary_cross_entropy,
     cross_entropy::{self, BUDGET},
+    embedding,
     picked::Picked,
     ranking_loss::{self, Margins, RankingLoss},
     selection, swap_loss,
@@ -146,15 +147,29 @@ impl Catalogue {
         let block = (BUDGET / self.columns()?).clamp(1, rows.max(1));
         for start in (0..rows).step_by(block) {
             let count = block.min(rows - start);
-            let scores = self.detached().scores(&states.detach().narrow(0, start, count)?)?;
+            let states = states.detach().narrow(0, start, count)?.to_dtype(DType::F32)?;
+            let scores = self.detached().scores(&states)?;
             visit(start, scores.narrow(1, 1, self.items)?.contiguous()?)?;
         }
         Ok(())
     }
 
-    /// Plain twin: `k` times the best of what is left. candle's own sort fails past 8192 columns on CUDA, and orders ties
-    /// differently there; this holds for any number of items and never asks the device for a number.
+    /// Plain twin: a selection from each row's scores, by a kernel of our own on CUDA.
     pub(crate) fn plain_top_k(&self, states: &Tensor, k: usize) -> Result<Tensor> {
+        if states.dim(0)? == 0 || k > selection::LONGEST {
+            return self.top_k_by_rounds(states, k);
+        }
+        let mut lists = Vec::new();
+        self.blocks(states, |_, scores| {
+            lists.push(scores.apply_op1_no_bwd(&selection::TopK(k))?);
+            Ok(())
+        })?;
+        Tensor::cat(&lists, 0)
+    }
+
+    /// `k` times the best of what is left, for lists longer than the selection takes. candle's own sort fails past 8192 columns
+    /// on CUDA, and orders ties differently there; this holds for any number of items and never asks the device for a number.
+    pub(crate) fn top_k_by_rounds(&self, states: &Tensor, k: usize) -> Result<Tensor> {
         let device = states.device();
         if states.dim(0)? == 0 {
             return Tensor::zeros((0, k), DType::U32, device);
@@ -227,10 +242,11 @@ impl Catalogue {
         let (rows, count) = ids.dims2()?;
         let flat = ids.flatten_all()?;
         let hidden = self.weight.dim(1)?;
-        let chosen = self.weight.index_select(&flat, 0)?.reshape((rows, count, hidden))?;
-        let scores = chosen.matmul(&states.contiguous()?.reshape((rows, hidden, 1))?)?.squeeze(2)?;
+        let chosen = embedding::plain(&self.weight, &flat)?.reshape((rows, count, hidden))?;
+        let states = states.to_dtype(DType::F32)?.contiguous()?;
+        let scores = chosen.matmul(&states.reshape((rows, hidden, 1))?)?.squeeze(2)?;
         match &self.bias {
-            Some(bias) => scores + bias.index_select(&flat, 0)?.reshape((rows, count))?,
+            Some(bias) => scores + embedding::plain(&bias.unsqueeze(1)?, &flat)?.reshape((rows, count))?,
             None => Ok(scores),
         }
     }

@@ -390,12 +390,14 @@ impl CustomOp3 for Solved {
     }
 }
 
-/// Plain twin: blocks of rows, softmax less the one-hot target as the gradient of the scores.
+/// Plain twin: blocks of rows, softmax less the one-hot target as the gradient of the scores. Products are of the type of
+/// the states, sums and softmax f32.
 pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let device = states.device();
     let rows = states.dim(0)?;
     let columns = catalogue.columns()?;
-    let weight = catalogue.weight.detach();
+    let (weight, of_states) = (catalogue.weight.detach(), states.dtype());
+    let turned_back = weight.to_dtype(of_states)?;
     let block = (BUDGET / columns).clamp(1, rows);
     let mut total = Tensor::zeros((), DType::F32, device)?;
     let mut weight_gradient = weight.zeros_like()?;
@@ -405,13 +407,15 @@ pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
         let count = block.min(rows - start);
         let state = states.detach().narrow(0, start, count)?.contiguous()?;
         let target = targets.narrow(0, start, count)?.unsqueeze(1)?.contiguous()?;
-        let scores = catalogue.detached().scores(&state)?;
+        let scores = catalogue.detached().scores(&state)?.to_dtype(DType::F32)?;
         let log = candle_nn::ops::log_softmax(&scores, D::Minus1)?;
         total = (total - log.gather(&target, 1)?.sum_all()?)?;
         let one = (target.to_dtype(DType::F32)?.ones_like()? * (-1.0 / rows as f64))?;
         let gradient = (log.exp()? / rows as f64)?.scatter_add(&target, &one, 1)?;
-        state_gradients.push(gradient.matmul(&weight)?);
-        weight_gradient = (weight_gradient + gradient.t()?.contiguous()?.matmul(&state)?)?;
+        let narrow = gradient.to_dtype(of_states)?;
+        state_gradients.push(narrow.matmul(&turned_back)?.to_dtype(DType::F32)?);
+        weight_gradient =
+            (weight_gradient + narrow.t()?.contiguous()?.matmul(&state)?.to_dtype(DType::F32)?)?;
         bias_gradient = (bias_gradient + Tensor::ones((1, count), DType::F32, device)?.matmul(&gradient)?)?;
     }
     let value = (total / rows as f64)?;

@@ -3,7 +3,10 @@
 //! No mask is stored and none depends on which thread drew it: forward and backward, the fused and the plain versions
 //! compute the same bit from `(key, index)`. The caller draws a fresh key per step and layer from its own named stream.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
 use crate::chunks::{self, ELEMENTS};
 
@@ -74,13 +77,68 @@ impl Dropout {
         Ok(())
     }
 
-    /// The factors of the first `count` elements of part 0 as a tensor, for the plain twins.
+    /// The factors of the elements of a tensor of this shape, part 0, for the plain twins; `None` where they are all 1.
     pub(crate) fn factors(self, shape: &[usize], device: &Device) -> Result<Option<Tensor>> {
         let count: usize = shape.iter().product();
         self.check(count)?;
-        let Some(mask) = self.mask(0) else { return Ok(None) };
-        let factors: Vec<f32> = (0..count as u32).map(|index| mask.factor(index)).collect();
-        Ok(Some(Tensor::from_vec(factors, shape, device)?))
+        if self.probability <= 0.0 {
+            return Ok(None);
+        }
+        let factors = Factors { dropout: self, parts: 1, sharers: 1, rows: 1, width: count };
+        let length = Tensor::new(&[count as u32], device)?;
+        Ok(Some(length.apply_op1_no_bwd(&factors)?.reshape(shape)?))
+    }
+}
+
+/// The dropout factors of `parts` blocks of `(rows, width)` elements, computed on the device. Part `p` has a mask of its own, over
+/// its rows of `lengths[p / sharers]` elements each; what lies past them is padding, whose factors nobody asks for.
+pub(crate) struct Factors {
+    pub(crate) dropout: Dropout,
+    pub(crate) parts: usize,
+    pub(crate) sharers: usize,
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+}
+
+impl Factors {
+    /// Number of factors.
+    pub(crate) fn count(&self) -> usize {
+        self.parts * self.rows * self.width
+    }
+
+    /// What a hash must reach, and what the elements of those that do are multiplied with.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn threshold_and_scale(&self) -> (u32, f32) {
+        self.dropout.mask(0).map_or((0, 1.0), |mask| (mask.threshold, mask.scale))
+    }
+}
+
+impl CustomOp1 for Factors {
+    fn name(&self) -> &'static str {
+        "dropout factors"
+    }
+
+    fn cpu_fwd(&self, lengths: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (CpuStorage::U32(lengths), Some((start, _))) = (lengths, layout.contiguous_offsets()) else {
+            bail!("dropout: lengths {:?} are not contiguous u32", layout.dims())
+        };
+        let mut factors = vec![1.0; self.count()];
+        let block = (self.rows * self.width).max(1);
+        factors.par_chunks_mut(block).enumerate().for_each(|(part, block)| {
+            let Some(mask) = self.dropout.mask(part as u64) else { return };
+            let length = lengths[start + part / self.sharers];
+            for (row, factors) in (0u32..).zip(block.chunks_exact_mut(self.width)) {
+                for (column, factor) in (0u32..).zip(factors) {
+                    *factor = mask.factor(row.wrapping_mul(length).wrapping_add(column));
+                }
+            }
+        });
+        Ok((CpuStorage::F32(factors), self.count().into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, lengths: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((crate::cuda::dropout_factors(lengths, layout, self)?, self.count().into()))
     }
 }
 
@@ -94,7 +152,7 @@ pub fn dropout(x: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
 /// Plain twin: the mask as a tensor, multiplied in.
 pub(crate) fn plain(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
     match dropout.factors(x.dims(), x.device())? {
-        Some(factors) => x * factors,
+        Some(factors) => x * factors.to_dtype(x.dtype())?,
         None => Ok(x.clone()),
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::{
     Dropout,
@@ -26,6 +26,8 @@ pub struct Embed<'a> {
     pub norm: Option<(&'a Tensor, &'a Tensor)>,
     /// Dropout on the result.
     pub dropout: Option<Dropout>,
+    /// Type of the result, and so of all activations after it: f32, or bf16 for the plain twin.
+    pub activations: DType,
 }
 
 impl Embed<'_> {
@@ -50,6 +52,9 @@ impl Embed<'_> {
             dropout.check(tokens * hidden)?;
         }
         if crate::fused(self.token.device()) {
+            if self.activations != DType::F32 {
+                bail!("embed: the fused version gives f32, not {:?}", self.activations);
+            }
             self.fused(ids, positions)
         } else {
             self.plain(ids, positions)
@@ -64,6 +69,7 @@ impl Embed<'_> {
             Some((weight, bias)) => norm::plain(&token, Some(&position), None, weight, bias)?,
             None => (token + position)?,
         };
+        let x = x.to_dtype(self.activations)?;
         match self.dropout {
             Some(dropout) => dropout::plain(&x, dropout),
             None => Ok(x),
@@ -269,6 +275,7 @@ mod tests {
             position: &v[1],
             norm: v.get(2).map(|weight| (weight.as_tensor(), v[3].as_tensor())),
             dropout: dropped.then_some(Dropout { probability: 0.2, key: 3 }),
+            activations: DType::F32,
         }
     }
 

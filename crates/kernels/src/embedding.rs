@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::{
@@ -20,9 +23,10 @@ pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     if crate::fused(table.device()) { fused(table, ids) } else { plain(table, ids) }
 }
 
-/// Plain twin.
+/// Plain twin: candle's own lookup, which has no quick way back on CUDA, with [`SegmentSum`] as its gradient. The table may
+/// be of any type.
 pub(crate) fn plain(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
-    table.index_select(ids, 0)
+    table.contiguous()?.apply_op2(&ids.contiguous()?, Gather)
 }
 
 pub(crate) fn fused(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
@@ -61,6 +65,90 @@ pub(crate) fn gradient(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Ve
 
 struct Lookup {
     ids: Arc<[u32]>,
+}
+
+/// The plain lookup: a table, and ids on the same device.
+struct Gather;
+
+impl CustomOp2 for Gather {
+    fn name(&self) -> &'static str {
+        "gather rows"
+    }
+
+    fn cpu_fwd(
+        &self,
+        table: &CpuStorage,
+        table_layout: &Layout,
+        ids: &CpuStorage,
+        ids_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let shape = (ids_layout.dims()[0], table_layout.dims()[1]);
+        Ok((table.index_select(ids, table_layout, ids_layout, 0)?, shape.into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        table: &CudaStorage,
+        table_layout: &Layout,
+        ids: &CudaStorage,
+        ids_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let shape = (ids_layout.dims()[0], table_layout.dims()[1]);
+        Ok((table.index_select(ids, table_layout, ids_layout, 0)?, shape.into()))
+    }
+
+    fn bwd(
+        &self,
+        table: &Tensor,
+        ids: &Tensor,
+        _: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let g = g.to_dtype(DType::F32)?.contiguous()?;
+        let sums = g.apply_op2_no_bwd(ids, &SegmentSum { rows: table.dim(0)? })?;
+        Ok((Some(sums.to_dtype(table.dtype())?), None))
+    }
+}
+
+/// The gradient of a table of so many rows, from that of the rows looked up and their ids: the ids are sorted, and the rows of
+/// equal ones added in their order.
+struct SegmentSum {
+    rows: usize,
+}
+
+impl CustomOp2 for SegmentSum {
+    fn name(&self) -> &'static str {
+        "segment sum"
+    }
+
+    fn cpu_fwd(
+        &self,
+        g: &CpuStorage,
+        g_layout: &Layout,
+        ids: &CpuStorage,
+        ids_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let hidden = g_layout.dims()[1];
+        let (CpuStorage::U32(ids), Some((start, end))) = (ids, ids_layout.contiguous_offsets()) else {
+            bail!("segment sum: ids {:?} are not contiguous u32", ids_layout.dims())
+        };
+        let sums = gradient(chunks::slice(g, g_layout)?, &ids[start..end], self.rows, hidden);
+        Ok((CpuStorage::F32(sums), (self.rows, hidden).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        g: &CudaStorage,
+        g_layout: &Layout,
+        ids: &CudaStorage,
+        ids_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let hidden = g_layout.dims()[1];
+        let sums = crate::cuda::segment_sum((g, g_layout), (ids, ids_layout), self.rows, hidden)?;
+        Ok((sums, (self.rows, hidden).into()))
+    }
 }
 
 /// Places sorted by key: those with key `i` are `places[starts[i]..starts[i + 1]]`, ascending.
@@ -134,7 +222,7 @@ impl CustomOp1 for Lookup {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Var};
 
     use super::*;
     use crate::testing::{assert_twins, ids, variable};
@@ -144,7 +232,9 @@ mod tests {
         for (rows, hidden, tokens) in [(1, 1, 1), (9, 5, 400), (300, 64, 1500)] {
             let ids = Tensor::new(ids(3, tokens, rows as u32), &Device::Cpu).unwrap();
             let table = [variable(1, &[rows, hidden])];
-            assert_twins("embedding", &table, 1e-6, |v| fused(&v[0], &ids), |v| plain(&v[0], &ids));
+            let truth = |v: &[Var]| v[0].index_select(&ids, 0);
+            assert_twins("embedding", &table, 1e-6, |v| fused(&v[0], &ids), truth);
+            assert_twins("plain embedding", &table, 1e-6, |v| plain(&v[0], &ids), truth);
         }
     }
 

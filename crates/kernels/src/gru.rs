@@ -22,7 +22,7 @@ use rayon::prelude::*;
 
 use crate::{
     chunks::{self, TOKENS},
-    lanes,
+    embedding, lanes,
     linear::column_sums,
     matrix::{Into, View, ViewMut, multiply},
     panels::turn,
@@ -98,8 +98,10 @@ pub(crate) fn plain_step(x: &Tensor, state: &Tensor, weight: &Tensor, bias: &Ten
 pub(crate) fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor, rows: &Rows) -> Result<Tensor> {
     let (device, hidden) = (x.device(), weight.dim(1)?);
     if rows.tokens() == 0 {
-        return Tensor::zeros((0, hidden), DType::F32, device);
+        return Tensor::zeros((0, hidden), x.dtype(), device);
     }
+    // A rounding of the state at every step would add up: the recurrence is f32 whatever its input.
+    let (x, of_result) = (x.to_dtype(DType::F32)?, x.dtype());
     let order = longest_first(rows);
     let mut state = Tensor::zeros((rows.len(), hidden), DType::F32, device)?;
     let mut states = Vec::with_capacity(rows.longest());
@@ -113,11 +115,12 @@ pub(crate) fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor, rows: &Rows) -> 
         }
         done += tokens.len() as u32;
         let count = tokens.len();
-        let x = x.index_select(&Tensor::from_vec(tokens, count, device)?, 0)?;
+        let x = embedding::plain(&x, &Tensor::from_vec(tokens, count, device)?)?;
         state = plain_step(&x, &state.narrow(0, 0, count)?, weight, bias)?;
         states.push(state.clone());
     }
-    Tensor::cat(&states, 0)?.index_select(&Tensor::from_vec(back, rows.tokens(), device)?, 0)
+    let back = Tensor::from_vec(back, rows.tokens(), device)?;
+    embedding::plain(&Tensor::cat(&states, 0)?, &back)?.to_dtype(of_result)
 }
 
 pub(crate) fn fused(x: &Tensor, weight: &Tensor, bias: &Tensor, rows: &Rows) -> Result<Tensor> {

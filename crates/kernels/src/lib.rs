@@ -5,7 +5,13 @@
 //! suffices) and beside it, in the same file, a *plain* twin in ordinary candle operations. The plain twin is what runs on
 //! CUDA, and what the tests hold the fused version to. [`set_plain`] makes the whole process use the plain twins.
 //!
-//! Conventions. Tensors are `f32`, contiguous, row-major. A batch is *packed*: the concatenation of its rows' real tokens,
+//! Where candle has no good CUDA kernel (the gradient of a lookup, top-k, dropout), the plain twin is a `CustomOp` with a CUDA
+//! kernel of our own and a CPU side that gives the same bytes; `cuda/kernels.cu` holds the kernels, and a test runs them on the
+//! CPU.
+//!
+//! Plain twins follow the type of their tokens: activations may be bf16, while weights, norms, softmax and losses stay f32.
+//!
+//! Conventions. Tensors are `f32` (activations of plain twins may be `bf16`), contiguous, row-major. A batch is *packed*: the concatenation of its rows' real tokens,
 //! `(tokens, hidden)`, with [`Rows`] saying where each row lies. Work is cut into chunks whose size depends on shapes only,
 //! and partial sums are added in chunk order: results are the same bytes for any number of threads.
 
@@ -23,6 +29,8 @@ mod binary_cross_entropy;
 mod catalogue;
 mod chunks;
 mod cross_entropy;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod dropout;
 mod embed;
 mod embedding;
@@ -73,5 +81,8 @@ pub fn fused(device: &Device) -> bool {
     device.is_cpu() && !PLAIN.load(Ordering::Relaxed)
 }
 
+#[cfg(test)]
+#[path = "cuda/emulation.rs"]
+mod emulation;
 #[cfg(test)]
 mod testing;

@@ -31,11 +31,11 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     fused(x, weight, bias)
 }
 
-/// Plain twin: a matrix product and a broadcast sum.
+/// Plain twin: a matrix product and a broadcast sum, of the type of `x`.
 pub(crate) fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let product = x.contiguous()?.matmul(&weight.t()?)?;
+    let product = x.contiguous()?.matmul(&weight.to_dtype(x.dtype())?.t()?)?;
     match bias {
-        Some(bias) => product.broadcast_add(bias),
+        Some(bias) => product.broadcast_add(&bias.to_dtype(x.dtype())?),
         None => Ok(product),
     }
 }

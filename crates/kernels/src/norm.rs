@@ -5,7 +5,7 @@
 //! epsilon outside the root. A row is summed, masked and normalised while it is in registers; nothing is kept for the way
 //! back but the arguments, from which a row's mean and deviation are computed again.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 use crate::{
     dropout::{self, Dropout, Mask},
@@ -18,7 +18,7 @@ const EPSILON: f64 = 1e-6;
 /// Plain twin: `weight * (y - mean) / (std + 1e-6) + bias` for each row `y` of `residual + dropout(x)`.
 ///
 /// `x` and `residual` are `(tokens, hidden)`, `weight` and `bias` `(hidden)`; `hidden` must be at least 2.
-/// A constant row becomes `bias`; through its deviation flows no gradient.
+/// A constant row becomes `bias`; through its deviation flows no gradient. The sum is of the type of `x`, all else f32.
 pub(crate) fn plain(
     x: &Tensor,
     residual: Option<&Tensor>,
@@ -34,12 +34,13 @@ pub(crate) fn plain(
         Some(residual) => (residual + x)?,
         None => x,
     };
+    let (y, of_result) = (y.to_dtype(DType::F32)?, y.dtype());
     let hidden = y.dim(D::Minus1)?;
     let mean = (y.sum_keepdim(D::Minus1)? / hidden as f64)?;
     let centred = y.broadcast_sub(&mean)?;
     let variance = (centred.sqr()?.sum_keepdim(D::Minus1)? / (hidden - 1) as f64)?;
     let scaled = centred.broadcast_div(&(variance.sqrt()? + EPSILON)?)?;
-    scaled.broadcast_mul(weight)?.broadcast_add(bias)
+    scaled.broadcast_mul(weight)?.broadcast_add(bias)?.to_dtype(of_result)
 }
 
 /// `y = residual + mask * x` for a row that begins at element `start`; then its mean is taken off. Returns the deviation.

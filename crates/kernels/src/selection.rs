@@ -3,7 +3,9 @@
 //! One task takes a block of rows over the items in panels, a matrix product each, and keeps of each panel what matters.
 //! A state has the same scores in any batch, so that a rank asked alone agrees with a list asked in company.
 
-use candle_core::{Result, Tensor, bail};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::{
@@ -229,6 +231,46 @@ pub(crate) fn top_k(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<
     Tensor::from_vec(ids, (states.dim(0)?, k), states.device())
 }
 
+/// The longest list that [`TopK`] makes: what fits into a block's shared memory on CUDA.
+pub(crate) const LONGEST: usize = 2048;
+
+/// The ids, from 1, of the best of each row of scores `(rows, columns)`, best first: `(rows, k)` of u32, `k` at most [`LONGEST`].
+pub(crate) struct TopK(pub(crate) usize);
+
+/// The ids, from 1, of the best scores, best first; as many as fit into `ids`.
+pub(crate) fn best(scores: &[f32], ids: &mut [u32]) {
+    let mut keys: Vec<u64> = scores.iter().zip(1u32..).map(|(&score, id)| order_key(score, id)).collect();
+    if ids.len() < keys.len() {
+        keys.select_nth_unstable(ids.len());
+        keys.truncate(ids.len());
+    }
+    keys.sort_unstable();
+    for (id, &key) in ids.iter_mut().zip(&keys) {
+        *id = key as u32;
+    }
+}
+
+impl CustomOp1 for TopK {
+    fn name(&self) -> &'static str {
+        "top k"
+    }
+
+    fn cpu_fwd(&self, scores: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, columns) = layout.shape().dims2()?;
+        let scores = chunks::slice(scores, layout)?;
+        let mut ids = vec![0; rows * self.0];
+        ids.par_chunks_mut(self.0)
+            .zip(scores.par_chunks(columns))
+            .for_each(|(ids, scores)| best(scores, ids));
+        Ok((CpuStorage::U32(ids), (rows, self.0).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, scores: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((crate::cuda::top_k(scores, layout, self.0)?, (layout.dims()[0], self.0).into()))
+    }
+}
+
 /// Largest and smallest of `scores`; a score that is not a number is neither.
 #[multiversion::multiversion(targets(
     "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
@@ -358,6 +400,7 @@ mod tests {
                 assert_eq!(list(&best), list(&plain_best));
                 assert_eq!(list(&worst), list(&plain_worst));
                 assert_eq!(list(&lists), list(&catalogue.plain_top_k(&states, k).unwrap()));
+                assert_eq!(list(&lists), list(&catalogue.top_k_by_rounds(&states, k).unwrap()));
                 assert_eq!(list(&places), list(&catalogue.plain_ranks(&states, &targets).unwrap()));
                 for threads in [1, 3] {
                     let (lists_again, best_again, worst_again, places_again) = on_threads(threads, || {
@@ -408,6 +451,7 @@ mod tests {
             let expected = &[4u32, 6, 2, 1, 3, 5][..k];
             assert_eq!(list(&top_k(&catalogue, &states, k).unwrap()), expected);
             assert_eq!(list(&catalogue.plain_top_k(&states, k).unwrap()), expected);
+            assert_eq!(list(&catalogue.top_k_by_rounds(&states, k).unwrap()), expected);
         }
         for (target, rank) in [(4u32, 4), (1, 6), (2, 5)] {
             let target = Tensor::new(&[target], &Device::Cpu).unwrap();

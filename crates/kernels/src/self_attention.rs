@@ -16,6 +16,7 @@ use crate::{
     attention::{Attention, KeysAndValues, Part, Queries, Scratch, attend_one},
     chunks::{self, TOKENS, add},
     dropout::{self, Mask},
+    embedding,
     linear::{self, column_sums, repeat},
     matrix::{Into, View, ViewMut, multiply},
     norm,
@@ -84,7 +85,7 @@ impl SelfAttention<'_> {
         let asking = match self.attention.queries.tokens(&self.attention.rows) {
             Some(tokens) => {
                 let count = tokens.len();
-                x.index_select(&Tensor::from_vec(tokens, count, x.device())?, 0)?
+                embedding::plain(x, &Tensor::from_vec(tokens, count, x.device())?)?
             }
             None => x.clone(),
         };

@@ -155,6 +155,7 @@ impl Recommender for Bert4Rec {
             position: &self.position,
             norm: Some(self.embedding_norm.pair()),
             dropout: mode.dropout(self.sizes.dropout, 0),
+            activations: mode.activations(),
         };
         let x = embed.forward(&batch.tokens, &batch.positions)?; // (tokens, hidden)
         let x = transform(&self.blocks, x, batch, false, &self.sizes, mode)?;

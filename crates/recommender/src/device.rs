@@ -1,6 +1,6 @@
 //! Where the arithmetic runs: the CPU, or an NVIDIA GPU in a build with the `cuda` feature.
 
-use candle_core::Device;
+use candle_core::{Device, DeviceLocation};
 
 use crate::{Error, Result};
 
@@ -15,7 +15,7 @@ pub fn device(name: &str, plain_kernels: bool) -> Result<Device> {
     let device = match name {
         "auto" if candle_core::utils::cuda_is_available() => Device::new_cuda(0).unwrap_or_else(|error| {
             // A driver without a device fails here rather than above.
-            tracing::warn!("this build can use a GPU, but none answers ({error}); using the CPU");
+            tracing::warn!("this build can use a GPU, but none answers ({}); using the CPU", reason(&error));
             Device::Cpu
         }),
         "auto" | "cpu" => Device::Cpu,
@@ -30,12 +30,25 @@ pub fn device(name: &str, plain_kernels: bool) -> Result<Device> {
                 )));
             }
             Device::new_cuda(number).map_err(|error| {
-                Error::Request(format!("device `{name}` does not answer ({error}); use --device cpu"))
+                Error::Request(format!(
+                    "device `{name}` does not answer ({}); use --device cpu",
+                    reason(&error)
+                ))
             })?
         }
     };
-    tracing::debug!("running on {}", if device.is_cuda() { "the GPU" } else { "the CPU" });
+    match device.location() {
+        DeviceLocation::Cuda { gpu_id } => tracing::info!("running on GPU {gpu_id} (cuda:{gpu_id})"),
+        _ if candle_core::utils::cuda_is_available() => tracing::info!("running on the CPU"),
+        // Where there is no choice there is nothing to say.
+        _ => tracing::debug!("running on the CPU"),
+    }
     Ok(device)
+}
+
+/// What went wrong, without the stack that candle adds to it.
+fn reason(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

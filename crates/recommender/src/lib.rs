@@ -30,7 +30,7 @@ use std::path::Path;
 
 use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, Policy};
 use artifact::settings;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Dropout};
 use rand_chacha::ChaCha8Rng;
 
@@ -110,21 +110,31 @@ impl From<&Description> for Sizes {
     }
 }
 
-/// Whether dropout is on.
+/// What a model is run for.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
-    /// No dropout: prediction.
+    /// Prediction: no dropout, f32.
     Evaluate,
-    /// Dropout with masks from these keys: training.
-    Train(DropoutKeys),
+    /// Training: dropout with masks from these keys, and activations of this precision.
+    Train(DropoutKeys, settings::Precision),
 }
 
 impl Mode {
     /// The dropout of layer `layer`, counted in the order a model applies them.
     pub fn dropout(self, probability: f64, layer: u64) -> Option<Dropout> {
         match self {
-            Mode::Train(keys) if probability > 0.0 => Some(Dropout { probability, key: keys.layer(layer) }),
+            Mode::Train(keys, _) if probability > 0.0 => {
+                Some(Dropout { probability, key: keys.layer(layer) })
+            }
             _ => None,
+        }
+    }
+
+    /// Type of the activations.
+    pub fn activations(self) -> DType {
+        match self {
+            Mode::Train(_, settings::Precision::Bf16) => DType::BF16,
+            Mode::Train(_, settings::Precision::F32) | Mode::Evaluate => DType::F32,
         }
     }
 }

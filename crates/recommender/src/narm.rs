@@ -81,7 +81,7 @@ impl Narm {
 impl Narm {
     /// The input's share of the GRU's gates, `(tokens, 6 hidden)`.
     fn gates(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
-        let token = kernels::embedding(&self.token, tokens)?; // (tokens, hidden)
+        let token = kernels::embedding(&self.token, tokens)?.to_dtype(mode.activations())?; // (tokens, hidden)
         let token = kernels::dropout(&token, mode.dropout(self.sizes.dropout, 0))?;
         Ok(kernels::linear(&token, &self.input_weight, Some(&self.input_bias))?)
     }

@@ -135,6 +135,7 @@ impl SasRec {
             position: &self.position,
             norm: None,
             dropout: mode.dropout(self.sizes.dropout, 0),
+            activations: mode.activations(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use artifact::checkpoint::Architecture;
 use artifact::dataset::{Dataset, UserSequence};
-use artifact::settings::{Optimizer, Train};
+use artifact::settings::{Optimizer, Precision, Train};
 use candle_core::{Device, Tensor};
 use recommender::fit::{Fitted, Keep, Learner, Run, Schedule, fit};
 use recommender::state::Saving;
@@ -77,7 +77,8 @@ impl Learner for Lesson<'_> {
     fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
         let batch = self.samples.batch(&*self.trainee.model, epoch, step);
         let keys = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
-        let states = self.trainee.model.encode(&batch.contexts.place(&Device::Cpu)?, Mode::Train(keys))?;
+        let states =
+            self.trainee.model.encode(&batch.contexts.place(&Device::Cpu)?, self.trainee.mode(keys))?;
         let loss = self.trainee.model.training_loss(&states, &batch)?;
         self.trainee.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
@@ -127,7 +128,7 @@ fn every_variable_gets_a_gradient(architecture: Architecture) {
     let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
     let keys = lesson.streams.dropout(Purpose::Dropout, 1, 0);
     let contexts = batch.contexts.place(&Device::Cpu).unwrap();
-    let states = lesson.trainee.model.encode(&contexts, Mode::Train(keys)).unwrap();
+    let states = lesson.trainee.model.encode(&contexts, lesson.trainee.mode(keys)).unwrap();
     let gradients = lesson.trainee.model.training_loss(&states, &batch).unwrap().backward().unwrap();
     for (name, variable) in lesson.trainee.parameters.iter() {
         let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
@@ -278,3 +279,14 @@ macro_rules! hold_for {
 hold_for!(bert, Architecture::Bert);
 hold_for!(sas, Architecture::Sas);
 hold_for!(narm, Architecture::Narm);
+
+#[test]
+fn mixed_precision_is_refused_where_no_operation_knows_it() {
+    let (sizes, streams) = (sizes(0.0), Streams::new(5));
+    let declared = declare(Architecture::Bert, &sizes);
+    let weights =
+        Parameters::initial(&declared, 1.0, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
+    let optimizer = Optimizer { precision: Precision::Bf16, ..optimizer() };
+    let refused = Trainee::new(Architecture::Bert, &sizes, weights, &optimizer).err().unwrap();
+    assert!(matches!(&refused, Error::Request(message) if message.contains("--kernels plain")), "{refused}");
+}

@@ -1,0 +1,93 @@
+// Runs the kernels on the CPU: blocks one after another, the threads of a block in turn, from barrier to barrier. A program
+// for a test, which names a kernel and its launch, writes its arguments to standard input and reads its buffers from
+// standard output.
+//
+//   emulation KERNEL BLOCKS THREADS ARGUMENT...
+//
+// An argument is `u32:N`, `u64:N`, `f32:BITS`, `in:BYTES` or `out:BYTES`: the last two are buffers, read from standard input
+// in this order; those of `out` are written back.
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+struct dimension { unsigned int x; };
+static struct dimension blockIdx, threadIdx, blockDim, gridDim;
+
+enum { STACK = 1 << 16, MOST = 1024 };
+static ucontext_t scheduler, threads[MOST];
+static int finished[MOST];
+static unsigned int current;
+
+static void __syncthreads(void) { swapcontext(&threads[current], &scheduler); }
+static unsigned int atomicAdd(unsigned int *place, unsigned int more) {
+  unsigned int before = *place;
+  *place += more;
+  return before;
+}
+
+#define KERNEL static void
+#define __shared__ static
+#include "kernels.cu"
+
+static union { unsigned int u; unsigned long long l; float f; void *p; } a[16];
+
+static void call(const char *name) {
+  if (!strcmp(name, "dropout_factors"))
+    dropout_factors(a[0].p, a[1].p, a[2].l, a[3].u, a[4].f, a[5].u, a[6].u, a[7].u, a[8].u);
+  else if (!strcmp(name, "count_digits")) count_digits(a[0].p, a[1].p, a[2].u, a[3].u);
+  else if (!strcmp(name, "scan_counts")) scan_counts(a[0].p, a[1].u);
+  else if (!strcmp(name, "move_keys")) move_keys(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].u, a[6].u, a[7].u);
+  else if (!strcmp(name, "segment_sum")) segment_sum(a[0].p, a[1].p, a[2].p, a[3].p, a[4].u, a[5].u);
+  else if (!strcmp(name, "top_k")) top_k(a[0].p, a[1].p, a[2].u, a[3].u);
+  else { fprintf(stderr, "no kernel %s\n", name); exit(2); }
+}
+
+static const char *kernel;
+static void thread(void) {
+  call(kernel);
+  finished[current] = 1;
+}
+
+int main(int count, char **words) {
+  static char stacks[MOST][STACK];
+  kernel = words[1];
+  gridDim.x = (unsigned int)atoi(words[2]);
+  blockDim.x = (unsigned int)atoi(words[3]);
+  size_t sizes[16] = {0};
+  int back[16] = {0};
+  for (int i = 4; i < count; i++) {
+    char *value = strchr(words[i], ':') + 1;
+    if (!strncmp(words[i], "u32", 3) || !strncmp(words[i], "f32", 3)) a[i - 4].u = (unsigned int)strtoul(value, 0, 10);
+    else if (!strncmp(words[i], "u64", 3)) a[i - 4].l = strtoull(value, 0, 10);
+    else {
+      sizes[i - 4] = strtoul(value, 0, 10);
+      back[i - 4] = words[i][0] == 'o';
+      a[i - 4].p = malloc(sizes[i - 4] + 1);
+      if (fread(a[i - 4].p, 1, sizes[i - 4], stdin) != sizes[i - 4]) return 3;
+    }
+  }
+  for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) {
+    for (unsigned int i = 0; i < blockDim.x; i++) {
+      finished[i] = 0;
+      getcontext(&threads[i]);
+      threads[i].uc_stack.ss_sp = stacks[i];
+      threads[i].uc_stack.ss_size = STACK;
+      threads[i].uc_link = &scheduler;
+      makecontext(&threads[i], thread, 0);
+    }
+    for (unsigned int running = blockDim.x; running > 0;) {
+      running = 0;
+      for (current = 0; current < blockDim.x; current++) {
+        if (finished[current]) continue;
+        threadIdx.x = current;
+        swapcontext(&scheduler, &threads[current]);
+        running += !finished[current];
+      }
+    }
+  }
+  for (int i = 0; i < 16; i++)
+    if (back[i]) fwrite(a[i].p, 1, sizes[i], stdout);
+  return 0;
+}
