@@ -4,14 +4,17 @@
 //! Scores and losses must agree to 1e-4 relative, gradients to 1e-4 of the tensor's largest, weights after a
 //! step to 2e-6, except elements whose gradient is itself rounding noise: Adam moves those by up to its
 //! learning rate whatever their size. Tensors whose true gradient is zero are left out, but for being tiny.
+//!
+//! `GRO_DEVICE=cuda:0` does it on a GPU, `GRO_KERNELS=plain` with the operations that a GPU uses.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should say where")]
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use artifact::checkpoint::Architecture;
-use artifact::settings::{Defend, Optimizer, ZeroGradient};
+use artifact::settings::{Defend, Optimizer, Precision, ZeroGradient};
 use candle_core::{DType, Device, Tensor};
 use defend::gro;
 use kernels::Margins;
@@ -19,6 +22,16 @@ use recommender::optimizer::AdamW;
 use recommender::{Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, build, declare};
 
 type Tensors = HashMap<String, Tensor>;
+
+/// Where to compute, as the environment says it.
+fn device() -> Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    let named = |name: &str| std::env::var(name).ok();
+    let plain = named("GRO_KERNELS").is_some_and(|kernels| kernels == "plain");
+    DEVICE
+        .get_or_init(|| recommender::device(named("GRO_DEVICE").as_deref().unwrap_or("cpu"), plain).unwrap())
+        .clone()
+}
 
 struct Set {
     path: PathBuf,
@@ -29,7 +42,7 @@ struct Set {
 
 impl Set {
     fn read(&self, file: &str) -> Tensors {
-        candle_core::safetensors::load(self.path.join(file), &Device::Cpu).unwrap()
+        candle_core::safetensors::load(self.path.join(file), &device()).unwrap()
     }
 
     fn number(&self, key: &str) -> f64 {
@@ -61,7 +74,7 @@ impl Set {
             .map(|(name, tensor)| (name, recommender::parameters::to_array(tensor).unwrap()))
             .collect();
         let declared = declare(self.architecture, &self.sizes);
-        Parameters::from_arrays(&arrays, &declared, "golden", &Device::Cpu).unwrap()
+        Parameters::from_arrays(&arrays, &declared, "golden", &device()).unwrap()
     }
 
     fn build(&self, weights: &Weights) -> Box<dyn Recommender> {
@@ -187,7 +200,7 @@ fn forward(architecture: Architecture) {
         for row in &rows {
             contexts.push(row.iter().copied(), 0..row.len() as u32);
         }
-        let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+        let states = model.encode(&contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
         let scores = model.catalogue().scores(&states).unwrap();
         let columns = scores.dim(1).unwrap();
         let theirs = values(&golden["scores"]);
@@ -200,7 +213,7 @@ fn forward(architecture: Architecture) {
         for row in &rows {
             contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
         }
-        let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+        let states = model.encode(&contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
         let last = model.catalogue().scores(&states).unwrap();
         assert_close(&values(&last), &values(&golden["scores_last"]), 1e-4, "scores_last");
     }
@@ -223,9 +236,8 @@ fn golden_narm_forward() {
         let parameters = set.parameters(&set.read("weights.safetensors"), "");
         let golden = set.read("forward.safetensors");
         let model = set.build(&parameters.frozen());
-        let states = |contexts: Contexts| {
-            model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap()
-        };
+        let states =
+            |contexts: Contexts| model.encode(&contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
         let rows: Vec<Vec<u32>> = ids(&golden["seqs"]).iter().map(|row| real(row)).collect();
         let histories: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         let last = states(model.contexts(&histories));
@@ -260,7 +272,7 @@ fn train(architecture: Architecture, batch: fn(ReadIds<'_>) -> TrainingBatch) {
         for step in 0..3 {
             let at = |what: &str| format!("step{step}.{what}");
             let batch = batch(&|what| ids(&golden[&at(what)]));
-            let states = model.encode(&batch.contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+            let states = model.encode(&batch.contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
             let loss = model.training_loss(&states, &batch).unwrap();
             assert_close(&[scalar(&loss)], &[scalar(&golden[&at("loss")])], 1e-5, &at("loss"));
             let gradients = loss.backward().unwrap();
@@ -332,7 +344,7 @@ fn distill(architecture: Architecture) {
         for row in ids(&golden["seqs"]).iter().map(|row| real(row)) {
             contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
         }
-        let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+        let states = model.encode(&contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
         let answers = golden["candidates"].to_dtype(DType::U32).unwrap();
         let negatives = golden["negatives"].to_dtype(DType::U32).unwrap();
         let loss = model.catalogue().ranking_loss(&states, &answers, &negatives, set.margins()).unwrap().loss;
@@ -368,7 +380,7 @@ fn generate(architecture: Architecture) {
         for (row, start) in starts.iter().enumerate() {
             let mut history = start.clone();
             for (step, ranking) in rankings[row].iter().enumerate() {
-                let contexts = model.contexts(&[&history]).place(&Device::Cpu).unwrap();
+                let contexts = model.contexts(&[&history]).place(&device()).unwrap();
                 let states = model.encode(&contexts, Mode::Evaluate).unwrap();
                 let answer = values(&model.catalogue().top_k(&states, k).unwrap());
                 let answer: Vec<u32> = answer.into_iter().map(|id| id as u32).collect();
@@ -413,14 +425,14 @@ fn golden_bert_gro() {
         let (student, mut student_optimizer, student_model) = party("student");
 
         let batch = cloze_batch(&ids(&golden["seqs"]), &ids(&golden["labels"]));
-        let contexts = batch.contexts.place(&Device::Cpu).unwrap();
+        let contexts = batch.contexts.place(&device()).unwrap();
         let states = target_model.encode(&contexts, Mode::Evaluate).unwrap();
         let student_states = student_model.encode(&contexts, Mode::Evaluate).unwrap();
         let (_, k) = golden["top_k"].dims2().unwrap();
         let lists = target_model.catalogue().top_k(&states, k).unwrap();
         assert_eq!(ids(&lists), item_ids(&golden["top_k"]), "lists");
 
-        let negatives = Tensor::new(item_ids(&golden["negatives"]), &Device::Cpu).unwrap();
+        let negatives = Tensor::new(item_ids(&golden["negatives"]), &device()).unwrap();
         let settings = Defend {
             top_k: k,
             lambda: set.number("lambda_"),

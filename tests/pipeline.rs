@@ -243,13 +243,16 @@ fn plain_kernels_end_where_fused_ones_do_but_for_rounding() {
     experiment
         .stage("preprocess", &["run", "--input", "ratings", "--out", "data", "--config", "settings.yaml"]);
     let root = experiment.root.path();
+    // With GRO_DEVICE=cuda, where a GPU ends.
+    let plain = std::env::var("GRO_DEVICE")
+        .map_or(["--kernels".to_owned(), "plain".to_owned()], |device| ["--device".to_owned(), device]);
+    let fused = ["--device", "cpu"];
     for (architecture, _) in ARCHITECTURES {
         let setting = format!("model.architecture={architecture}");
         let both = |stage: &str, arguments: &[&str], out: &str| {
-            for kernels in ["fused", "plain"] {
+            for (kernels, how) in [("fused", fused), ("plain", plain.each_ref().map(String::as_str))] {
                 let out = format!("{out}-{kernels}-{architecture}");
-                let flags =
-                    ["--config", "settings.yaml", "--set", &setting, "--kernels", kernels, "--out", &out];
+                let flags = ["--config", "settings.yaml", "--set", &setting, how[0], how[1], "--out", &out];
                 experiment.stage(stage, &[arguments, &flags[..]].concat());
             }
             ["fused", "plain"].map(|kernels| root.join(format!("{out}-{kernels}-{architecture}")))

@@ -4,7 +4,7 @@
 //! `cargo bench --workspace --bench suite` for all, `… -- gro/` for the works whose id matches that pattern; the entries
 //! of the others stay as they were. `-- --quick` stops at the first stable figure; `-- --list` names the works.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -19,7 +19,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> Result<()> {
     // SAFETY: no thread has begun.
     unsafe { stage::set_threads(None) };
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("no target directory")?;
+    // A suite that was built elsewhere says where its results go.
+    let here = std::env::var_os("GRO_BENCH_DIR").map(PathBuf::from);
+    let built = || Path::new(env!("CARGO_TARGET_TMPDIR")).parent().map(Path::to_path_buf);
+    let target = here.or_else(built).context("no target directory")?;
     let works = benchmarks::works(&target.join("bench-data"))?;
     if let Some(id) = peak::asked() {
         #[expect(clippy::print_stdout, reason = "the answer to the process that asked")]
@@ -45,12 +48,19 @@ fn main() -> Result<()> {
                 shape: work.shape.clone(),
                 threads: work.threads.unwrap_or_else(rayon::current_num_threads),
                 seconds_median,
+                gflop: work.gflop,
                 peak_gb: Some(peak::of(work)?),
             };
             record::keep(&target.join("bench.json"), &works, entry)?;
         }
     }
     criterion.final_summary();
+    if let Ok(entries) = record::read(&target.join("bench.json")) {
+        #[expect(clippy::print_stdout, reason = "the result")]
+        {
+            println!("{}", record::table(&entries));
+        }
+    }
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use attack::distill::Surrogate;
 use ranking::Negatives;
 use recommender::{Purpose, Streams};
 
+use crate::arithmetic::{self, THERE_AND_BACK, transformer};
 use crate::generation::header;
 use crate::{ITEMS, Iteration, SEED, TOP_K, Work, models};
 
@@ -29,8 +30,18 @@ pub fn works() -> Vec<Work> {
             Architecture::Bert => prefixes as f64 / Distill::default().batch as f64,
             Architecture::Sas | Architecture::Narm => SEQUENCES as f64,
         };
+        let (rows, length) = (SEQUENCES as f64, (LENGTH - 1) as f64);
+        let encoders = rows
+            * match architecture {
+                Architecture::Bert => {
+                    (1..LENGTH).map(|prefix| transformer((prefix + 1) as f64, 1.0, true)).sum()
+                }
+                Architecture::Sas => transformer(length, length, false),
+                Architecture::Narm => arithmetic::narm(length),
+            };
         Work::new("distillation", format!("distil epoch {name}"), &shape, move || lessons(architecture))
             .scaled(steps)
+            .arithmetic(THERE_AND_BACK * encoders + arithmetic::lists(prefixes as f64))
     };
     models::ARCHITECTURES.map(work).into_iter().collect()
 }

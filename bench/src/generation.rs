@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use recommender::Streams;
 use recommender::black_box::ProtectedTarget;
 
-use crate::{ITEMS, Iteration, SEED, TOP_K, Work, models};
+use crate::{ITEMS, Iteration, SEED, TOP_K, Work, arithmetic, models};
 
 /// Items of a sequence.
 const LENGTH: usize = 200;
@@ -21,8 +21,16 @@ const TOGETHER: usize = 50;
 pub fn works() -> Vec<Work> {
     let work = |(architecture, name)| {
         let shape = format!("length {LENGTH}, {TOGETHER} together, {ITEMS} items");
+        let lengths = (1..=LENGTH).map(|length| length as f64);
+        // BERT4Rec reads the whole row again at each step; to the others each item comes once.
+        let encoders: f64 = match architecture {
+            Architecture::Bert => lengths.map(|length| arithmetic::transformer(length, 1.0, true)).sum(),
+            Architecture::Sas => arithmetic::transformer(LENGTH as f64, LENGTH as f64, false),
+            Architecture::Narm => arithmetic::narm(LENGTH as f64),
+        };
         Work::new("generation", format!("generate sequence {name}"), shape, move || sequences(architecture))
             .scaled(1.0 / TOGETHER as f64)
+            .arithmetic(encoders + arithmetic::scores(LENGTH as f64, ITEMS))
     };
     models::ARCHITECTURES.map(work).into_iter().collect()
 }

@@ -7,6 +7,7 @@ use defend::gro::Gro;
 use recommender::windows::Samples;
 use recommender::{Purpose, Streams};
 
+use crate::arithmetic::{self, THERE_AND_BACK};
 use crate::{ITEMS, Iteration, SEED, TOP_K, Work, histories, models};
 
 /// Items of a row.
@@ -25,8 +26,14 @@ pub fn works() -> Vec<Work> {
 
 /// A step that compares lists at `positions` places of each row.
 pub fn work(subject: &'static str, positions: usize, items: usize) -> Work {
+    let (rows, asked) = (BATCH as f64, (BATCH * positions) as f64);
+    // Target and student learn; the target's own loss ranks all items, its lists and the student's extremes once more each.
+    let encoders =
+        2.0 * THERE_AND_BACK * rows * arithmetic::transformer(LENGTH as f64, positions as f64, true);
+    let rankings = (THERE_AND_BACK + 2.0) * arithmetic::scores(asked, items);
     let shape = format!("{} positions, length {LENGTH}, {items} items", BATCH * positions);
     Work::new(subject, "gro step bert", shape, move || steps(positions, items))
+        .arithmetic(encoders + rankings + 2.0 * arithmetic::lists(asked))
 }
 
 fn steps(positions: usize, items: usize) -> Result<Iteration> {

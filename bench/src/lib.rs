@@ -5,6 +5,7 @@
 //! Nothing is fetched: [`histories`] makes data up, of the sizes of the public data sets. Weights are fresh, for no
 //! cost here depends on what was learned.
 
+pub mod arithmetic;
 pub mod distillation;
 pub mod evaluation;
 pub mod generation;
@@ -47,6 +48,8 @@ pub struct Work {
     pub threads: Option<usize>,
     /// What the seconds of an iteration are multiplied with to give those of the work.
     pub scale: f64,
+    /// Matrix arithmetic that the work cannot avoid, in GFLOP; see [`arithmetic`].
+    pub gflop: Option<f64>,
     prepare: Box<dyn Fn() -> Result<Iteration> + Send + Sync>,
 }
 
@@ -59,13 +62,19 @@ impl Work {
         prepare: impl Fn() -> Result<Iteration> + Send + Sync + 'static,
     ) -> Self {
         let (name, shape) = (name.into(), shape.into());
-        Self { subject, name, shape, threads: None, scale: 1.0, prepare: Box::new(prepare) }
+        Self { subject, name, shape, threads: None, scale: 1.0, gflop: None, prepare: Box::new(prepare) }
     }
 
     /// The same work, of which an iteration is the `1 / scale`-th part.
     #[must_use]
     pub fn scaled(self, scale: f64) -> Self {
         Self { scale, ..self }
+    }
+
+    /// The same work, which takes so many GFLOP of matrix products.
+    #[must_use]
+    pub fn arithmetic(self, gflop: f64) -> Self {
+        Self { gflop: Some(gflop), ..self }
     }
 
     /// The same work on so many threads.
@@ -99,6 +108,7 @@ impl Work {
 /// Where a dataset that decides over a shape cannot be made.
 pub fn works(directory: &Path) -> Result<Vec<Work>> {
     let subjects = [
+        vec![arithmetic::peak()],
         training::works()?,
         gro::works(),
         generation::works(),

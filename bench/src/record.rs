@@ -20,6 +20,9 @@ pub struct Entry {
     pub threads: usize,
     /// Median seconds.
     pub seconds_median: f64,
+    /// Matrix arithmetic that it cannot avoid, in GFLOP, where that was counted.
+    #[serde(default)]
+    pub gflop: Option<f64>,
     /// The most memory held, in GB (of 10^9 bytes); `None` where the system does not tell.
     pub peak_gb: Option<f64>,
 }
@@ -67,9 +70,60 @@ pub fn keep(path: &Path, works: &[Work], entry: Entry) -> Result<()> {
     fs::write(path, serde_json::to_string_pretty(&ordered)? + "\n").with_context(what)
 }
 
+/// The entries as a Markdown table, with the floor of each: its arithmetic at the speed of the machine's matrix products, where
+/// that was measured too.
+pub fn table(entries: &[Entry]) -> String {
+    let of_machine = |entry: &&Entry| entry.work == crate::arithmetic::peak().name;
+    let speed = entries
+        .iter()
+        .find(of_machine)
+        .and_then(|entry| entry.gflop.map(|gflop| gflop / entry.seconds_median));
+    let mut lines =
+        vec!["| work | shape | seconds | floor, s | share |".to_owned(), "|---|---|---|---|---|".to_owned()];
+    for entry in entries {
+        let floor = entry.gflop.zip(speed).map(|(gflop, speed)| gflop / speed);
+        let cells = floor.map_or_else(
+            || " |".to_owned(),
+            |floor| format!("{floor:.3e} | {:.0} %", 100.0 * floor / entry.seconds_median),
+        );
+        lines.push(format!("| {} | {} | {:.3e} | {cells} |", entry.work, entry.shape, entry.seconds_median));
+    }
+    if let Some(speed) = speed {
+        lines.push(format!("\nMatrix products of f32: {speed:.0} GFLOP/s."));
+    }
+    lines.join("\n")
+}
+
+/// The entries in the file at `path`.
+///
+/// # Errors
+/// For a file that holds something else.
+pub fn read(path: &Path) -> Result<Vec<Entry>> {
+    let what = || format!("reading {}", path.display());
+    serde_json::from_str(&fs::read_to_string(path).with_context(what)?).with_context(what)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_floor_is_arithmetic_over_speed() {
+        let machine = crate::arithmetic::peak();
+        let entry = |work: &str, seconds_median, gflop| Entry {
+            work: work.to_owned(),
+            shape: "small".to_owned(),
+            threads: 1,
+            seconds_median,
+            gflop,
+            peak_gb: None,
+        };
+        let entries =
+            [entry(&machine.name, 2.0, Some(1000.0)), entry("a", 4.0, Some(1000.0)), entry("b", 4.0, None)];
+        let table = table(&entries);
+        assert!(table.contains("| a | small | 4.000e0 | 2.000e0 | 50 % |"), "{table}");
+        assert!(table.contains("| b | small | 4.000e0 |  | |"), "{table}");
+    }
 
     #[test]
     fn an_entry_takes_the_place_of_its_work() {
@@ -81,6 +135,7 @@ mod tests {
             shape: "small".to_owned(),
             threads: 1,
             seconds_median,
+            gflop: None,
             peak_gb: None,
         };
         let read = || serde_json::from_str::<Vec<Entry>>(&fs::read_to_string(&path).unwrap()).unwrap();

@@ -8,6 +8,7 @@ use recommender::Streams;
 use recommender::windows::{Samples, windows};
 use train::gold::Gold;
 
+use crate::arithmetic::{self, THERE_AND_BACK};
 use crate::{ITEMS, Iteration, SEED, Work, histories, models};
 
 /// Longest input.
@@ -29,22 +30,38 @@ pub fn works() -> Result<Vec<Work>> {
         let train = Train { loss, ..Train::default() };
         move || steps(architecture, LENGTH, histories::movielens_100k()?, &train)
     };
-    let mut works = Vec::from(
-        losses
-            .map(|(architecture, loss, name)| Work::new("training", name, &shape, step(architecture, loss))),
-    );
+    let lengths = window_lengths()?;
+    let windows = lengths.len() as f64;
+    let mut works = Vec::from(losses.map(|(architecture, loss, name)| {
+        let bert = architecture == Architecture::Bert;
+        let of_row = |length: &f64| {
+            // The share that is masked on average; the others learn at every place.
+            let picked = if bert { Train::default().mask_prob * length } else { *length };
+            let ranked = match loss {
+                Loss::CrossEntropy => ITEMS,
+                Loss::Bce => 2,
+            };
+            arithmetic::transformer(*length, picked, bert) + arithmetic::scores(picked, ranked)
+        };
+        let row = lengths.iter().map(of_row).sum::<f64>() / windows;
+        Work::new("training", name, &shape, step(architecture, loss))
+            .arithmetic(THERE_AND_BACK * batch as f64 * row)
+    }));
     let shape = format!("every prefix, {} users, {ITEMS} items", histories::USERS);
     let epoch =
         Work::new("training", "training epoch narm", shape, step(Architecture::Narm, Loss::CrossEntropy));
-    works.push(epoch.scaled(batches_an_epoch()?));
+    let of_row = |length: &f64| arithmetic::narm(*length) + arithmetic::scores(*length, ITEMS);
+    // Batches in an epoch, the last one counted as the part of a batch that it is.
+    let epoch = epoch.scaled(windows / batch as f64);
+    works.push(epoch.arithmetic(THERE_AND_BACK * lengths.iter().map(of_row).sum::<f64>()));
     Ok(works)
 }
 
-/// Batches in an epoch, the last one counted as the part of a batch that it is.
-fn batches_an_epoch() -> Result<f64> {
+/// The lengths of an epoch's windows.
+fn window_lengths() -> Result<Vec<f64>> {
     let dataset = histories::movielens_100k()?;
     let lengths = (0..dataset.users()).map(|user| dataset.train(user).len());
-    Ok(windows(lengths, LENGTH).len() as f64 / Train::default().batch as f64)
+    Ok(windows(lengths, LENGTH).iter().map(|window| window.range.len() as f64).collect())
 }
 
 /// Optimizer steps of a target on `dataset`.

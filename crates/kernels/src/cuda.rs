@@ -145,3 +145,60 @@ pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<C
     }
     Ok(CudaStorage::wrap_cuda_slice(ids, device))
 }
+
+/// What the emulation cannot see: the kernels as a GPU runs them. `bench/cuda.sh` runs these where there is one.
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use crate::dropout::Dropout;
+    use crate::testing::{ids, numbers};
+    use crate::{Catalogue, embedding};
+
+    fn gpu() -> Device {
+        Device::new_cuda(0).expect("a GPU")
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn dropout_factors_are_those_of_the_cpu() {
+        let dropout = Dropout { probability: 0.3, key: 77 };
+        let on =
+            |device: &Device| dropout.factors(&[513, 65], device).unwrap().unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(on(&gpu()), on(&Device::Cpu));
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn gradients_of_a_lookup_are_those_of_the_cpu() {
+        for (rows, hidden, count) in [(1, 1, 1), (300, 64, 25_600), (1_000_000, 64, 192_000)] {
+            let (table, g) = (vec![0f32; rows * hidden], numbers(1, count * hidden));
+            let ids = ids(2, count, rows as u32);
+            let on = |device: &Device| {
+                let table = candle_core::Var::from_slice(&table, (rows, hidden), device).unwrap();
+                let found = embedding::plain(&table, &Tensor::new(&ids[..], device).unwrap()).unwrap();
+                let g = Tensor::from_slice(&g, (count, hidden), device).unwrap();
+                let gradients = (found * g).unwrap().sum_all().unwrap().backward().unwrap();
+                gradients.get(&table).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            assert!(on(&gpu()) == on(&Device::Cpu), "{rows} rows");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn lists_are_those_of_the_cpu() {
+        for (rows, items, k) in [(1, 40, 40), (70, 9001, 100), (16, 1_000_000, 100), (3, 5000, 2048)] {
+            // Scores that both devices compute alike: each is one product.
+            let states = numbers(3, rows);
+            let weight: Vec<f32> = numbers(4, items + 1).iter().map(|x| (x * 4096.0).round()).collect();
+            let on = |device: &Device| {
+                let weight = Tensor::from_slice(&weight, (items + 1, 1), device).unwrap();
+                let catalogue = Catalogue { weight, bias: None, items };
+                let states = Tensor::from_slice(&states, (rows, 1), device).unwrap();
+                catalogue.plain_top_k(&states, k).unwrap().to_vec2::<u32>().unwrap()
+            };
+            assert!(on(&gpu()) == on(&Device::Cpu), "{k} of {items}");
+        }
+    }
+}

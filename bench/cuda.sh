@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# What a GPU makes of this project, checked and timed. Two halves, for the machine that builds is seldom the one with the GPU:
+#
+#   bench/cuda.sh build          builds everything for CUDA and packs it: target/gro-cuda.tar.gz
+#   bench/cuda.sh run [RESULTS]  on a machine with a GPU, from that archive unpacked or where `build` ran, in under 10 minutes:
+#                                our kernels against the CPU, parity with the authors' numbers, a small pipeline on CPU and
+#                                GPU, then the time of training, GRO, generation and distillation beside the floor of each
+#
+# DEVICE=cpu checks the script itself: everything but our kernels runs there too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+package=target/gro-cuda
+device=${DEVICE:-cuda:0}
+
+build() {
+  make --no-print-directory cuda
+  rm -rf "$package"
+  mkdir -p "$package/release/deps" "$package/bench"
+  # Executables of the tests and benchmarks, which cargo names with a hash.
+  executables() {
+    make --no-print-directory -s cuda-cargo ARGUMENTS="$* --message-format=json" | python3 -c '
+import json, sys
+for line in sys.stdin:
+    line = json.loads(line) if line.startswith("{") else {}
+    if line.get("executable") and line["target"]["name"] in sys.argv[1:]:
+        print(line["target"]["name"], line["executable"])' kernels parity pipeline suite
+  }
+  {
+    executables test --no-run --lib -p kernels --features kernels/cuda
+    executables test --no-run --test parity --test pipeline -p acceptance --features acceptance/cuda
+    executables bench --no-run --bench suite -p benchmarks --features benchmarks/cuda
+  } | while read -r name executable; do
+    cp "$executable" "$package/release/deps/$name"
+  done
+  cp target/release/gro-{preprocess,train,defend,attack,evaluate} "$package/release/"
+  cp -r tests/golden "$package/golden"
+  cp bench/cuda.sh "$package/bench/"
+  tar -czf "$package.tar.gz" -C "$(dirname "$package")" "$(basename "$package")"
+  ls -l "$package/release" "$package/release/deps" "$package.tar.gz"
+}
+
+# check NAME COMMAND...: runs it, says how it went, and goes on.
+failed=()
+check() {
+  local name=$1 begun=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  if "$@"; then
+    printf -- '-- %s: ok, %s s\n' "$name" $((SECONDS - begun))
+  else
+    printf -- '-- %s: FAILED, %s s\n' "$name" $((SECONDS - begun))
+    failed+=("$name")
+  fi
+}
+
+run() {
+  results=$(realpath -m "${1:-target/cuda-results}")
+  mkdir -p "$results"
+  # The archive holds `release` beside `bench`.
+  [ -d release ] || cd "$package"
+  nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2> /dev/null || echo "no nvidia-smi"
+  if [ "$device" != cpu ]; then
+    check "kernels against the CPU" release/deps/kernels --ignored
+  fi
+  check "parity with the authors' numbers" env GOLDEN_DIR="$PWD/golden" GRO_DEVICE="$device" release/deps/parity
+  check "a pipeline on the CPU and here" \
+    env GRO_DEVICE="$device" release/deps/pipeline plain_kernels_end_where_fused_ones_do_but_for_rounding
+  check "time beside the floor" \
+    env GRO_BENCH_DIR="$results" release/deps/suite --bench '^(machine|training|gro|generation|distillation)/'
+  if [ ${#failed[@]} -gt 0 ]; then
+    printf '\nfailed: %s\n' "${failed[*]}"
+    exit 1
+  fi
+  printf '\nall well, %s s; the figures are in %s\n' "$SECONDS" "$results/bench.json"
+}
+
+case ${1:-} in
+  build) build ;;
+  run) shift; run "$@" ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+esac
