@@ -12,6 +12,7 @@ OUT      ?= out
 RAW      ?= data/raw
 FILTER   ?=
 BIN      := target/release
+STAGES   := -p preprocess -p train -p defend -p attack -p evaluate
 
 comma := ,
 space := $() $()
@@ -30,8 +31,8 @@ help: ## This list
 	@printf 'And:\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## The five binaries, in target/release
-	@$(CARGO) build --release --locked --quiet $(if $(FEATURES),--features $(FEATURES)) -p preprocess -p train -p defend -p attack -p evaluate
+build: ## The five binaries, in target/release; FEATURES=cuda for NVIDIA GPUs
+	@$(if $(filter cuda,$(FEATURES)),$(MAKE) --no-print-directory cuda,$(CARGO) build --release --locked --quiet $(STAGES))
 
 test: lint ## Everything CI checks: format, lints, tests, documentation
 	$(CARGO) test --release --locked --workspace
@@ -50,13 +51,12 @@ doc: ## The documentation of all crates, in target/doc
 with_cuda = home=$$(bench/cuda-toolkit.sh) && \
   CUDA_HOME=$$home CUDA_PATH=$$home CUDA_COMPUTE_CAP=$${CUDA_COMPUTE_CAP:-90} PATH=$$home/bin:$$PATH \
   CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_STRIP=true CARGO_PROFILE_RELEASE_DEBUG=false $(CARGO)
-GPU_STAGES := -p train -p defend -p attack -p evaluate
 
 cuda: ## The five binaries, for NVIDIA GPUs; fetches NVIDIA's compiler where there is none, and takes a quarter of an hour
-	@$(with_cuda) build --release --locked --features train/cuda,defend/cuda,attack/cuda,evaluate/cuda -p preprocess $(GPU_STAGES)
+	@$(with_cuda) build --release --locked --features train/cuda,defend/cuda,attack/cuda,evaluate/cuda $(STAGES)
 
 cuda-check: ## Type-check of the same, and of its tests and benchmarks
-	@$(with_cuda) check --release --locked --features train/cuda,defend/cuda,attack/cuda,evaluate/cuda $(GPU_STAGES)
+	@$(with_cuda) check --release --locked --features train/cuda,defend/cuda,attack/cuda,evaluate/cuda $(STAGES)
 	@$(with_cuda) clippy --release --locked --features kernels/cuda,benchmarks/cuda -p kernels -p benchmarks --all-targets -- -D warnings
 
 # For bench/cuda.sh: ARGUMENTS is a command of cargo's with its own.

@@ -25,8 +25,8 @@ pub fn device(name: &str, plain_kernels: bool) -> Result<Device> {
                 .ok_or_else(|| Error::Request(format!("device `{name}`: expected auto, cpu or cuda:N")))?;
             if !candle_core::utils::cuda_is_available() {
                 return Err(Error::Request(format!(
-                    "device `{name}`: this binary was built without CUDA; build it with `--features cuda`, or use \
-                     --device cpu"
+                    "device `{name}`: this binary was built without CUDA; build it with `make cuda` (`--features cuda`), \
+                     or use --device cpu"
                 )));
             }
             Device::new_cuda(number).map_err(|error| {

@@ -143,7 +143,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
             &["optimizer:\n  zzz: 1\n"],
             &[],
             "0.yaml:2: unknown setting `optimizer.zzz`; the settings there are learning_rate, beta1, beta2, epsilon, \
-             weight_decay, clip_norm, embedding_deviation",
+             weight_decay, clip_norm, embedding_deviation, precision",
         ),
     ];
     for (files, set, expected) in cases {
