@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a GPU makes of this project, checked and timed. Two halves, for the machine that builds is seldom the one with the GPU:
 #
-#   bench/cuda.sh build          builds everything for CUDA and packs it: target/gro-cuda.tar.gz
+#   bench/cuda.sh build          builds everything for CUDA and packs it: target/gro-cuda.tar.xz
 #   bench/cuda.sh run [RESULTS]  on a machine with a GPU, from that archive unpacked or where `build` ran, in under 10 minutes:
 #                                our kernels against the CPU, parity with the authors' numbers, a small pipeline on CPU and
 #                                GPU, then the time of training, GRO, generation and distillation beside the floor of each
@@ -10,7 +10,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-package=target/gro-cuda
+target=${CARGO_TARGET_DIR:-target}
+package=$target/gro-cuda
 device=${DEVICE:-cuda:0}
 
 build() {
@@ -33,11 +34,12 @@ for line in sys.stdin:
   } | while read -r name executable; do
     cp "$executable" "$package/release/deps/$name"
   done
-  cp target/release/gro-{preprocess,train,defend,attack,evaluate} "$package/release/"
+  cp "$target"/release/gro-{preprocess,train,defend,attack,evaluate} "$package/release/"
   cp -r tests/golden "$package/golden"
   cp bench/cuda.sh "$package/bench/"
-  tar -czf "$package.tar.gz" -C "$(dirname "$package")" "$(basename "$package")"
-  ls -l "$package/release" "$package/release/deps" "$package.tar.gz"
+  # Much of each binary is the same text; a window wide enough sees it.
+  XZ_OPT=--lzma2=preset=3,dict=128MiB tar -cJf "$package.tar.xz" -C "$(dirname "$package")" "$(basename "$package")"
+  ls -l "$package/release" "$package/release/deps" "$package.tar.xz"
 }
 
 # check NAME COMMAND...: runs it, says how it went, and goes on.
@@ -55,7 +57,7 @@ check() {
 }
 
 run() {
-  results=$(realpath -m "${1:-target/cuda-results}")
+  results=$(realpath -m "${1:-cuda-results}")
   mkdir -p "$results"
   # The archive holds `release` beside `bench`.
   [ -d release ] || cd "$package"

@@ -23,9 +23,15 @@ pub fn outside(answers: &Tensor, draws: &Tensor, items: usize) -> Result<Tensor>
     if crate::fused(answers.device()) { on_the_host(answers, draws, items) } else { plain(answers, draws) }
 }
 
+/// Columns that candle can sort on CUDA: a row must fit into a block's shared memory.
+const GPU_SORTS: usize = 8192;
+
 /// Plain twin, which trusts answers and draws: a look at them would have the host wait for the device.
 pub(crate) fn plain(answers: &Tensor, draws: &Tensor) -> Result<Tensor> {
     let (_, k) = answers.dims2()?;
+    if answers.device().is_cuda() && k > GPU_SORTS {
+        bail!("outside: lists of {k} answers; a GPU takes {GPU_SORTS} at most");
+    }
     let (sorted, _) = answers.contiguous()?.sort_last_dim(true)?;
     // As in `shift`: how many items outside lie before each answer, and how many answers a draw is past.
     let places = Tensor::arange(1u32, 1 + k as u32, answers.device())?;
