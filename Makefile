@@ -36,7 +36,7 @@ build: ## The five binaries, in target/release; FEATURES=cuda for NVIDIA GPUs
 
 test: lint ## Everything CI checks: format, lints, tests, documentation
 	$(CARGO) test --release --locked --workspace
-	GRO_KERNELS=plain $(CARGO) test --release --locked -p acceptance --test parity
+	GRO_KERNELS=plain $(CARGO) test --release --locked --workspace --test parity
 	$(MAKE) --no-print-directory doc
 
 lint: ## Format and lints
