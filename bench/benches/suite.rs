@@ -40,6 +40,7 @@ fn main() -> Result<()> {
         .without_plots()
         .configure_from_args()
         .output_directory(&results);
+    let mut measured = Vec::new();
     for work in &works {
         time(&mut criterion, work);
         if let Some(seconds_median) = record::median(&results, work, begun)? {
@@ -51,14 +52,15 @@ fn main() -> Result<()> {
                 gflop: work.gflop,
                 peak_gb: Some(peak::of(work)?),
             };
-            record::keep(&target.join("bench.json"), &works, entry)?;
+            record::keep(&target.join("bench.json"), &works, entry.clone())?;
+            measured.push(entry);
         }
     }
     criterion.final_summary();
-    if let Ok(entries) = record::read(&target.join("bench.json")) {
+    if !measured.is_empty() {
         #[expect(clippy::print_stdout, reason = "the result")]
         {
-            println!("{}", record::table(&entries));
+            println!("{}", record::table(&measured));
         }
     }
     Ok(())

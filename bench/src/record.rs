@@ -94,15 +94,6 @@ pub fn table(entries: &[Entry]) -> String {
     lines.join("\n")
 }
 
-/// The entries in the file at `path`.
-///
-/// # Errors
-/// For a file that holds something else.
-pub fn read(path: &Path) -> Result<Vec<Entry>> {
-    let what = || format!("reading {}", path.display());
-    serde_json::from_str(&fs::read_to_string(path).with_context(what)?).with_context(what)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
