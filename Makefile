@@ -47,9 +47,11 @@ doc: ## The documentation of all crates, in target/doc
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --locked --workspace --no-deps --document-private-items
 
 # A command of cargo with a CUDA toolkit: the machine's, or the compiler of the Python registry. Link-time optimisation leaves out
-# the kernels of candle that nothing here calls, most of the binary.
+# the kernels of candle that nothing here calls, most of the binary. Built for this machine's GPU, or 9.0 (H100) where there is none;
+# what is built for one compute capability runs on later ones.
 with_cuda = home=$$(bench/cuda-toolkit.sh) && \
-  CUDA_HOME=$$home CUDA_PATH=$$home CUDA_COMPUTE_CAP=$${CUDA_COMPUTE_CAP:-90} PATH=$$home/bin:$$PATH \
+  here=$$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 | tr -d .) && \
+  CUDA_HOME=$$home CUDA_PATH=$$home CUDA_COMPUTE_CAP=$${CUDA_COMPUTE_CAP:-$${here:-90}} PATH=$$home/bin:$$PATH \
   CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_STRIP=true CARGO_PROFILE_RELEASE_DEBUG=false $(CARGO)
 
 cuda: ## The five binaries, for NVIDIA GPUs; fetches NVIDIA's compiler where there is none, and takes a quarter of an hour
