@@ -23,7 +23,7 @@ stand_in() {
   ln -sf "$2" "$home/lib/stubs/$1"
 }
 
-if [ ! -e "$home/complete" ]; then
+if [ ! -e "$home/linkable" ]; then
   rm -rf "$packages"
   python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore --target "$packages" \
     nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
@@ -40,6 +40,6 @@ print(os.path.dirname(found[0]))')
   stand_in libcurand.so libcurand.so.10 curand
   stand_in libcublas.so libcublas.so.13 cublas
   stand_in libcublasLt.so libcublasLt.so.13 cublaslt
-  touch "$home/complete"
+  touch "$home/linkable"
 fi
 echo "$home"

@@ -2,7 +2,7 @@
 # What a GPU makes of this project, checked and timed. Two halves, for the machine that builds is seldom the one with the GPU:
 #
 #   bench/cuda.sh build          builds everything for CUDA and packs it: target/gro-cuda.tar.xz
-#   bench/cuda.sh run [RESULTS]  on a machine with a GPU, from that archive unpacked or where `build` ran, in under 10 minutes:
+#   bench/cuda.sh run [RESULTS]  on a machine with a GPU, from that archive unpacked or where `build` ran, meant for 10 minutes:
 #                                our kernels against the CPU, parity with the authors' numbers, a small pipeline on CPU and
 #                                GPU, then the time of training, GRO, generation and distillation beside the floor of each
 #
@@ -72,7 +72,7 @@ run() {
   check "a pipeline on the CPU and here" \
     env "${other[@]}" release/deps/pipeline plain_kernels_end_where_fused_ones_do_but_for_rounding
   check "time beside the floor" \
-    env GRO_BENCH_DIR="$results" release/deps/suite --bench '^(machine|training|gro|generation|distillation)/'
+    env GRO_BENCH_DIR="$results" GRO_DEVICE="$device" release/deps/suite --bench '^(machine|training|gro|generation|distillation)/'
   if [ ${#failed[@]} -gt 0 ]; then
     printf '\nfailed: %s\n' "${failed[*]}"
     exit 1

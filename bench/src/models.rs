@@ -13,12 +13,12 @@ use crate::{Iteration, SEED};
 pub const ARCHITECTURES: [(Architecture, &str); 3] =
     [(Architecture::Bert, "bert"), (Architecture::Sas, "sas"), (Architecture::Narm, "narm")];
 
-/// Where the works run: the first GPU of a build with the `cuda` feature, else the CPU.
+/// Where the works run: what `GRO_DEVICE` names, or the first GPU of a build with the `cuda` feature, else the CPU.
 ///
 /// # Errors
 /// Those of the device.
 pub fn device() -> Result<Device> {
-    Ok(recommender::device("auto", false)?)
+    Ok(recommender::device(std::env::var("GRO_DEVICE").as_deref().unwrap_or("auto"), false)?)
 }
 
 /// The default network, two blocks of hidden 64 with two heads, for inputs of `max_len` items.

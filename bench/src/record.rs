@@ -73,10 +73,10 @@ pub fn keep(path: &Path, works: &[Work], entry: Entry) -> Result<()> {
 /// The entries as a Markdown table, with the floor of each: its arithmetic at the speed of the machine's matrix products, where
 /// that was measured too.
 pub fn table(entries: &[Entry]) -> String {
-    let of_machine = |entry: &&Entry| entry.work == crate::arithmetic::peak().name;
+    let machine = crate::arithmetic::peak().name;
     let speed = entries
         .iter()
-        .find(of_machine)
+        .find(|entry| entry.work == machine)
         .and_then(|entry| entry.gflop.map(|gflop| gflop / entry.seconds_median));
     let mut lines =
         vec!["| work | shape | seconds | floor, s | share |".to_owned(), "|---|---|---|---|---|".to_owned()];

@@ -111,6 +111,12 @@ pub(crate) fn plain(
     let of_result = values.dtype();
     let [query, keys, values] = [query, keys, values].map(|x| x.to_dtype(DType::F32));
     let (query, keys, values) = (query?, keys?, values?);
+    if asked.tokens() == 0 {
+        return Tensor::zeros((0, values.dim(1)?), of_result, device);
+    }
+    let visible =
+        (0..rows.len()).flat_map(|r| (0..asked.length(r)).map(move |i| queries.visible(r, i) as u32));
+    let unseen = attention::unseen(visible.collect(), rows.longest(), device)?; // (all queries, longest)
     let mut results = Vec::with_capacity(rows.len());
     for r in (0..rows.len()).filter(|&r| asked.length(r) > 0) {
         let (nq, nk) = (asked.length(r), rows.length(r));
@@ -118,13 +124,9 @@ pub(crate) fn plain(
         let keys = keys.narrow(0, rows.row(r).start, nk)?.unsqueeze(0)?;
         let bent = ((query.broadcast_add(&keys)? * f64::from(SLOPE))? + 0.5)?.clamp(0f32, 1f32)?; // (queries, keys, width)
         let scores = bent.reshape((nq * nk, width))?.matmul(&v)?.reshape((nq, nk))?;
-        let visible = (0..nq).map(|i| queries.visible(r, i) as u32).collect();
-        let scores = (scores + attention::unseen(visible, nk, device)?)?;
+        let scores = (scores + unseen.narrow(0, asked.row(r).start, nq)?.narrow(1, 0, nk)?)?;
         let probabilities = candle_nn::ops::softmax(&scores, D::Minus1)?;
         results.push(probabilities.matmul(&values.narrow(0, rows.row(r).start, nk)?.contiguous()?)?);
-    }
-    if results.is_empty() {
-        return Tensor::zeros((0, values.dim(1)?), of_result, device);
     }
     Tensor::cat(&results, 0)?.to_dtype(of_result)
 }

@@ -396,26 +396,27 @@ pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
     let device = states.device();
     let rows = states.dim(0)?;
     let columns = catalogue.columns()?;
-    let (weight, of_states) = (catalogue.weight.detach(), states.dtype());
-    let turned_back = weight.to_dtype(of_states)?;
+    // Of the states' type once, and not again in every block.
+    let (of_states, detached) = (states.dtype(), catalogue.detached());
+    let narrow = Catalogue { weight: detached.weight.to_dtype(of_states)?, ..detached };
     let block = (BUDGET / columns).clamp(1, rows);
     let mut total = Tensor::zeros((), DType::F32, device)?;
-    let mut weight_gradient = weight.zeros_like()?;
+    let mut weight_gradient = catalogue.weight.detach().zeros_like()?;
     let mut bias_gradient = Tensor::zeros((1, columns), DType::F32, device)?;
     let mut state_gradients = Vec::new();
     for start in (0..rows).step_by(block) {
         let count = block.min(rows - start);
         let state = states.detach().narrow(0, start, count)?.contiguous()?;
         let target = targets.narrow(0, start, count)?.unsqueeze(1)?.contiguous()?;
-        let scores = catalogue.detached().scores(&state)?.to_dtype(DType::F32)?;
+        let scores = narrow.scores(&state)?.to_dtype(DType::F32)?;
         let log = candle_nn::ops::log_softmax(&scores, D::Minus1)?;
         total = (total - log.gather(&target, 1)?.sum_all()?)?;
         let one = (target.to_dtype(DType::F32)?.ones_like()? * (-1.0 / rows as f64))?;
         let gradient = (log.exp()? / rows as f64)?.scatter_add(&target, &one, 1)?;
-        let narrow = gradient.to_dtype(of_states)?;
-        state_gradients.push(narrow.matmul(&turned_back)?.to_dtype(DType::F32)?);
+        let of_scores = gradient.to_dtype(of_states)?;
+        state_gradients.push(of_scores.matmul(&narrow.weight)?.to_dtype(DType::F32)?);
         weight_gradient =
-            (weight_gradient + narrow.t()?.contiguous()?.matmul(&state)?.to_dtype(DType::F32)?)?;
+            (weight_gradient + of_scores.t()?.contiguous()?.matmul(&state)?.to_dtype(DType::F32)?)?;
         bias_gradient = (bias_gradient + Tensor::ones((1, count), DType::F32, device)?.matmul(&gradient)?)?;
     }
     let value = (total / rows as f64)?;

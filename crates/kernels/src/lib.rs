@@ -11,9 +11,10 @@
 //!
 //! Plain twins follow the type of their tokens: activations may be bf16, while weights, norms, softmax and losses stay f32.
 //!
-//! Conventions. Tensors are `f32` (activations of plain twins may be `bf16`), contiguous, row-major. A batch is *packed*: the concatenation of its rows' real tokens,
-//! `(tokens, hidden)`, with [`Rows`] saying where each row lies. Work is cut into chunks whose size depends on shapes only,
-//! and partial sums are added in chunk order: results are the same bytes for any number of threads.
+//! Conventions. Tensors are `f32` (activations of plain twins may be `bf16`), contiguous, row-major. A batch is *packed*: the
+//! concatenation of its rows' real tokens, `(tokens, hidden)`, with [`Rows`] saying where each row lies. Work is cut into chunks
+//! whose size depends on shapes only, and partial sums are added in chunk order: results are the same bytes for any number of
+//! threads.
 
 #![expect(
     clippy::inline_always,

@@ -211,6 +211,15 @@ fn score_of(key: u64) -> f32 {
     f32::from_bits(if ascending >> 31 == 1 { ascending & 0x7fff_ffff } else { !ascending })
 }
 
+/// Writes the ids of the items kept, best first.
+fn list(mut best: Best, ids: &mut [u32]) {
+    best.prune();
+    best.keys.sort_unstable();
+    for (id, &key) in ids.iter_mut().zip(&best.keys) {
+        *id = key as u32;
+    }
+}
+
 pub(crate) fn top_k(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<Tensor> {
     let ids = by_blocks(catalogue, states, k, |scorer, row, ids| {
         let (block, real) = scorer.block(row);
@@ -220,12 +229,8 @@ pub(crate) fn top_k(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<
                 offer(best, first, scores);
             }
         });
-        for (best, ids) in best.iter_mut().zip(ids.chunks_exact_mut(k)) {
-            best.prune();
-            best.keys.sort_unstable();
-            for (id, &key) in ids.iter_mut().zip(&best.keys) {
-                *id = key as u32;
-            }
+        for (best, ids) in best.into_iter().zip(ids.chunks_exact_mut(k)) {
+            list(best, ids);
         }
     })?;
     Tensor::from_vec(ids, (states.dim(0)?, k), states.device())
@@ -239,15 +244,9 @@ pub(crate) struct TopK(pub(crate) usize);
 
 /// The ids, from 1, of the best scores, best first; as many as fit into `ids`.
 pub(crate) fn best(scores: &[f32], ids: &mut [u32]) {
-    let mut keys: Vec<u64> = scores.iter().zip(1u32..).map(|(&score, id)| order_key(score, id)).collect();
-    if ids.len() < keys.len() {
-        keys.select_nth_unstable(ids.len());
-        keys.truncate(ids.len());
-    }
-    keys.sort_unstable();
-    for (id, &key) in ids.iter_mut().zip(&keys) {
-        *id = key as u32;
-    }
+    let mut best = Best::new(ids.len());
+    offer(&mut best, 1, scores);
+    list(best, ids);
 }
 
 impl CustomOp1 for TopK {

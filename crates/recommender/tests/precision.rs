@@ -3,22 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should say where")]
 
+mod walkers;
+
 use artifact::checkpoint::Architecture;
-use artifact::dataset::{Dataset, UserSequence};
+use artifact::dataset::Dataset;
 use artifact::settings::{Loss, Optimizer, Precision, Train};
 use candle_core::{DType, Device};
 use recommender::windows::Samples;
 use recommender::{Parameters, Purpose, Sizes, Streams, Trainee, declare};
-
-/// Users who walk the catalogue in steps of their own.
-fn dataset() -> Dataset {
-    let sequences: Vec<Vec<u32>> = (0..40u32)
-        .map(|user| (0..8 + user % 9).map(|t| 1 + (user * 7 + t * (1 + user % 3)) % 60).collect())
-        .collect();
-    let raw_ids: Vec<String> = (1..=60).map(|id| id.to_string()).collect();
-    let users = sequences.iter().map(|s| UserSequence { train: s, valid: 1 + s[0] % 60, test: 1 });
-    Dataset::from_sequences(&raw_ids, users.collect::<Vec<_>>()).unwrap()
-}
 
 /// The loss of each of 12 epochs.
 fn curve(architecture: Architecture, precision: Precision, objective: &Train, dataset: &Dataset) -> Vec<f64> {
@@ -62,7 +54,7 @@ fn curve(architecture: Architecture, precision: Precision, objective: &Train, da
 #[test]
 fn a_loss_curve_in_bf16_is_that_in_f32() {
     kernels::set_plain(true);
-    let dataset = dataset();
+    let dataset = walkers::dataset(40, 60);
     let sampled = Train { mask_prob: 0.3, max_predictions: 5, ..Train::default() };
     let whole = Train { loss: Loss::CrossEntropy, ..sampled.clone() };
     for (architecture, objective) in [

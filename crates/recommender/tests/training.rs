@@ -4,11 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should say where")]
 
+mod walkers;
+
 use std::path::Path;
 use std::time::Duration;
 
 use artifact::checkpoint::Architecture;
-use artifact::dataset::{Dataset, UserSequence};
+use artifact::dataset::Dataset;
 use artifact::settings::{Optimizer, Precision, Train};
 use candle_core::{Device, Tensor};
 use recommender::fit::{Fitted, Keep, Learner, Run, Schedule, fit};
@@ -26,17 +28,6 @@ fn objective() -> Train {
 
 fn sizes(dropout: f64) -> Sizes {
     Sizes { items: 40, hidden: 16, blocks: 2, heads: 2, max_len: 12, dropout, attention_dropout: dropout }
-}
-
-/// Users who walk the catalogue in steps of their own, so that the next item can be known.
-fn dataset() -> Dataset {
-    let sequences: Vec<Vec<u32>> = (0..30u32)
-        .map(|user| (0..8 + user % 9).map(|t| 1 + (user * 7 + t * (1 + user % 3)) % 40).collect())
-        .collect();
-    let raw_ids: Vec<String> = (1..=40).map(|id| id.to_string()).collect();
-    let users: Vec<UserSequence<'_>> =
-        sequences.iter().map(|s| UserSequence { train: s, valid: 1 + s[0] % 40, test: 1 }).collect();
-    Dataset::from_sequences(&raw_ids, users).unwrap()
 }
 
 struct Lesson<'a> {
@@ -123,7 +114,7 @@ fn run_until(
 }
 
 fn every_variable_gets_a_gradient(architecture: Architecture) {
-    let data = dataset();
+    let data = walkers::dataset(30, 40);
     let mut lesson = Lesson::new(architecture, &data);
     let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
     let keys = lesson.streams.dropout(Purpose::Dropout, 1, 0);
@@ -139,7 +130,7 @@ fn every_variable_gets_a_gradient(architecture: Architecture) {
 }
 
 fn one_batch_can_be_learned_by_heart(architecture: Architecture) {
-    let data = dataset();
+    let data = walkers::dataset(30, 40);
     let lesson = &mut Lesson::new(architecture, &data);
     let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
     let contexts = batch.contexts.place(&Device::Cpu).unwrap();
@@ -154,7 +145,7 @@ fn one_batch_can_be_learned_by_heart(architecture: Architecture) {
 }
 
 fn threads_do_not_change_a_byte(architecture: Architecture) {
-    let data = dataset();
+    let data = walkers::dataset(30, 40);
     let bytes = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
@@ -171,7 +162,7 @@ fn threads_do_not_change_a_byte(architecture: Architecture) {
 }
 
 fn a_resumed_run_ends_in_the_same_bytes(architecture: Architecture) {
-    let data = dataset();
+    let data = walkers::dataset(30, 40);
     let (whole, halves) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut uninterrupted = Lesson::new(architecture, &data);
     let expected = run(&mut uninterrupted, 4, whole.path(), false);
@@ -200,7 +191,7 @@ fn a_resumed_run_ends_in_the_same_bytes(architecture: Architecture) {
 /// Cut off after each of its steps, a run goes on from there.
 fn wherever_it_is_cut_a_run_ends_in_the_same_bytes(architecture: Architecture) {
     const EPOCHS: usize = 2;
-    let data = dataset();
+    let data = walkers::dataset(30, 40);
     let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut uninterrupted = Lesson::new(architecture, &data);
     let expected = run(&mut uninterrupted, EPOCHS, whole.path(), false);
@@ -222,7 +213,7 @@ fn wherever_it_is_cut_a_run_ends_in_the_same_bytes(architecture: Architecture) {
 
 /// States do not depend on the rows packed beside a row.
 fn rows_do_not_see_each_other(architecture: Architecture) {
-    let data = dataset();
+    let data = walkers::dataset(30, 40);
     let lesson = Lesson::new(architecture, &data);
     let encode = |histories: &[&[u32]]| -> Vec<Vec<f32>> {
         let contexts: Contexts = lesson.trainee.frozen.contexts(histories);
