@@ -15,11 +15,10 @@ use std::process::Command;
 use artifact::checkpoint::{Architecture, Array, Checkpoint, Kind, MODEL, read_arrays, write_arrays};
 use artifact::dataset::{self, UserSequence};
 use candle_core::Device;
-use recommender::parameters::to_array;
-use recommender::{
-    Contexts, Declared, Mode, Parameters, Purpose, Recommender, Sizes, Streams, build, declare,
-};
+use models::parameters::to_array;
+use models::{Contexts, Declared, Mode, Parameters, Recommender, Sizes, build, declare};
 use stage::{Flags, Refusal};
+use streams::{Purpose, Streams};
 
 /// The sizes that `interchange.py save` writes.
 const SAVED: Sizes =

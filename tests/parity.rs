@@ -18,8 +18,8 @@ use artifact::settings::{Defend, Optimizer, Precision, ZeroGradient};
 use candle_core::{DType, Device, Tensor};
 use defend::gro;
 use kernels::Margins;
-use recommender::optimizer::AdamW;
-use recommender::{Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, build, declare};
+use models::{Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, build, declare};
+use training::optimizer::AdamW;
 
 type Tensors = HashMap<String, Tensor>;
 
@@ -29,7 +29,7 @@ fn device() -> Device {
     let named = |name: &str| std::env::var(name).ok();
     let plain = named("GRO_KERNELS").is_some_and(|kernels| kernels == "plain");
     DEVICE
-        .get_or_init(|| recommender::device(named("GRO_DEVICE").as_deref().unwrap_or("cpu"), plain).unwrap())
+        .get_or_init(|| models::device(named("GRO_DEVICE").as_deref().unwrap_or("cpu"), plain).unwrap())
         .clone()
 }
 
@@ -71,7 +71,7 @@ impl Set {
         let arrays = tensors
             .iter()
             .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor)))
-            .map(|(name, tensor)| (name, recommender::parameters::to_array(tensor).unwrap()))
+            .map(|(name, tensor)| (name, models::parameters::to_array(tensor).unwrap()))
             .collect();
         let declared = declare(self.architecture, &self.sizes);
         Parameters::from_arrays(&arrays, &declared, "golden", &device()).unwrap()

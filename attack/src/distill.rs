@@ -17,10 +17,12 @@ use artifact::queries::{Query, QueryLog};
 use artifact::settings::{Distill, Optimizer};
 use candle_core::{Device, Tensor};
 use kernels::Margins;
-use recommender::fit::{Learner, epoch_order};
-use recommender::ranking_loss::ranking_loss;
-use recommender::streams::shuffle;
-use recommender::{Contexts, Parameters, Purpose, Reading, Sizes, Streams, Trainee, declare, validation};
+use models::{Contexts, Parameters, Reading, Sizes, declare};
+use streams::shuffle;
+use streams::{Purpose, Streams};
+use training::fit::{Learner, epoch_order};
+use training::ranking_loss::ranking_loss;
+use training::{Trainee, validation};
 
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
@@ -104,7 +106,7 @@ impl Surrogate {
     }
 
     /// Makes the group that `step` of `epoch` falls into the current one.
-    fn turn_to(&mut self, epoch: usize, step: usize) -> recommender::Result<()> {
+    fn turn_to(&mut self, epoch: usize, step: usize) -> training::Result<()> {
         let order = epoch_order(self.log.groups(), &self.streams, epoch);
         let (mut first_step, mut place) = (0, 0);
         while step >= first_step + self.group_steps[order[place]] {
@@ -148,7 +150,7 @@ impl Learner for Surrogate {
         self.samples
     }
 
-    fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
+    fn step(&mut self, epoch: usize, step: usize) -> training::Result<Vec<Tensor>> {
         self.turn_to(epoch, step)?;
         let Some(Lessons { first_step, queries, order, .. }) = &self.current else { return Ok(Vec::new()) };
         let begin = (step - first_step) * self.batch;
@@ -172,7 +174,7 @@ impl Learner for Surrogate {
     }
 
     /// NDCG@10 of the first item answered to each whole sequence.
-    fn validate(&mut self) -> recommender::Result<Vec<(&'static str, f64)>> {
+    fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
         let mut ranks = Vec::with_capacity(self.log.sequences());
         for group in 0..self.log.groups() {
             let queries = self.log.read_group(group)?;

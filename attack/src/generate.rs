@@ -13,9 +13,9 @@ use artifact::queries::QueryWriter;
 use artifact::settings::{Generate, Strategy};
 use indicatif::ProgressBar;
 use rand_chacha::ChaCha8Rng;
-use recommender::black_box::BlackBox;
-use recommender::streams::below;
-use recommender::{Purpose, Streams};
+use service::black_box::BlackBox;
+use streams::below;
+use streams::{Purpose, Streams};
 
 /// Queries `target` and writes every sequence of `length` items with its answers, as many queries as items. Returns
 /// the number of queries asked.

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ranking::Answers;
-use recommender::Error;
-use recommender::black_box::BlackBox;
+use metrics::Answers;
+use service::Error;
+use service::black_box::BlackBox;
 use stage::Refusal;
 
 const JOURNAL: &str = "answers.journal";
@@ -74,7 +74,7 @@ impl<'a> Journal<'a> {
 
     /// What was answered to these questions before. Where there is nothing, or nothing sound, what follows is cut off, and
     /// answers are added from there on.
-    fn recall(&mut self, histories: &[&[u32]], k: usize) -> recommender::Result<Option<Answers>> {
+    fn recall(&mut self, histories: &[&[u32]], k: usize) -> service::Result<Option<Answers>> {
         let Pages::Read(reader) = &mut self.pages else { return Ok(None) };
         let size = 4 * (histories.len() * k + 1);
         let mut record = Vec::with_capacity(size);
@@ -134,7 +134,7 @@ fn begun(path: &Path, headline: &str) -> std::io::Result<File> {
 }
 
 impl BlackBox for Journal<'_> {
-    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> recommender::Result<Answers> {
+    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> service::Result<Answers> {
         if let Some(answers) = self.recall(histories, k)? {
             self.queries += histories.len() as u64;
             return Ok(answers);

@@ -15,11 +15,12 @@ use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::Generate;
-use recommender::black_box::{BlackBox, ProtectedTarget};
-use recommender::fit::{Keep, Run, Schedule, fit};
-use recommender::state::Saving;
-use recommender::{Sizes, Streams};
+use models::Sizes;
+use service::black_box::{BlackBox, ProtectedTarget};
 use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
+use streams::Streams;
+use training::fit::{Keep, Run, Schedule, fit};
+use training::state::Saving;
 
 use crate::distill::Surrogate;
 use crate::generate::generate;
@@ -115,8 +116,8 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         .inputs(owned.map(dataset::files).into_iter().flatten());
     let identity = plan.identity()?;
     plan.produce(|directory| {
-        let device = recommender::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
-        let (recommender, description) = recommender::load(&model, &device)?;
+        let device = models::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
+        let (recommender, description) = models::load(&model, &device)?;
         let asked = &settings.generate;
         if asked.top_k > description.items {
             return Err(above_catalogue("generate.top_k", asked.top_k, "at most", description.items, &model));
@@ -248,7 +249,7 @@ fn run_distill(
 }
 
 fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Result<()> {
-    let device = recommender::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
+    let device = models::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
     let log = QueryLog::open(path)?;
     let header = log.header().clone();
     let QueryHeader { items, k, ref fingerprint, .. } = header;

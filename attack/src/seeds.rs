@@ -3,8 +3,8 @@
 //! first items of a user's *train* part, never with a validation or test item, and goes on as any other.
 
 use artifact::dataset::Dataset;
-use recommender::streams::shuffle;
-use recommender::{Purpose, Streams};
+use streams::shuffle;
+use streams::{Purpose, Streams};
 
 /// The beginnings of `count` sequences: the first `longest` train items, or all there are, of users drawn without
 /// replacement until every user was taken, and then again. Users without train items have nothing to begin with.

@@ -10,7 +10,8 @@ use artifact::dataset::{self, UserSequence};
 use artifact::queries::{Generation, Query, QueryLog};
 use artifact::settings::Strategy;
 use candle_core::Device;
-use recommender::{Parameters, Purpose, Sizes, Streams, declare};
+use models::{Parameters, Sizes, declare};
+use streams::{Purpose, Streams};
 
 const ITEMS: usize = 20;
 const LENGTH: usize = 6;

@@ -9,9 +9,9 @@ use artifact::queries::{Query, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::{Generate, Strategy};
 use attack::generate::generate;
 use indicatif::ProgressBar;
-use ranking::Answers;
-use recommender::Streams;
-use recommender::black_box::BlackBox;
+use metrics::Answers;
+use service::black_box::BlackBox;
+use streams::Streams;
 
 const ITEMS: usize = 30;
 const LENGTH: usize = 8;
@@ -27,7 +27,7 @@ fn successors(item: u32) -> Vec<u32> {
 }
 
 impl BlackBox for Successors {
-    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> recommender::Result<Answers> {
+    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> service::Result<Answers> {
         self.queries += histories.len() as u64;
         let ids = histories.iter().flat_map(|history| successors(history[history.len() - 1])).collect();
         Ok(Answers { k, ids })

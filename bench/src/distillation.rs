@@ -7,8 +7,8 @@ use artifact::checkpoint::Architecture;
 use artifact::queries::{QUERIES, QueryLog, QueryWriter};
 use artifact::settings::{Distill, Optimizer};
 use attack::distill::Surrogate;
-use ranking::Negatives;
-use recommender::{Purpose, Streams};
+use metrics::Negatives;
+use streams::{Purpose, Streams};
 
 use crate::arithmetic::{self, THERE_AND_BACK, transformer};
 use crate::generation::header;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use artifact::checkpoint::Architecture;
 use artifact::settings::Evaluate;
 use evaluate::measurement::{Questions, Target, measure};
-use recommender::validation;
+use training::validation;
 
 use crate::{ITEMS, Iteration, TOP_K, Work, histories, models};
 

@@ -6,8 +6,8 @@ use artifact::queries::{QUERIES, QueryHeader, QueryWriter};
 use artifact::settings::Generate;
 use attack::generate::generate;
 use indicatif::ProgressBar;
-use recommender::Streams;
-use recommender::black_box::ProtectedTarget;
+use service::black_box::ProtectedTarget;
+use streams::Streams;
 
 use crate::{ITEMS, Iteration, SEED, TOP_K, Work, arithmetic, models};
 

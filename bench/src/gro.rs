@@ -4,8 +4,8 @@ use anyhow::Result;
 use artifact::checkpoint::Architecture;
 use artifact::settings::{Defend, Train};
 use defend::gro::Gro;
-use recommender::windows::Samples;
-use recommender::{Purpose, Streams};
+use streams::{Purpose, Streams};
+use training::samples::Samples;
 
 use crate::arithmetic::{self, THERE_AND_BACK};
 use crate::{ITEMS, Iteration, SEED, TOP_K, Work, histories, models};

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
 use artifact::dataset::{Dataset, UserSequence};
-use ranking::Negatives;
-use recommender::{Purpose, Streams};
+use metrics::Negatives;
+use streams::{Purpose, Streams};
 
 use crate::{ITEMS, SEED};
 

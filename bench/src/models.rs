@@ -4,8 +4,10 @@ use anyhow::Result;
 use artifact::checkpoint::Architecture;
 use artifact::settings::{Model, Optimizer};
 use candle_core::Device;
-use recommender::fit::Learner;
-use recommender::{Parameters, Purpose, Recommender, Sizes, Streams, Trainee, build, declare};
+use models::{Parameters, Recommender, Sizes, build, declare};
+use streams::{Purpose, Streams};
+use training::Trainee;
+use training::fit::Learner;
 
 use crate::{Iteration, SEED};
 
@@ -18,7 +20,7 @@ pub const ARCHITECTURES: [(Architecture, &str); 3] =
 /// # Errors
 /// Those of the device.
 pub fn device() -> Result<Device> {
-    Ok(recommender::device(std::env::var("GRO_DEVICE").as_deref().unwrap_or("auto"), false)?)
+    Ok(models::device(std::env::var("GRO_DEVICE").as_deref().unwrap_or("auto"), false)?)
 }
 
 /// The default network, two blocks of hidden 64 with two heads, for inputs of `max_len` items.

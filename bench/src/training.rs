@@ -4,9 +4,9 @@ use anyhow::Result;
 use artifact::checkpoint::Architecture;
 use artifact::dataset::Dataset;
 use artifact::settings::{Loss, Optimizer, Train};
-use recommender::Streams;
-use recommender::windows::{Samples, windows};
+use streams::Streams;
 use train::gold::Gold;
+use training::samples::{Samples, windows};
 
 use crate::arithmetic::{self, THERE_AND_BACK};
 use crate::{ITEMS, Iteration, SEED, Work, histories, models};

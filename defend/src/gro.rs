@@ -28,12 +28,14 @@ use artifact::dataset::Dataset;
 use artifact::settings::{Defend, ZeroGradient};
 use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Margins, RankingLoss};
+use models::{Contexts, Mode, Recommender};
 use rand::Rng;
-use recommender::fit::Learner;
-use recommender::ranking_loss::draw_negatives;
-use recommender::streams::choose;
-use recommender::windows::Samples;
-use recommender::{Contexts, Mode, Purpose, Recommender, Streams, Trainee, validation};
+use streams::choose;
+use streams::{Purpose, Streams};
+use training::fit::Learner;
+use training::ranking_loss::draw_negatives;
+use training::samples::Samples;
+use training::{Trainee, validation};
 
 /// A target and the student it learns to mislead.
 pub struct Gro<'a> {
@@ -73,7 +75,7 @@ pub fn losses(
     lists: &Tensor,
     negatives: &Tensor,
     settings: &Defend,
-) -> recommender::Result<Losses> {
+) -> training::Result<Losses> {
     // The student imitates the lists.
     let margins = Margins { rank: settings.margin_rank, negative: settings.margin_negative };
     let RankingLoss { loss, pull } = student.ranking_loss(student_states, lists, negatives, margins)?;
@@ -105,7 +107,7 @@ pub fn replacements(
 }
 
 /// The rows of `states` `(positions, hidden)` that are `kept`, in ascending order.
-fn pick(states: &Tensor, kept: &[u32]) -> recommender::Result<Tensor> {
+fn pick(states: &Tensor, kept: &[u32]) -> training::Result<Tensor> {
     if kept.len() == states.dim(0)? {
         return Ok(states.clone());
     }
@@ -141,7 +143,7 @@ impl Learner for Gro<'_> {
         self.samples.count()
     }
 
-    fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
+    fn step(&mut self, epoch: usize, step: usize) -> training::Result<Vec<Tensor>> {
         let (at_epoch, at_step) = (epoch as u64, step as u64);
         let stream = |purpose| self.streams.open(purpose, at_epoch, at_step, 0);
         let keys = |purpose| self.streams.dropout(purpose, at_epoch, at_step);
@@ -199,7 +201,7 @@ impl Learner for Gro<'_> {
 
     /// The target's ranking quality, and how well the student imitates it: the share of its top 10 that the
     /// student's top 10 holds, after the users' train sequences.
-    fn validate(&mut self) -> recommender::Result<Vec<(&'static str, f64)>> {
+    fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
         const BATCH: usize = 256;
         let (target, student) = (&*self.target.frozen, &*self.student.frozen);
         let (ndcg, hit_rate) = validation::on_dataset(target, self.dataset, BATCH, &self.device)?;

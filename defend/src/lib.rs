@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL, Policy};
 use artifact::dataset::{self, Dataset};
-use recommender::fit::{Fitted, Keep, Run, Schedule, fit};
-use recommender::state::Saving;
-use recommender::windows::Samples;
-use recommender::{Parameters, Purpose, Sizes, Streams, Trainee, declare, load_parameters};
+use models::{Parameters, Sizes, declare, load_parameters};
 use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
+use streams::{Purpose, Streams};
+use training::Trainee;
+use training::fit::{Fitted, Keep, Run, Schedule, fit};
+use training::samples::Samples;
+use training::state::Saving;
 
 use crate::gro::Gro;
 
@@ -146,7 +148,7 @@ fn protected(target: Description, method: Method, answer_seed: u64) -> Descripti
 }
 
 fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run: &Run<'_>) -> Result<()> {
-    let device = recommender::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
+    let device = models::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
     let dataset = Dataset::read(data)?;
     let (gold, description) = load_parameters(target, &device)?;
     description.check_dataset(&dataset, target, data)?;

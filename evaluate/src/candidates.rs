@@ -7,9 +7,9 @@
 
 use artifact::dataset::Dataset;
 use artifact::settings::{Evaluate, Ranking};
-use ranking::{Answers, Negatives};
-use recommender::{Purpose, Streams};
+use metrics::{Answers, Negatives};
 use stage::Refusal;
+use streams::{Purpose, Streams};
 
 /// The candidates of every user: the test item and its negatives.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl Candidates {
     }
 
     /// The candidates of some users, a row each: the test item first, then its negatives; `(users, 1 + negatives)`.
-    pub fn draw(&self, dataset: &Dataset, users: std::ops::Range<usize>) -> Result<Answers, ranking::Error> {
+    pub fn draw(&self, dataset: &Dataset, users: std::ops::Range<usize>) -> Result<Answers, metrics::Error> {
         let mut ids = Vec::with_capacity(users.len() * (1 + self.count));
         for user in users {
             let mut stream = self.streams.open(Purpose::Candidates, 0, user as u64, 0);

@@ -34,8 +34,8 @@ pub struct Figure {
     pub high: f64,
 }
 
-impl From<ranking::Interval> for Figure {
-    fn from(interval: ranking::Interval) -> Self {
+impl From<metrics::Interval> for Figure {
+    fn from(interval: metrics::Interval) -> Self {
         Self { mean: interval.mean, low: interval.low, high: interval.high }
     }
 }

@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    stage::main_where(recommender::is_input, evaluate::Cli::flags, evaluate::run)
+    stage::main_where(service::is_input, evaluate::Cli::flags, evaluate::run)
 }

@@ -21,12 +21,12 @@ use anyhow::Context;
 use artifact::checkpoint::{Description, Policy};
 use artifact::dataset::Dataset;
 use candle_core::{Device, Tensor};
-use ranking::{
+use metrics::{
     Answers, agreement, exact_match, hit, kl_divergence, ndcg, place_in, rank_biased_overlap, rank_of,
     rank_of_unseen, reciprocal,
 };
-use recommender::black_box::{BlackBox, ProtectedTarget};
-use recommender::{Mode, Recommender};
+use models::{Mode, Recommender};
+use service::black_box::{BlackBox, ProtectedTarget};
 
 use crate::candidates::Candidates;
 use crate::popularity::Popularity;

@@ -8,8 +8,8 @@ use artifact::dataset::{self, Dataset};
 use artifact::ranks::{Column, RANKS, Ranks};
 use candle_core::Device;
 use indexmap::IndexMap;
-use ranking::Bootstrap;
-use recommender::Recommender;
+use metrics::Bootstrap;
+use models::Recommender;
 use stage::{Flags, Kernels, Plan, Refusal, Settings, progress, settings};
 
 use crate::candidates::Candidates;
@@ -51,10 +51,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .input(&target)
         .inputs(surrogate.clone());
     plan.produce(|directory| {
-        let device = recommender::device(
-            &arguments.flags.device.to_string(),
-            arguments.flags.kernels == Kernels::Plain,
-        )?;
+        let device =
+            models::device(&arguments.flags.device.to_string(), arguments.flags.kernels == Kernels::Plain)?;
         let evaluation =
             Evaluation::read(&arguments.data, &target, surrogate.as_deref(), &settings, &device)?;
         evaluation.write(&settings, &device, arguments.flags.quiet, directory)
@@ -84,7 +82,7 @@ impl Evaluation {
         let dataset = Dataset::read(data)?;
         let load = |path: &Path| -> anyhow::Result<(Box<dyn Recommender>, Description)> {
             let (model, description) =
-                recommender::load(path, device).with_context(|| format!("loading {}", path.display()))?;
+                models::load(path, device).with_context(|| format!("loading {}", path.display()))?;
             description.check_dataset(&dataset, path, data)?;
             Ok((model, description))
         };

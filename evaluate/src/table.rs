@@ -19,7 +19,7 @@ use artifact::checkpoint::Architecture;
 use artifact::queries::QueryHeader;
 use artifact::ranks::{Column, RANKS};
 use indexmap::IndexMap;
-use ranking::{Bootstrap, hit, mean, ndcg, paired_difference, reciprocal};
+use metrics::{Bootstrap, hit, mean, ndcg, paired_difference, reciprocal};
 use serde::Serialize;
 use stage::Refusal;
 

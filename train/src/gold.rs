@@ -5,9 +5,11 @@ use artifact::checkpoint::Architecture;
 use artifact::dataset::Dataset;
 use artifact::settings::Optimizer;
 use candle_core::{Device, Tensor};
-use recommender::fit::Learner;
-use recommender::windows::Samples;
-use recommender::{Parameters, Purpose, Sizes, Streams, Trainee, declare, validation};
+use models::{Parameters, Sizes, declare};
+use streams::{Purpose, Streams};
+use training::fit::Learner;
+use training::samples::Samples;
+use training::{Trainee, validation};
 
 /// Users validated at a time.
 const VALIDATION_BATCH: usize = 256;
@@ -68,7 +70,7 @@ impl Learner for Gold<'_> {
         self.samples.count()
     }
 
-    fn step(&mut self, epoch: usize, step: usize) -> recommender::Result<Vec<Tensor>> {
+    fn step(&mut self, epoch: usize, step: usize) -> training::Result<Vec<Tensor>> {
         let batch = self.samples.batch(&*self.target.model, epoch, step);
         let dropout = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
         let states =
@@ -78,7 +80,7 @@ impl Learner for Gold<'_> {
         Ok(vec![loss.detach()])
     }
 
-    fn validate(&mut self) -> recommender::Result<Vec<(&'static str, f64)>> {
+    fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
         let (ndcg, hit_rate) =
             validation::on_dataset(&*self.target.frozen, self.dataset, VALIDATION_BATCH, &self.device)?;
         Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate)])

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Result;
 use artifact::checkpoint::{Architecture, Array, Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
-use recommender::{Declared, Sizes, declare};
+use models::{Declared, Sizes, declare};
 use stage::{Flags, Plan, Refusal, settings};
 
 use crate::torch::StateDict;

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use artifact::checkpoint::{Architecture, Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
-use recommender::fit::{Keep, Run, Schedule, fit};
-use recommender::state::Saving;
-use recommender::windows::Samples;
-use recommender::{Sizes, Streams};
+use models::Sizes;
 use stage::{Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
+use streams::Streams;
+use training::fit::{Keep, Run, Schedule, fit};
+use training::samples::Samples;
+use training::state::Saving;
 
 use crate::gold::Gold;
 
@@ -111,7 +112,7 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
         .inputs(dataset::files(data));
     let identity = plan.identity()?;
     plan.produce(|directory| {
-        let device = recommender::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
+        let device = models::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
         let dataset = Dataset::read(data)?;
         let (model, train) = (&settings.model, &settings.train);
         let sizes = Sizes::new(model, dataset.items());

@@ -6,5 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    stage::main_where(recommender::is_input, train::Cli::flags, |cli| train::run(&cli))
+    stage::main_where(training::is_input, train::Cli::flags, |cli| train::run(&cli))
 }

@@ -11,8 +11,9 @@ use std::process::{Command, Output};
 use artifact::checkpoint::{Architecture, Array, Checkpoint, read_arrays};
 use artifact::dataset::{self, UserSequence};
 use candle_core::{DType, Device};
-use recommender::parameters::to_array;
-use recommender::{Contexts, Mode, Parameters, Purpose, Sizes, Streams, declare};
+use models::parameters::to_array;
+use models::{Contexts, Mode, Parameters, Sizes, declare};
+use streams::{Purpose, Streams};
 use zip::write::SimpleFileOptions;
 
 const SIZES: Sizes =
@@ -271,7 +272,7 @@ fn import_golden(architecture: Architecture, folder: &Path) {
     });
     let output = import_as(architecture, at, "data", "out", &flags.collect::<Vec<_>>());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let (model, description) = recommender::load(&at.join("out/model.safetensors"), &Device::Cpu).unwrap();
+    let (model, description) = models::load(&at.join("out/model.safetensors"), &Device::Cpu).unwrap();
     let size = |key: &str| config[key].as_u64().unwrap() as usize;
     assert_eq!((description.hidden, description.max_len), (size("hidden"), size("max_len")));
 

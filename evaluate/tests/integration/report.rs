@@ -249,7 +249,7 @@ fn the_interval_of_a_difference_is_that_of_per_user_means_over_seeds() {
         seeds.iter().map(|&(none, gro)| hit(gro, user) - hit(none, user)).sum::<f64>() / 3.0
     };
     let column: Vec<f64> = (0..200).map(difference).collect();
-    let expected = ranking::Bootstrap { resamples: 500, seed: 1 }.interval(&column).unwrap();
+    let expected = metrics::Bootstrap { resamples: 500, seed: 1 }.interval(&column).unwrap();
     for (key, expected) in [("mean", expected.mean), ("low", expected.low), ("high", expected.high)] {
         assert!((found[key].as_f64().unwrap() - expected).abs() < 1e-12, "{key}: {found}, {expected}");
     }

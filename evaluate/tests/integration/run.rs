@@ -5,7 +5,7 @@ use artifact::dataset::Dataset;
 use artifact::settings::{Evaluate, Ranking};
 use candle_core::Device;
 use evaluate::candidates::Candidates;
-use recommender::Mode;
+use models::Mode;
 
 use crate::scene::{Ended, ITEMS, Scene, USERS};
 
@@ -156,7 +156,7 @@ fn seen_items_can_be_taken_out() {
 
 /// Item scores of a model after every user's history, `(users, items)`.
 fn scores(scene: &Scene, dataset: &Dataset, model: &str) -> Vec<Vec<f32>> {
-    let (model, _) = recommender::load(&scene.path(model).join(MODEL), &Device::Cpu).unwrap();
+    let (model, _) = models::load(&scene.path(model).join(MODEL), &Device::Cpu).unwrap();
     let histories: Vec<Vec<u32>> = (0..USERS).map(|user| history(dataset, user)).collect();
     let histories: Vec<&[u32]> = histories.iter().map(Vec::as_slice).collect();
     let placed = model.contexts(&histories).place(&Device::Cpu).unwrap();

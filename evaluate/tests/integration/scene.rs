@@ -8,9 +8,9 @@ use std::process::Command;
 use artifact::checkpoint::{Architecture, Array, Checkpoint, Description, Kind, MODEL, Policy};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::ranks::{Column, RANKS, Ranks};
+use models::Sizes;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use recommender::Sizes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -112,7 +112,7 @@ impl Scene {
             queries: None,
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let declared = recommender::declare(Architecture::Bert, &Sizes::from(&description));
+        let declared = models::declare(Architecture::Bert, &Sizes::from(&description));
         let tensors: BTreeMap<String, Array> = declared
             .into_iter()
             .map(|tensor| {

@@ -1,0 +1,249 @@
+//! Sequential recommenders: the architectures, how they train, and the black box an attacker meets.
+//!
+//! An architecture turns packed histories into *states*, `(positions, hidden)`; a state against the
+//! [`kernels::Catalogue`] gives the scores of all items. Everything that follows (training losses, the ranking
+//! loss of a surrogate, GRO's swap loss, lists and ranks) needs states and catalogue only, and so works for
+//! every architecture. One file an architecture; this file holds what they share.
+
+pub mod bert4rec;
+pub mod causal;
+mod device;
+mod error;
+mod kv_cache;
+mod layers;
+pub mod narm;
+pub mod packing;
+pub mod parameters;
+pub mod sasrec;
+
+use std::ops::Range;
+use std::path::Path;
+
+use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, Policy};
+use artifact::settings;
+use candle_core::{DType, Device, Tensor};
+use kernels::{Catalogue, Dropout};
+use rand_chacha::ChaCha8Rng;
+use streams::DropoutKeys;
+
+pub use device::device;
+pub use error::{Error, Result, is_input};
+pub use kv_cache::Memories;
+pub use packing::{Contexts, Placed};
+pub use parameters::{Declared, Initial, Parameters, Weights};
+
+/// The sizes of a model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizes {
+    /// Number of items `n`; ids are 1..=n, 0 is padding.
+    pub items: usize,
+    /// Width of a state and of an item embedding.
+    pub hidden: usize,
+    /// Number of transformer blocks (NARM has none).
+    pub blocks: usize,
+    /// Number of attention heads; divides `hidden`.
+    pub heads: usize,
+    /// Longest context in tokens.
+    pub max_len: usize,
+    /// Dropout on embeddings and sublayers.
+    pub dropout: f64,
+    /// Dropout on attention probabilities.
+    pub attention_dropout: f64,
+}
+
+impl Sizes {
+    /// The sizes that the settings give a model of `items` items.
+    pub fn new(model: &settings::Model, items: usize) -> Self {
+        Self {
+            items,
+            hidden: model.hidden,
+            blocks: model.blocks,
+            heads: model.heads,
+            max_len: model.max_len,
+            dropout: model.dropout,
+            attention_dropout: model.attention_dropout,
+        }
+    }
+
+    /// What a checkpoint of an undefended model of these sizes says of itself.
+    pub fn describe(&self, kind: Kind, architecture: Architecture, fingerprint: &str) -> Description {
+        Description {
+            kind,
+            architecture,
+            items: self.items,
+            hidden: self.hidden,
+            blocks: self.blocks,
+            heads: self.heads,
+            max_len: self.max_len,
+            dropout: self.dropout,
+            attention_dropout: self.attention_dropout,
+            policy: Policy::None,
+            policy_seed: 0,
+            defense: "none".to_owned(),
+            fingerprint: fingerprint.to_owned(),
+            queries: None,
+        }
+    }
+}
+
+impl From<&Description> for Sizes {
+    fn from(d: &Description) -> Self {
+        Self {
+            items: d.items,
+            hidden: d.hidden,
+            blocks: d.blocks,
+            heads: d.heads,
+            max_len: d.max_len,
+            dropout: d.dropout,
+            attention_dropout: d.attention_dropout,
+        }
+    }
+}
+
+/// What a model is run for.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// Prediction: no dropout, f32.
+    Evaluate,
+    /// Training: dropout with masks from these keys, and activations of this precision.
+    Train(DropoutKeys, settings::Precision),
+}
+
+impl Mode {
+    /// The dropout of layer `layer`, counted in the order a model applies them.
+    pub fn dropout(self, probability: f64, layer: u64) -> Option<Dropout> {
+        match self {
+            Mode::Train(keys, _) if probability > 0.0 => {
+                Some(Dropout { probability, key: keys.layer(layer) })
+            }
+            _ => None,
+        }
+    }
+
+    /// Type of the activations.
+    pub fn activations(self) -> DType {
+        match self {
+            Mode::Train(_, settings::Precision::Bf16) => DType::BF16,
+            Mode::Train(_, settings::Precision::F32) | Mode::Evaluate => DType::F32,
+        }
+    }
+}
+
+/// Training samples of one step, packed: contexts whose picked places are the label positions.
+#[derive(Clone, Debug, Default)]
+pub struct TrainingBatch {
+    /// The rows, with the label positions picked.
+    pub contexts: Contexts,
+    /// The item to be predicted at each picked place, `(positions)`.
+    pub labels: Vec<u32>,
+    /// An item at each picked place that should score below the label, `(positions)`; empty where the loss
+    /// compares the label with the whole catalogue.
+    pub negatives: Vec<u32>,
+}
+
+/// What a model sees around a place whose state is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The items before and after it; the item at the place is hidden by a mask. One row gives the state after
+    /// one prefix of a history.
+    Cloze,
+    /// The items up to and including it. One row gives the states after all prefixes of a history.
+    Causal,
+}
+
+/// A sequential recommender.
+pub trait Recommender: Send + Sync {
+    /// Its sizes.
+    fn sizes(&self) -> &Sizes;
+
+    /// The item side of its scores.
+    fn catalogue(&self) -> &Catalogue;
+
+    /// What it sees around a place. Two models of one reading can share contexts.
+    fn reading(&self) -> Reading;
+
+    /// States at the picked places of a packed batch, `(positions, hidden)`.
+    fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor>;
+
+    /// States `(rows, hidden)` after one more item in each row, `items` `(rows)` of u32; `memories` hold what came before,
+    /// fewer than `max_len` items, and the new item afterwards. The bytes are those of [`Recommender::encode`] over whole
+    /// histories. `None` where the model has no such way: reading by cloze, every state changes with every item.
+    ///
+    /// For the CPU with its fused operations ([`kernels::fused`]).
+    fn extend(&self, _memories: &mut Memories, _items: &Tensor) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// Appends rows whose picked places score the item after each of these prefixes of `history` (item ids,
+    /// oldest first): lengths in ascending order, at least 1. Of a prefix only the latest items that fit are used.
+    fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts);
+
+    /// Packs histories (at least one item each) for prediction: one row and one picked place each, whose
+    /// state scores the next item.
+    fn contexts(&self, histories: &[&[u32]]) -> Contexts {
+        let mut contexts = Contexts::new();
+        for history in histories {
+            self.ask(history, &[history.len()], &mut contexts);
+        }
+        contexts
+    }
+
+    /// Appends to `batch` the training sample that this architecture makes of a `window` (at least one item, two
+    /// with what lies before it) of a user's training history.
+    fn sample(
+        &self,
+        history: &[u32],
+        window: Range<usize>,
+        objective: &settings::Train,
+        stream: &mut ChaCha8Rng,
+        batch: &mut TrainingBatch,
+    );
+
+    /// The training loss, a scalar, from the states at the label positions: mean binary cross entropy over labels and
+    /// negatives where the batch has negatives, else mean cross entropy of the labels over all ids.
+    fn training_loss(&self, states: &Tensor, batch: &TrainingBatch) -> Result<Tensor> {
+        let ids = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), states.device());
+        let labels = ids(&batch.labels)?;
+        Ok(if batch.negatives.is_empty() {
+            self.catalogue().cross_entropy(states, &labels)?
+        } else {
+            self.catalogue().binary_cross_entropy(states, &labels, &ids(&batch.negatives)?)?
+        })
+    }
+}
+
+/// The tensors of an architecture with these sizes, for fresh weights and for checking loaded ones.
+pub fn declare(architecture: Architecture, sizes: &Sizes) -> Vec<Declared> {
+    match architecture {
+        Architecture::Bert => bert4rec::declare(sizes),
+        Architecture::Sas => sasrec::declare(sizes),
+        Architecture::Narm => narm::declare(sizes),
+    }
+}
+
+/// Builds a model over weights: [`Parameters::trainable`] to train it, [`Parameters::frozen`] to use it.
+///
+/// # Errors
+/// [`Error::Weights`] naming a tensor of [`declare`] that is missing.
+pub fn build(architecture: Architecture, sizes: &Sizes, weights: &Weights) -> Result<Box<dyn Recommender>> {
+    Ok(match architecture {
+        Architecture::Bert => Box::new(bert4rec::Bert4Rec::new(sizes, weights)?),
+        Architecture::Sas => Box::new(sasrec::SasRec::new(sizes, weights)?),
+        Architecture::Narm => Box::new(narm::Narm::new(sizes, weights)?),
+    })
+}
+
+/// Parameters and description of a checkpoint, checked against its architecture.
+pub fn load_parameters(path: &Path, device: &Device) -> Result<(Parameters, Description)> {
+    let Checkpoint { description, tensors } = Checkpoint::read(path)?;
+    let declared = declare(description.architecture, &Sizes::from(&description));
+    let origin = path.display().to_string();
+    Ok((Parameters::from_arrays(&tensors, &declared, &origin, device)?, description))
+}
+
+/// A model to be used, not trained, from a checkpoint.
+pub fn load(path: &Path, device: &Device) -> Result<(Box<dyn Recommender>, Description)> {
+    let (parameters, description) = load_parameters(path, device)?;
+    let model = build(description.architecture, &Sizes::from(&description), &parameters.frozen())?;
+    Ok((model, description))
+}

@@ -1,0 +1,7 @@
+//! What a client meets, be it a user or a thief: a recommender behind an answer policy, of which nothing shows but ordered
+//! lists of item ids.
+
+pub mod black_box;
+mod error;
+
+pub use error::{Error, Result, is_input};

@@ -1,0 +1,14 @@
+//! Training, the same for a target, a surrogate, and a target with its student: what learns is a [`Learner`](fit::Learner), the loop
+//! over its epochs is [`fit`], and everything that a run needs in order to go on after an interruption is in [`state`].
+
+mod error;
+pub mod fit;
+pub mod optimizer;
+pub mod ranking_loss;
+pub mod samples;
+pub mod state;
+mod trainee;
+pub mod validation;
+
+pub use error::{Error, Result, is_input};
+pub use trainee::Trainee;
