@@ -12,11 +12,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use artifact::checkpoint::{Architecture, Array, Checkpoint, Kind, MODEL, read_arrays, write_arrays};
+use artifact::checkpoint::{Array, Checkpoint, Kind, MODEL, read_arrays, write_arrays};
 use artifact::dataset::{self, UserSequence};
 use candle_core::Device;
 use models::parameters::to_array;
-use models::{Contexts, Declared, Mode, Parameters, Recommender, Sizes, build, declare};
+use models::{ARCHITECTURES, Architecture, Contexts, Declared, Mode, Parameters, Recommender, Sizes};
 use stage::{Flags, Refusal};
 use streams::{Purpose, Streams};
 
@@ -71,7 +71,7 @@ fn names_and_shapes_are_those_of_the_authors() {
     sets.retain(|path| path.is_dir());
     assert!(!sets.is_empty());
     for (set, architecture) in
-        sets.iter().flat_map(|set| Architecture::ALL.into_iter().map(move |a| (set, a)))
+        sets.iter().flat_map(|set| ARCHITECTURES.entries.iter().copied().map(move |a| (set, a)))
     {
         let folder = set.join(architecture.to_string());
         let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
@@ -88,7 +88,7 @@ fn names_and_shapes_are_those_of_the_authors() {
         let (theirs, _) = read_arrays(&folder.join("weights.safetensors")).unwrap();
         let theirs: BTreeMap<String, Vec<usize>> =
             theirs.into_iter().map(|(name, array)| (name, array.shape)).collect();
-        let ours = declare(architecture, &sizes);
+        let ours = (architecture.declare)(&sizes);
         let ours: BTreeMap<String, Vec<usize>> =
             ours.into_iter().map(|Declared { name, shape, .. }| (name, shape)).collect();
         assert_eq!(ours, theirs, "{}", folder.display());
@@ -115,14 +115,14 @@ fn scores(model: &dyn Recommender, rows: &[Vec<u32>]) -> Array {
 #[test]
 fn our_checkpoints_load_strictly_in_pytorch_and_score_alike() {
     let Some(python) = python() else { return };
-    for architecture in Architecture::ALL {
+    for architecture in ARCHITECTURES.entries.iter().copied() {
         let directory = tempfile::tempdir().unwrap();
         let sizes = Sizes { items: 50, hidden: 24, blocks: 3, heads: 4, max_len: 9, ..SAVED };
-        let declared = declare(architecture, &sizes);
+        let declared = (architecture.declare)(&sizes);
         let parameters =
             Parameters::initial(&declared, 1.0, &Streams::new(5), Purpose::TargetWeights, &Device::Cpu)
                 .unwrap();
-        let model = build(architecture, &sizes, &parameters.frozen()).unwrap();
+        let model = (architecture.build)(&sizes, &parameters.frozen()).unwrap();
 
         // Rows of every length, right padded in the file only.
         let rows: Vec<Vec<u32>> = (1..=9)
@@ -173,7 +173,7 @@ fn write_dataset(directory: &Path) {
 #[test]
 fn what_torch_saves_is_imported_to_the_bit_or_refused_by_name() {
     let Some(python) = python() else { return };
-    for architecture in Architecture::ALL {
+    for architecture in ARCHITECTURES.entries.iter().copied() {
         let directory = tempfile::tempdir().unwrap();
         let (data, saved) = (directory.path().join("data"), directory.path().join("saved"));
         write_dataset(&data);
@@ -210,7 +210,7 @@ fn what_torch_saves_is_imported_to_the_bit_or_refused_by_name() {
             assert!(message.contains(expected[&*name]) && message.contains(&name), "{message}");
         }
         // Another architecture's checkpoint is told apart.
-        for other in Architecture::ALL.into_iter().filter(|other| *other != architecture) {
+        for other in ARCHITECTURES.entries.iter().copied().filter(|other| *other != architecture) {
             let message = import(&saved.join("bare.pth"), other, &data).unwrap_err();
             assert!(message.contains(&format!("give --arch {architecture}")), "{message}");
         }

@@ -13,12 +13,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use artifact::checkpoint::Architecture;
 use artifact::settings::{Defend, Optimizer, Precision, ZeroGradient};
 use candle_core::{DType, Device, Tensor};
 use defend::gro;
 use kernels::Margins;
-use models::{Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, build, declare};
+use models::{
+    Architecture, Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, bert4rec, narm,
+    sasrec,
+};
 use training::optimizer::AdamW;
 
 type Tensors = HashMap<String, Tensor>;
@@ -73,12 +75,12 @@ impl Set {
             .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor)))
             .map(|(name, tensor)| (name, models::parameters::to_array(tensor).unwrap()))
             .collect();
-        let declared = declare(self.architecture, &self.sizes);
+        let declared = (self.architecture.declare)(&self.sizes);
         Parameters::from_arrays(&arrays, &declared, "golden", &device()).unwrap()
     }
 
     fn build(&self, weights: &Weights) -> Box<dyn Recommender> {
-        build(self.architecture, &self.sizes, weights).unwrap()
+        (self.architecture.build)(&self.sizes, weights).unwrap()
     }
 }
 
@@ -221,18 +223,18 @@ fn forward(architecture: Architecture) {
 
 #[test]
 fn golden_bert_forward() {
-    forward(Architecture::Bert);
+    forward(bert4rec::ARCHITECTURE);
 }
 
 #[test]
 fn golden_sas_forward() {
-    forward(Architecture::Sas);
+    forward(sasrec::ARCHITECTURE);
 }
 
 /// NARM's rows are padded on the right, and scored after their last item; all prefixes come from one pass.
 #[test]
 fn golden_narm_forward() {
-    for set in sets(Architecture::Narm) {
+    for set in sets(narm::ARCHITECTURE) {
         let parameters = set.parameters(&set.read("weights.safetensors"), "");
         let golden = set.read("forward.safetensors");
         let model = set.build(&parameters.frozen());
@@ -290,12 +292,12 @@ fn train(architecture: Architecture, batch: fn(ReadIds<'_>) -> TrainingBatch) {
 
 #[test]
 fn golden_bert_train() {
-    train(Architecture::Bert, |tensor| cloze_batch(&tensor("seqs"), &tensor("labels")));
+    train(bert4rec::ARCHITECTURE, |tensor| cloze_batch(&tensor("seqs"), &tensor("labels")));
 }
 
 #[test]
 fn golden_sas_train() {
-    train(Architecture::Sas, |tensor| {
+    train(sasrec::ARCHITECTURE, |tensor| {
         let mut batch = TrainingBatch::default();
         let rows = tensor("seqs").into_iter().zip(tensor("labels")).zip(tensor("negatives"));
         for ((row, labels), negatives) in rows {
@@ -311,7 +313,7 @@ fn golden_sas_train() {
 
 #[test]
 fn golden_narm_train() {
-    train(Architecture::Narm, |tensor| {
+    train(narm::ARCHITECTURE, |tensor| {
         let mut batch = TrainingBatch::default();
         for row in tensor("seqs") {
             let row = real(&row);
@@ -355,17 +357,17 @@ fn distill(architecture: Architecture) {
 
 #[test]
 fn golden_bert_distill() {
-    distill(Architecture::Bert);
+    distill(bert4rec::ARCHITECTURE);
 }
 
 #[test]
 fn golden_sas_distill() {
-    distill(Architecture::Sas);
+    distill(sasrec::ARCHITECTURE);
 }
 
 #[test]
 fn golden_narm_distill() {
-    distill(Architecture::Narm);
+    distill(narm::ARCHITECTURE);
 }
 
 fn generate(architecture: Architecture) {
@@ -396,24 +398,24 @@ fn generate(architecture: Architecture) {
 
 #[test]
 fn golden_bert_generate() {
-    generate(Architecture::Bert);
+    generate(bert4rec::ARCHITECTURE);
 }
 
 #[test]
 fn golden_sas_generate() {
-    generate(Architecture::Sas);
+    generate(sasrec::ARCHITECTURE);
 }
 
 #[test]
 fn golden_narm_generate() {
-    generate(Architecture::Narm);
+    generate(narm::ARCHITECTURE);
 }
 
 /// One whole step of GRO: lists, replacements, losses, gradients, and both models after their optimizers.
 /// The authors take item 1 where the gradient is zero, hence `first_item`.
 #[test]
 fn golden_bert_gro() {
-    for set in sets(Architecture::Bert) {
+    for set in sets(bert4rec::ARCHITECTURE) {
         let golden = set.read("gro.safetensors");
         let party = |prefix: &str| {
             let parameters = set.parameters(&golden, &format!("{prefix}.weight."));

@@ -12,12 +12,11 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use artifact::checkpoint::Architecture;
 use artifact::queries::{Query, QueryLog};
 use artifact::settings::{Distill, Optimizer};
 use candle_core::{Device, Tensor};
 use kernels::Margins;
-use models::{Contexts, Parameters, Reading, Sizes, declare};
+use models::{Architecture, Contexts, Parameters, Reading, Sizes};
 use streams::shuffle;
 use streams::{Purpose, Streams};
 use training::fit::{Learner, epoch_order};
@@ -67,7 +66,7 @@ impl Surrogate {
         streams: Streams,
         device: &Device,
     ) -> Result<Self> {
-        let declared = declare(architecture, sizes);
+        let declared = (architecture.declare)(sizes);
         let parameters = Parameters::initial(
             &declared,
             optimizer.embedding_deviation,

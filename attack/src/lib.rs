@@ -11,11 +11,11 @@ pub mod seeds;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, MODEL};
+use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::Generate;
-use models::Sizes;
+use models::{ARCHITECTURES, Architecture, Sizes};
 use service::black_box::{BlackBox, ProtectedTarget};
 use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
 use streams::Streams;
@@ -74,8 +74,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         queries: PathBuf,
         /// Architecture of the surrogate; by default model.architecture of the settings
-        #[arg(long, value_name = "ARCHITECTURE")]
-        surrogate: Option<Architecture>,
+        #[arg(long, value_name = "ARCHITECTURE", value_parser = stage::choices(&ARCHITECTURES))]
+        surrogate: Option<&'static Architecture>,
         /// Directory to write the surrogate to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -217,14 +217,16 @@ fn begin_with<'a>(
 
 fn run_distill(
     queries: &Path,
-    surrogate: Option<Architecture>,
+    surrogate: Option<&Architecture>,
     out: &Path,
     resume: &Resume,
     flags: &Flags,
 ) -> Result<()> {
     // The flag is the setting: whichever way the architecture was named, the output depends on that alone.
     let mut settings = settings::load(flags)?.into_inner();
-    settings.model.architecture = surrogate.unwrap_or(settings.model.architecture);
+    if let Some(named) = surrogate {
+        named.name.clone_into(&mut settings.model.architecture);
+    }
     let settings = Checked::new(settings)?;
     let log = queries.join(QUERIES);
     let plan = Plan::new("gro-attack distill", out, flags, &settings, &["model", "optimizer", "distill"])
@@ -257,7 +259,7 @@ fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Res
         return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
     }
     let (sizes, asked) = (Sizes::new(&settings.model, items), &settings.distill);
-    let architecture = settings.model.architecture;
+    let architecture = *ARCHITECTURES.find(&settings.model.architecture)?;
     let streams = Streams::new(settings.seed);
     let mut surrogate =
         Surrogate::new(architecture, &sizes, log, asked, &settings.optimizer, streams, &device)?;

@@ -6,5 +6,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    stage::main_where(|error| training::is_input(error) || service::is_input(error), attack::Cli::flags, attack::run)
+    stage::main_where(
+        |error| training::is_input(error) || service::is_input(error),
+        attack::Cli::flags,
+        attack::run,
+    )
 }

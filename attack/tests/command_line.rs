@@ -5,12 +5,12 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, Policy};
+use artifact::checkpoint::{Checkpoint, Description, Kind, Policy};
 use artifact::dataset::{self, UserSequence};
 use artifact::queries::{Generation, Query, QueryLog};
 use artifact::settings::Strategy;
 use candle_core::Device;
-use models::{Parameters, Sizes, declare};
+use models::{Parameters, Sizes, bert4rec};
 use streams::{Purpose, Streams};
 
 const ITEMS: usize = 20;
@@ -44,10 +44,10 @@ fn write_target(directory: &Path, policy: Policy) {
         attention_dropout: 0.1,
     };
     let raw_items: Vec<String> = (1..=ITEMS).map(|id| id.to_string()).collect();
-    let declared = declare(Architecture::Bert, &sizes);
+    let declared = (bert4rec::ARCHITECTURE.declare)(&sizes);
     let parameters =
         Parameters::initial(&declared, 1.0, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
-    let description = sizes.describe(Kind::Target, Architecture::Bert, &dataset::fingerprint(&raw_items));
+    let description = sizes.describe(Kind::Target, bert4rec::ARCHITECTURE, &dataset::fingerprint(&raw_items));
     let description = Description { policy, ..description };
     std::fs::create_dir(directory).unwrap();
     let tensors = parameters.to_arrays().unwrap();

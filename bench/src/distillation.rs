@@ -1,18 +1,18 @@
-//! Distillation: an epoch over 100 generated sequences of 200 items, of which 199 prefixes each are lessons.
+//! Distillation: an epoch over 100 generated sequences of 200 items, of which 199 prefixes each are learned from.
 
 use std::path::Path;
 
 use anyhow::Result;
-use artifact::checkpoint::Architecture;
 use artifact::queries::{QUERIES, QueryLog, QueryWriter};
 use artifact::settings::{Distill, Optimizer};
 use attack::distill::Surrogate;
 use metrics::Negatives;
+use models::{ARCHITECTURES, Architecture, Reading};
 use streams::{Purpose, Streams};
 
-use crate::arithmetic::{self, THERE_AND_BACK, transformer};
+use crate::arithmetic::{self, FORWARD_AND_BACKWARD};
 use crate::generation::header;
-use crate::{ITEMS, Iteration, SEED, TOP_K, Work, models};
+use crate::{ITEMS, Iteration, SEED, TOP_K, Work, learners};
 
 /// Sequences of the log.
 const SEQUENCES: usize = 100;
@@ -24,39 +24,35 @@ const LENGTH: usize = 200;
 pub fn works() -> Vec<Work> {
     let prefixes = SEQUENCES * (LENGTH - 1);
     let shape = format!("{prefixes} prefixes, length {LENGTH}, {ITEMS} items");
-    let work = |(architecture, name)| {
-        // A sequence a step where one pass gives the states after all its prefixes, else a batch of prefixes.
-        let steps = match architecture {
-            Architecture::Bert => prefixes as f64 / Distill::default().batch as f64,
-            Architecture::Sas | Architecture::Narm => SEQUENCES as f64,
-        };
+    let work = |architecture: Architecture| {
         let (rows, length) = (SEQUENCES as f64, (LENGTH - 1) as f64);
-        let encoders = rows
-            * match architecture {
-                Architecture::Bert => {
-                    (1..LENGTH).map(|prefix| transformer((prefix + 1) as f64, 1.0, true)).sum()
-                }
-                Architecture::Sas => transformer(length, length, false),
-                Architecture::Narm => arithmetic::narm(length),
-            };
-        Work::new("distillation", format!("distil epoch {name}"), &shape, move || lessons(architecture))
+        // A sequence a step where one pass gives the states after all its prefixes, else a batch of prefixes.
+        let (steps, row) = match architecture.reading {
+            Reading::Cloze => {
+                let of_prefix = |prefix| arithmetic::encoder(architecture, (prefix + 1) as f64, 1.0);
+                (prefixes as f64 / Distill::default().batch as f64, (1..LENGTH).map(of_prefix).sum())
+            }
+            Reading::Causal => (rows, arithmetic::encoder(architecture, length, length)),
+        };
+        let encoders: f64 = rows * row;
+        Work::new("distillation", format!("distil epoch {architecture}"), &shape, move || epoch(architecture))
             .scaled(steps)
-            .arithmetic(THERE_AND_BACK * encoders + arithmetic::lists(prefixes as f64))
+            .arithmetic(FORWARD_AND_BACKWARD * encoders + arithmetic::lists(prefixes as f64))
     };
-    models::ARCHITECTURES.map(work).into_iter().collect()
+    ARCHITECTURES.entries.iter().copied().map(work).collect()
 }
 
-fn lessons(architecture: Architecture) -> Result<Iteration> {
+fn epoch(architecture: Architecture) -> Result<Iteration> {
     // Only the log read from it is kept: it holds its file open.
     let directory = tempfile::tempdir()?;
     let path = directory.path().join(QUERIES);
     write_log(&path)?;
-    let sizes = models::sizes(LENGTH, ITEMS);
-    let (streams, device) = (Streams::new(SEED), models::device()?);
+    let sizes = learners::sizes(LENGTH, ITEMS);
+    let (streams, device) = (Streams::new(SEED), learners::device()?);
     let (distill, optimizer) = (Distill::default(), Optimizer::default());
     let log = QueryLog::open(&path)?;
     let surrogate = Surrogate::new(architecture, &sizes, log, &distill, &optimizer, streams, &device)?;
-    let mut iteration = models::steps(surrogate);
+    let mut iteration = learners::steps(surrogate);
     Ok(Box::new(move || {
         let _kept = &directory;
         iteration()

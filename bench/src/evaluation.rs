@@ -1,12 +1,12 @@
 //! Full rankings: every user of MovieLens-100K, one held-out item each, against all items.
 
 use anyhow::Result;
-use artifact::checkpoint::Architecture;
 use artifact::settings::Evaluate;
 use evaluate::measurement::{Questions, Target, measure};
+use models::bert4rec;
 use training::validation;
 
-use crate::{ITEMS, Iteration, TOP_K, Work, histories, models};
+use crate::{ITEMS, Iteration, TOP_K, Work, histories, learners};
 
 /// Longest input.
 const LENGTH: usize = 200;
@@ -26,8 +26,8 @@ pub fn works() -> Vec<Work> {
 
 fn validations() -> Result<Iteration> {
     let dataset = histories::movielens_100k()?;
-    let model = models::recommender(Architecture::Bert, &models::sizes(LENGTH, ITEMS))?;
-    let device = models::device()?;
+    let model = learners::recommender(bert4rec::ARCHITECTURE, &learners::sizes(LENGTH, ITEMS))?;
+    let device = learners::device()?;
     Ok(Box::new(move || {
         validation::on_dataset(&*model, dataset, VALIDATION_BATCH, &device)?;
         Ok(())
@@ -39,11 +39,11 @@ fn evaluations() -> Result<Iteration> {
     let asked = Evaluate::default();
     let questions =
         Questions { ks: asked.ks, top_k: TOP_K, exclude_seen: false, candidates: None, batch: asked.batch };
-    let sizes = models::sizes(LENGTH, ITEMS);
-    let device = models::device()?;
+    let sizes = learners::sizes(LENGTH, ITEMS);
+    let device = learners::device()?;
     Ok(Box::new(move || {
         // An evaluation uses its target up; to build one is nothing beside asking it.
-        let target = Target { model: models::recommender(Architecture::Bert, &sizes)?, service: None };
+        let target = Target { model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?, service: None };
         measure(dataset, target, None, &questions, &device, |_| ())?;
         Ok(())
     }))

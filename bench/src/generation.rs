@@ -1,15 +1,16 @@
 //! Query generation: sequences of 200 items grow side by side out of the answers, and go to a log.
 
 use anyhow::Result;
-use artifact::checkpoint::{Architecture, Kind};
+use artifact::checkpoint::Kind;
 use artifact::queries::{QUERIES, QueryHeader, QueryWriter};
 use artifact::settings::Generate;
 use attack::generate::generate;
 use indicatif::ProgressBar;
+use models::{ARCHITECTURES, Architecture, Reading};
 use service::black_box::ProtectedTarget;
 use streams::Streams;
 
-use crate::{ITEMS, Iteration, SEED, TOP_K, Work, arithmetic, models};
+use crate::{ITEMS, Iteration, SEED, TOP_K, Work, arithmetic, learners};
 
 /// Items of a sequence.
 const LENGTH: usize = 200;
@@ -19,27 +20,28 @@ const TOGETHER: usize = 50;
 
 /// A sequence out of each architecture.
 pub fn works() -> Vec<Work> {
-    let work = |(architecture, name)| {
+    let work = |architecture: Architecture| {
         let shape = format!("length {LENGTH}, {TOGETHER} together, {ITEMS} items");
         let lengths = (1..=LENGTH).map(|length| length as f64);
-        // BERT4Rec reads the whole row again at each step; to the others each item comes once.
-        let encoders: f64 = match architecture {
-            Architecture::Bert => lengths.map(|length| arithmetic::transformer(length, 1.0, true)).sum(),
-            Architecture::Sas => arithmetic::transformer(LENGTH as f64, LENGTH as f64, false),
-            Architecture::Narm => arithmetic::narm(LENGTH as f64),
+        // Read by cloze, the whole row is read again at each step; to the others each item comes once.
+        let encoders: f64 = match architecture.reading {
+            Reading::Cloze => lengths.map(|length| arithmetic::encoder(architecture, length, 1.0)).sum(),
+            Reading::Causal => arithmetic::encoder(architecture, LENGTH as f64, LENGTH as f64),
         };
-        Work::new("generation", format!("generate sequence {name}"), shape, move || sequences(architecture))
-            .scaled(1.0 / TOGETHER as f64)
-            .arithmetic(encoders + arithmetic::scores(LENGTH as f64, ITEMS))
+        Work::new("generation", format!("generate sequence {architecture}"), shape, move || {
+            sequences(architecture)
+        })
+        .scaled(1.0 / TOGETHER as f64)
+        .arithmetic(encoders + arithmetic::scores(LENGTH as f64, ITEMS))
     };
-    models::ARCHITECTURES.map(work).into_iter().collect()
+    ARCHITECTURES.entries.iter().copied().map(work).collect()
 }
 
 fn sequences(architecture: Architecture) -> Result<Iteration> {
-    let sizes = models::sizes(LENGTH, ITEMS);
+    let sizes = learners::sizes(LENGTH, ITEMS);
     let description = sizes.describe(Kind::Target, architecture, "");
-    let model = models::recommender(architecture, &sizes)?;
-    let mut target = ProtectedTarget::new(model, &description, models::device()?);
+    let model = learners::recommender(architecture, &sizes)?;
+    let mut target = ProtectedTarget::new(model, &description, learners::device()?);
     let budget = Generate { sequences: TOGETHER, batch: TOGETHER, top_k: TOP_K, ..Generate::default() };
     let directory = tempfile::tempdir()?;
     let mut round = 0;

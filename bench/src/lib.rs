@@ -11,7 +11,7 @@ pub mod evaluation;
 pub mod generation;
 pub mod gro;
 pub mod histories;
-pub mod models;
+pub mod learners;
 pub mod peak;
 pub mod preprocessing;
 pub mod ranking;

@@ -1,10 +1,10 @@
 //! The best items of many states at once, by selection from scores that are never all held.
 
 use anyhow::Result;
-use artifact::checkpoint::Architecture;
 use candle_core::Tensor;
+use models::bert4rec;
 
-use crate::{Iteration, TOP_K, Work, models};
+use crate::{Iteration, TOP_K, Work, learners};
 
 /// Lists for `positions` states over a catalogue of `items`.
 pub fn work(subject: &'static str, positions: usize, items: usize) -> Work {
@@ -13,8 +13,8 @@ pub fn work(subject: &'static str, positions: usize, items: usize) -> Work {
 }
 
 fn lists(positions: usize, items: usize) -> Result<Iteration> {
-    let model = models::recommender(Architecture::Bert, &models::sizes(1, items))?;
-    let states = Tensor::randn(0f32, 1.0, (positions, model.sizes().hidden), &models::device()?)?;
+    let model = learners::recommender(bert4rec::ARCHITECTURE, &learners::sizes(1, items))?;
+    let states = Tensor::randn(0f32, 1.0, (positions, model.sizes().hidden), &learners::device()?)?;
     Ok(Box::new(move || {
         // Reading one id waits for a GPU.
         model.catalogue().top_k(&states, TOP_K)?.get(0)?.get(0)?.to_scalar::<u32>()?;

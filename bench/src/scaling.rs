@@ -7,10 +7,10 @@
 //! - Threads: powers of two, below the number of threads that all other works run on.
 
 use anyhow::Result;
-use artifact::checkpoint::Architecture;
 use artifact::settings::{Loss, Train};
+use models::{ARCHITECTURES, Architecture, bert4rec};
 
-use crate::{ITEMS, Work, generation, gro, histories, models, ranking, training};
+use crate::{ITEMS, Work, generation, gro, histories, ranking, training};
 
 /// Rows, their length, and positions looked at in each, where items grow.
 const BATCH: usize = 24;
@@ -27,15 +27,15 @@ const TOKENS: usize = 25_600;
 pub fn works() -> Result<Vec<Work>> {
     let mut works = Vec::new();
     for items in [1000, 10_000, 100_000, 1_000_000] {
-        works.push(step(Architecture::Bert, "bert", LENGTH, BATCH, POSITIONS, items));
+        works.push(step(bert4rec::ARCHITECTURE, LENGTH, BATCH, POSITIONS, items));
         if items < 1_000_000 {
             works.push(gro::work("scaling", POSITIONS, items));
         }
         works.push(ranking::work("scaling", BATCH * POSITIONS, items));
     }
-    for (architecture, name) in models::ARCHITECTURES {
+    for &architecture in ARCHITECTURES.entries {
         for length in [50, 100, 200, 400, 800] {
-            works.push(step(architecture, name, length, TOKENS / length, length / 5, ITEMS));
+            works.push(step(architecture, length, TOKENS / length, length / 5, ITEMS));
         }
     }
     let all = rayon::current_num_threads();
@@ -51,14 +51,7 @@ pub fn works() -> Result<Vec<Work>> {
 }
 
 /// A training step on rows that all have `length` items; for BERT4Rec, `labels` of them hidden.
-fn step(
-    architecture: Architecture,
-    name: &str,
-    length: usize,
-    batch: usize,
-    labels: usize,
-    items: usize,
-) -> Work {
+fn step(architecture: Architecture, length: usize, batch: usize, labels: usize, items: usize) -> Work {
     let shape = format!("batch {batch}, full length {length}, {items} items");
     // Hidden so likely that hardly a row has fewer labels than the most it may have.
     let train = Train {
@@ -68,7 +61,7 @@ fn step(
         max_predictions: labels,
         ..Train::default()
     };
-    Work::new("scaling", format!("training step {name}"), shape, move || {
+    Work::new("scaling", format!("training step {architecture}"), shape, move || {
         training::steps(architecture, length, histories::of_length(length, 4 * batch, items)?, &train)
     })
 }

@@ -1,15 +1,15 @@
 //! Training of a target: batches of 128 windows of MovieLens-100K's histories, ragged as they are.
 
 use anyhow::Result;
-use artifact::checkpoint::Architecture;
 use artifact::dataset::Dataset;
 use artifact::settings::{Loss, Optimizer, Train};
+use models::{Architecture, bert4rec, narm, sasrec};
 use streams::Streams;
 use train::gold::Gold;
 use training::samples::{Samples, windows};
 
-use crate::arithmetic::{self, THERE_AND_BACK};
-use crate::{ITEMS, Iteration, SEED, Work, histories, models};
+use crate::arithmetic::{self, FORWARD_AND_BACKWARD};
+use crate::{ITEMS, Iteration, SEED, Work, histories, learners};
 
 /// Longest input.
 const LENGTH: usize = 200;
@@ -20,9 +20,9 @@ const LENGTH: usize = 200;
 /// Where the dataset cannot be made.
 pub fn works() -> Result<Vec<Work>> {
     let losses = [
-        (Architecture::Bert, Loss::CrossEntropy, "training step bert"),
-        (Architecture::Sas, Loss::Bce, "training step sas"),
-        (Architecture::Sas, Loss::CrossEntropy, "training step sas, cross entropy"),
+        (bert4rec::ARCHITECTURE, Loss::CrossEntropy, "training step bert"),
+        (sasrec::ARCHITECTURE, Loss::Bce, "training step sas"),
+        (sasrec::ARCHITECTURE, Loss::CrossEntropy, "training step sas, cross entropy"),
     ];
     let batch = Train::default().batch;
     let shape = format!("batch {batch}, length {LENGTH}, {ITEMS} items");
@@ -33,7 +33,7 @@ pub fn works() -> Result<Vec<Work>> {
     let lengths = window_lengths()?;
     let windows = lengths.len() as f64;
     let mut works = Vec::from(losses.map(|(architecture, loss, name)| {
-        let bert = architecture == Architecture::Bert;
+        let bert = architecture == bert4rec::ARCHITECTURE;
         let of_row = |length: &f64| {
             // The share that is masked on average; the others learn at every place.
             let picked = if bert { Train::default().mask_prob * length } else { *length };
@@ -41,19 +41,21 @@ pub fn works() -> Result<Vec<Work>> {
                 Loss::CrossEntropy => ITEMS,
                 Loss::Bce => 2,
             };
-            arithmetic::transformer(*length, picked, bert) + arithmetic::scores(picked, ranked)
+            arithmetic::encoder(architecture, *length, picked) + arithmetic::scores(picked, ranked)
         };
         let row = lengths.iter().map(of_row).sum::<f64>() / windows;
         Work::new("training", name, &shape, step(architecture, loss))
-            .arithmetic(THERE_AND_BACK * batch as f64 * row)
+            .arithmetic(FORWARD_AND_BACKWARD * batch as f64 * row)
     }));
     let shape = format!("every prefix, {} users, {ITEMS} items", histories::USERS);
     let epoch =
-        Work::new("training", "training epoch narm", shape, step(Architecture::Narm, Loss::CrossEntropy));
-    let of_row = |length: &f64| arithmetic::narm(*length) + arithmetic::scores(*length, ITEMS);
+        Work::new("training", "training epoch narm", shape, step(narm::ARCHITECTURE, Loss::CrossEntropy));
+    let of_row = |length: &f64| {
+        arithmetic::encoder(narm::ARCHITECTURE, *length, *length) + arithmetic::scores(*length, ITEMS)
+    };
     // Batches in an epoch, the last one counted as the part of a batch that it is.
     let epoch = epoch.scaled(windows / batch as f64);
-    works.push(epoch.arithmetic(THERE_AND_BACK * lengths.iter().map(of_row).sum::<f64>()));
+    works.push(epoch.arithmetic(FORWARD_AND_BACKWARD * lengths.iter().map(of_row).sum::<f64>()));
     Ok(works)
 }
 
@@ -74,9 +76,9 @@ pub fn steps(
     dataset: &'static Dataset,
     train: &Train,
 ) -> Result<Iteration> {
-    let sizes = models::sizes(max_len, dataset.items());
+    let sizes = learners::sizes(max_len, dataset.items());
     let streams = Streams::new(SEED);
     let samples = Samples::new(dataset, max_len, train.batch, train, streams)?;
-    let (optimizer, device) = (Optimizer::default(), models::device()?);
-    Ok(models::steps(Gold::new(architecture, &sizes, dataset, samples, &optimizer, streams, &device)?))
+    let (optimizer, device) = (Optimizer::default(), learners::device()?);
+    Ok(learners::steps(Gold::new(architecture, &sizes, dataset, samples, &optimizer, streams, &device)?))
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL, Policy};
 use artifact::dataset::{self, Dataset};
-use models::{Parameters, Sizes, declare, load_parameters};
+use models::{ARCHITECTURES, Parameters, Sizes, architecture_of, load_parameters};
 use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
 use streams::{Purpose, Streams};
 use training::Trainee;
@@ -166,16 +166,20 @@ fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run:
     let streams = Streams::new(settings.seed);
     let trainee =
         |architecture, parameters| Trainee::new(architecture, &sizes, parameters, &settings.optimizer);
-    let student = defend.student.unwrap_or(description.architecture);
+    let architecture = *architecture_of(&description, target)?;
+    let student = match &defend.student {
+        Some(name) => *ARCHITECTURES.find(name)?,
+        None => architecture,
+    };
     let fresh = Parameters::initial(
-        &declare(student, &sizes),
+        &(student.declare)(&sizes),
         settings.optimizer.embedding_deviation,
         &streams,
         Purpose::StudentWeights,
         &device,
     )?;
     let mut gro = Gro {
-        target: trainee(description.architecture, gold)?,
+        target: trainee(architecture, gold)?,
         student: trainee(student, fresh)?,
         samples: Samples::new(&dataset, sizes.max_len, defend.batch, train, streams)?,
         dataset: &dataset,
@@ -195,7 +199,8 @@ fn fine_tune(flags: &Flags, settings: &Checked, data: &Path, target: &Path, run:
         100.0 * kept_score / first_score
     );
 
-    let student = Description { kind: Kind::Student, architecture: student, ..description.clone() };
+    let student =
+        Description { kind: Kind::Student, architecture: student.name.to_owned(), ..description.clone() };
     Checkpoint { description: student, tensors: gro.student.parameters.to_arrays()? }
         .write(&run.output.join(STUDENT))?;
     let description = protected(description, Method::Gro, 0);

@@ -5,10 +5,11 @@
 
 use std::fmt;
 
-use artifact::checkpoint::{Architecture, Policy};
+use artifact::checkpoint::Policy;
 use artifact::queries::{Generation, QueryHeader};
 use artifact::settings::Ranking;
 use indexmap::IndexMap;
+use models::Architecture;
 use serde::{Deserialize, Serialize};
 
 /// Name of the measured figures inside an output directory.
@@ -200,15 +201,6 @@ pub fn grouped(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-/// The name by which papers and readers know an architecture.
-pub fn name_of(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Bert => "BERT4Rec",
-        Architecture::Sas => "SASRec",
-        Architecture::Narm => "NARM",
-    }
 }
 
 #[cfg(test)]

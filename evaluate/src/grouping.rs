@@ -9,8 +9,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use artifact::checkpoint::Architecture;
 use artifact::ranks::Ranks;
+use models::Architecture;
 use stage::Refusal;
 
 use crate::figures::{Metrics, PROTOCOL, Protocol, Subject};

@@ -7,9 +7,9 @@
 
 use std::fmt::Write as _;
 
-use artifact::checkpoint::Architecture;
+use models::Architecture;
 
-use crate::figures::{Figure, budget_of, name_of};
+use crate::figures::{Figure, budget_of};
 use crate::table::{LIKENESS, Model, QUALITY, Row, Spread, Table, Value};
 
 /// The report of a table.
@@ -65,7 +65,8 @@ fn budgets(table: &Table) -> Vec<(String, Vec<String>)> {
     for row in table.rows.iter().filter(|row| row.model == Model::Surrogate) {
         let budget = row.queries.as_ref().map_or_else(|| "not recorded".to_owned(), budget_of);
         let [surrogate, defense] = names(table, row);
-        let label = format!("{surrogate} of {} under {defense}", row.target.map_or("", name_of));
+        let label =
+            format!("{surrogate} of {} under {defense}", row.target.map_or("", |target| target.title));
         match budgets.iter_mut().find(|(found, _)| *found == budget) {
             Some((_, labels)) => labels.push(label),
             None => budgets.push((budget, vec![label])),
@@ -152,7 +153,7 @@ fn grid(table: &Table, with_target: bool, cell: impl Fn(&Row) -> Option<String>)
     if with_target {
         heading.push("the target itself".to_owned());
     }
-    heading.extend(surrogates.iter().map(|&architecture| format!("surrogate {}", name_of(architecture))));
+    heading.extend(surrogates.iter().map(|&architecture| format!("surrogate {}", architecture.title)));
     let mut rows = vec![heading];
     if let Some(found) = table.popular().filter(|_| with_target).and_then(&cell) {
         let mut row = vec!["most popular items".to_owned(), String::new(), found];
@@ -160,7 +161,8 @@ fn grid(table: &Table, with_target: bool, cell: impl Fn(&Row) -> Option<String>)
         rows.push(row);
     }
     for target in table.rows.iter().filter(|row| row.model == Model::Target) {
-        let mut row = vec![target.target.map_or("", name_of).to_owned(), names(table, target)[1].clone()];
+        let mut row =
+            vec![target.target.map_or("", |target| target.title).to_owned(), names(table, target)[1].clone()];
         if with_target {
             row.push(cell(target).unwrap_or_default());
         }
@@ -182,8 +184,8 @@ pub fn surrogate_of<'a>(table: &'a Table, target: &Row, architecture: Architectu
 /// The first two cells of a row: the model, and the defence with whatever else the reader must know to tell it apart.
 fn names(table: &Table, row: &Row) -> [String; 2] {
     let model = match (row.model, row.surrogate.or(row.target)) {
-        (Model::Target, Some(architecture)) => format!("target {}", name_of(architecture)),
-        (Model::Surrogate, Some(architecture)) => format!("surrogate {}", name_of(architecture)),
+        (Model::Target, Some(architecture)) => format!("target {}", architecture.title),
+        (Model::Surrogate, Some(architecture)) => format!("surrogate {}", architecture.title),
         _ => "most popular items".to_owned(),
     };
     let mut defense = row.defense.clone().unwrap_or_default();

@@ -7,13 +7,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use artifact::checkpoint::Architecture;
 use artifact::ranks::{RANKS, Ranks};
 use artifact::report::REPORT_TABLE;
+use models::Architecture;
 use stage::{Flags, Plan, settings};
 
 use crate::chart::{self, Chart, Group, Panel};
-use crate::figures::{METRICS, PROTOCOL, grouped, name_of};
+use crate::figures::{METRICS, PROTOCOL, grouped};
 use crate::grouping::{Run, names_of};
 use crate::markdown::markdown;
 use crate::table::{Model, Table};
@@ -104,7 +104,7 @@ const DRAWN: [&str; 2] = ["HR@10", "NDCG@10"];
 /// surrogate. With several targets each has a column of panels of its own, and the panels of a figure share their scale.
 fn picture_of(table: &Table) -> Chart {
     let mut series = vec!["target".to_owned()];
-    series.extend(table.surrogates().into_iter().map(|one| format!("surrogate {}", name_of(one))));
+    series.extend(table.surrogates().into_iter().map(|one| format!("surrogate {}", one.title)));
     let shared = &table.protocol;
     let spread = match table.seeds.len() {
         1 => "whiskers: 95 % bootstrap intervals".to_owned(),
@@ -116,7 +116,7 @@ fn picture_of(table: &Table) -> Chart {
     let (several, colours) = (targets.len() > 1, series.len());
     let panels_of = |figure: &'static str| {
         targets.iter().map(move |&target| Panel {
-            name: if several { format!("{} target: {figure}", name_of(target)) } else { figure.to_owned() },
+            name: if several { format!("{} target: {figure}", target.title) } else { figure.to_owned() },
             scale: figure,
             popular: table.popular().and_then(|row| row.figures.get(figure)).copied(),
             groups: groups_of(table, target, figure, colours),
@@ -124,7 +124,7 @@ fn picture_of(table: &Table) -> Chart {
     };
     Chart {
         title: match targets.as_slice() {
-            [one] => format!("{} behind each defence, and the copy an attacker makes of it", name_of(*one)),
+            [one] => format!("{} behind each defence, and the copy an attacker makes of it", one.title),
             _ => "Recommenders behind each defence, and the copies an attacker makes of them".to_owned(),
         },
         subtitle,

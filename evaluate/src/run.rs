@@ -182,7 +182,7 @@ fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusa
 
 fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
     Ok(Subject {
-        architecture: description.architecture,
+        architecture: *models::architecture_of(description, path)?,
         defense: description.defense.clone(),
         policy: description.policy,
         checkpoint: artifact::digest::file(path)?.blake3,

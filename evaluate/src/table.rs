@@ -15,11 +15,11 @@
 //! their average did not remove it.
 
 use anyhow::Context;
-use artifact::checkpoint::Architecture;
 use artifact::queries::QueryHeader;
 use artifact::ranks::{Column, RANKS};
 use indexmap::IndexMap;
 use metrics::{Bootstrap, hit, mean, ndcg, paired_difference, reciprocal};
+use models::Architecture;
 use serde::Serialize;
 use stage::Refusal;
 

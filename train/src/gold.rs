@@ -1,11 +1,10 @@
 //! The gold target: a model that learns its users' histories by the objective of its own architecture.
 
 use anyhow::Result;
-use artifact::checkpoint::Architecture;
 use artifact::dataset::Dataset;
 use artifact::settings::Optimizer;
 use candle_core::{Device, Tensor};
-use models::{Parameters, Sizes, declare};
+use models::{Architecture, Parameters, Sizes};
 use streams::{Purpose, Streams};
 use training::fit::Learner;
 use training::samples::Samples;
@@ -34,7 +33,7 @@ impl<'a> Gold<'a> {
         streams: Streams,
         device: &Device,
     ) -> Result<Self> {
-        let declared = declare(architecture, sizes);
+        let declared = (architecture.declare)(sizes);
         let parameters = Parameters::initial(
             &declared,
             optimizer.embedding_deviation,

@@ -7,15 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
-use artifact::checkpoint::{Architecture, Array, Checkpoint, Kind, MODEL};
+use artifact::checkpoint::{Array, Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
-use models::{Declared, Sizes, declare};
+use models::{ARCHITECTURES, Architecture, Declared, Shapes, Sizes};
 use stage::{Flags, Plan, Refusal, settings};
 
 use crate::torch::StateDict;
-
-/// Names and shapes of a state dict.
-type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 
 /// Imports `from`, unless the output is up to date.
 ///
@@ -62,11 +59,11 @@ fn fit(
     base: &Sizes,
     from: &Path,
 ) -> Result<(Sizes, Vec<Declared>)> {
-    let sizes = sizes(shapes, architecture, base);
-    let declared = declare(architecture, &sizes);
+    let sizes = (architecture.sizes)(shapes, base);
+    let declared = (architecture.declare)(&sizes);
     let misfits = misfits(shapes, &declared);
     if !misfits.is_empty() {
-        let right = Architecture::ALL.into_iter().find(|&other| is_all_of(shapes, other, base));
+        let right = ARCHITECTURES.entries.iter().find(|&&other| is_all_of(shapes, other, base));
         let advice = right.map_or_else(String::new, |right| format!("; give --arch {right}, which fits"));
         let size = in_words(&sizes);
         let from = from.display();
@@ -75,29 +72,6 @@ fn fit(
     }
     check(&sizes, architecture, from)?;
     Ok((sizes, declared))
-}
-
-/// What the shapes say, and `base` where they do not.
-fn sizes(shapes: &Shapes<'_>, architecture: Architecture, base: &Sizes) -> Sizes {
-    let matrix = |name: &str| match shapes.get(name) {
-        Some(&&[rows, columns]) => Some((rows, columns)),
-        _ => None,
-    };
-    // Rows beside those of the items: padding, and for BERT4Rec the mask.
-    let others = if architecture == Architecture::Bert { 2 } else { 1 };
-    let (items, hidden) = matrix("embedding.token.weight")
-        .map_or((base.items, base.hidden), |(rows, columns)| (rows.saturating_sub(others), columns));
-    if architecture == Architecture::Narm {
-        return Sizes { items, hidden, ..*base };
-    }
-    let blocks: BTreeSet<&str> = shapes
-        .keys()
-        .filter_map(|name| name.strip_prefix("model.transformer_blocks.")?.split('.').next())
-        .collect();
-    // Row 0 of the positions is padding.
-    let max_len =
-        matrix("embedding.position.pe.weight").map_or(base.max_len, |(rows, _)| rows.saturating_sub(1));
-    Sizes { items, hidden, blocks: blocks.len().max(1), max_len, ..*base }
 }
 
 /// Everything in which the shapes differ from what is declared, in name order.
@@ -117,13 +91,12 @@ fn misfits(shapes: &Shapes<'_>, declared: &[Declared]) -> Vec<String> {
 
 /// True where the shapes are those of a model of `architecture`.
 fn is_all_of(shapes: &Shapes<'_>, architecture: Architecture, base: &Sizes) -> bool {
-    misfits(shapes, &declare(architecture, &sizes(shapes, architecture, base))).is_empty()
+    misfits(shapes, &(architecture.declare)(&(architecture.sizes)(shapes, base))).is_empty()
 }
 
 /// Refuses sizes of which no model can be built, though its tensors agree with each other.
 fn check(sizes: &Sizes, architecture: Architecture, from: &Path) -> Result<(), Refusal> {
-    let attends = architecture != Architecture::Narm;
-    if sizes.hidden == 0 || attends && !sizes.hidden.is_multiple_of(sizes.heads) {
+    if sizes.hidden == 0 || architecture.has_heads && !sizes.hidden.is_multiple_of(sizes.heads) {
         let message = format!(
             "{}: {} heads do not divide its width of {}; set model.heads to the number it was trained with",
             from.display(),

@@ -10,9 +10,9 @@ pub mod torch;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use artifact::checkpoint::{Architecture, Checkpoint, Kind, MODEL};
+use artifact::checkpoint::{Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
-use models::Sizes;
+use models::{ARCHITECTURES, Architecture, Sizes};
 use stage::{Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
 use streams::Streams;
 use training::fit::{Keep, Run, Schedule, fit};
@@ -56,8 +56,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
         /// Its architecture
-        #[arg(long, value_name = "ARCHITECTURE")]
-        arch: Architecture,
+        #[arg(long, value_name = "ARCHITECTURE", value_parser = stage::choices(&ARCHITECTURES))]
+        arch: &'static Architecture,
         /// Dataset it was trained on, made by `gro-preprocess run`
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
@@ -97,7 +97,7 @@ impl Cli {
 pub fn run(cli: &Cli) -> Result<()> {
     match (&cli.command, &cli.training) {
         (Some(Command::Import { from, arch, data, out, flags }), _) => {
-            import::import(from, *arch, data, out, flags)
+            import::import(from, **arch, data, out, flags)
         }
         (None, Training { data: Some(data), out: Some(out), resume, flags }) => {
             train(data, out, resume, flags)
@@ -115,6 +115,7 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
         let device = models::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
         let dataset = Dataset::read(data)?;
         let (model, train) = (&settings.model, &settings.train);
+        let architecture = *ARCHITECTURES.find(&model.architecture)?;
         let sizes = Sizes::new(model, dataset.items());
         let streams = Streams::new(settings.seed);
         let samples = Samples::new(&dataset, sizes.max_len, train.batch, train, streams)?;
@@ -128,7 +129,7 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
             samples.steps(),
         );
         let mut gold =
-            Gold::new(model.architecture, &sizes, &dataset, samples, &settings.optimizer, streams, &device)?;
+            Gold::new(architecture, &sizes, &dataset, samples, &settings.optimizer, streams, &device)?;
         let schedule = Schedule {
             epochs: train.epochs,
             patience: train.patience,
@@ -154,7 +155,7 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
             fitted.epochs,
             fitted.kept_score
         );
-        let description = sizes.describe(Kind::Target, model.architecture, dataset.fingerprint());
+        let description = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
         let tensors = gold.parameters().to_arrays().context("cannot read the trained weights")?;
         Checkpoint { description, tensors }.write(&directory.join(MODEL))?;
         Ok(())

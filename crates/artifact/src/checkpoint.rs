@@ -38,52 +38,12 @@ pub enum Kind {
     Student,
 }
 
-/// A network architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Architecture {
-    /// BERT4Rec, Sun et al. 2019.
-    Bert,
-    /// SASRec, Kang & McAuley 2018.
-    Sas,
-    /// NARM, Li et al. 2017.
-    Narm,
-}
-
-impl Architecture {
-    /// Every architecture.
-    pub const ALL: [Self; 3] = [Self::Bert, Self::Sas, Self::Narm];
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::Bert => "bert",
-            Self::Sas => "sas",
-            Self::Narm => "narm",
-        })
-    }
-}
-
-/// A word that names no [`Architecture`] or [`Policy`].
+/// A word that names no [`Policy`].
 #[derive(Debug, thiserror::Error)]
 #[error("`{word}` is not one of {choices}")]
 pub struct UnknownName {
     word: String,
     choices: &'static str,
-}
-
-impl FromStr for Architecture {
-    type Err = UnknownName;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word {
-            "bert" => Ok(Self::Bert),
-            "sas" => Ok(Self::Sas),
-            "narm" => Ok(Self::Narm),
-            _ => Err(UnknownName { word: word.to_owned(), choices: "bert, sas, narm" }),
-        }
-    }
 }
 
 /// What happens to a list of recommendations before it is answered.
@@ -126,8 +86,8 @@ impl FromStr for Policy {
 pub struct Description {
     /// Its part in the experiment.
     pub kind: Kind,
-    /// Its network.
-    pub architecture: Architecture,
+    /// Name of its network in the registry of architectures.
+    pub architecture: String,
     /// Number of items, n; the embedding has rows for padding and, in BERT4Rec, the mask id besides.
     pub items: usize,
     /// Width of the hidden state, H.

@@ -15,6 +15,7 @@ mod error;
 pub mod events;
 pub mod history;
 pub mod metrics;
+pub mod names;
 pub mod queries;
 pub mod ranks;
 pub mod report;

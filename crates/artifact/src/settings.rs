@@ -10,8 +10,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::Architecture;
-
 /// The settings of all stages, as written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -23,7 +21,7 @@ pub struct Settings {
     pub seeds: Option<Vec<u64>>,
     /// Architectures to attack every target with; `null` for the target's own. No stage reads it: whoever runs the
     /// stages gives each attack its `--surrogate`.
-    pub surrogates: Option<Vec<Architecture>>,
+    pub surrogates: Option<Vec<String>>,
     /// Ratings to dataset.
     pub preprocess: Preprocess,
     /// Network of the target, and of the surrogate where the command line does not name another.
@@ -175,7 +173,7 @@ impl Default for Preprocess {
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
     /// Which network.
-    pub architecture: Architecture,
+    pub architecture: String,
     /// Width of the hidden state, H; `heads` divides it.
     pub hidden: usize,
     /// Number of blocks.
@@ -193,7 +191,7 @@ pub struct Model {
 impl Default for Model {
     fn default() -> Self {
         Self {
-            architecture: Architecture::Bert,
+            architecture: "bert".to_owned(),
             hidden: 64,
             blocks: 2,
             heads: 2,
@@ -346,7 +344,7 @@ pub struct Defend {
     /// Label positions of a training sample at which lists are compared, at most; drawn anew for every sample.
     pub positions_per_sequence: usize,
     /// Network of the student; `null` for the target's.
-    pub student: Option<Architecture>,
+    pub student: Option<String>,
     /// Epochs in which the student alone learns, before the two train together.
     pub student_warmup_epochs: usize,
     /// Seed of the answers that `random` shuffles.

@@ -21,7 +21,23 @@ use streams::{below, unit};
 
 use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
 use crate::{
-    Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch, Weights,
+    Architecture, Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes,
+    TrainingBatch, Weights,
+};
+
+/// The registry's entry.
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "bert",
+    title: "BERT4Rec",
+    declare,
+    build: |sizes, weights| Ok(Box::new(Bert4Rec::new(sizes, weights)?)),
+    sizes: |shapes, base| layers::transformer_sizes(shapes, 2, base),
+    has_heads: true,
+    reading: Reading::Cloze,
+    operations: |sizes, tokens, states| {
+        let hidden = sizes.hidden as f64;
+        layers::transformer_operations(sizes, tokens, states, true) + 2.0 * states * hidden * hidden
+    },
 };
 
 /// Names, shapes and initial values of all tensors.
@@ -163,7 +179,7 @@ impl Recommender for Bert4Rec {
     }
 
     fn reading(&self) -> Reading {
-        Reading::Cloze
+        ARCHITECTURE.reading
     }
 
     fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {

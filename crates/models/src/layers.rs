@@ -1,9 +1,11 @@
 //! What the architectures are assembled from: tensors by name, and a weight with its bias.
 
+use std::collections::BTreeSet;
+
 use candle_core::Tensor;
 use kernels::{Attention, FeedForward, Queries, SelfAttention};
 
-use crate::{Declared, Error, Initial, Mode, Placed, Result, Sizes, Weights};
+use crate::{Declared, Error, Initial, Mode, Placed, Result, Shapes, Sizes, Weights};
 
 /// The tensor of this name.
 ///
@@ -94,4 +96,71 @@ pub(crate) fn declare_norm(tensors: &mut Vec<Declared>, name: &str, width: usize
 pub(crate) fn declare_affine(tensors: &mut Vec<Declared>, name: &str, shape: &[usize]) {
     tensors.push(Declared::new(format!("{name}.weight"), shape, Initial::Truncated));
     tensors.push(Declared::new(format!("{name}.bias"), &shape[..1], Initial::Truncated));
+}
+
+/// The shape of a tensor, where there is one of that name and it is a matrix.
+fn matrix(shapes: &Shapes<'_>, name: &str) -> Option<(usize, usize)> {
+    match shapes.get(name) {
+        Some(&&[rows, columns]) => Some((rows, columns)),
+        _ => None,
+    }
+}
+
+/// The sizes that a token embedding tells: items, beside which it has rows for `others`, and width.
+pub(crate) fn embedding_sizes(shapes: &Shapes<'_>, others: usize, base: &Sizes) -> Sizes {
+    let (items, hidden) = matrix(shapes, "embedding.token.weight")
+        .map_or((base.items, base.hidden), |(rows, columns)| (rows.saturating_sub(others), columns));
+    Sizes { items, hidden, ..*base }
+}
+
+/// The sizes that the tensors of a transformer tell: all but the number of heads.
+pub(crate) fn transformer_sizes(shapes: &Shapes<'_>, others: usize, base: &Sizes) -> Sizes {
+    let blocks: BTreeSet<&str> = shapes
+        .keys()
+        .filter_map(|name| name.strip_prefix("model.transformer_blocks.")?.split('.').next())
+        .collect();
+    // Row 0 of the positions is padding.
+    let positions = matrix(shapes, "embedding.position.pe.weight");
+    let max_len = positions.map_or(base.max_len, |(rows, _)| rows.saturating_sub(1));
+    Sizes { blocks: blocks.len().max(1), max_len, ..embedding_sizes(shapes, others, base) }
+}
+
+/// Floating-point operations of the matrix products of one pass over a row of `tokens` through the blocks of a transformer, the
+/// last block for `states` query tokens only. `output`: whether attention has an output projection. A causal one, which has
+/// none, needs half of the attention: each token sees only those before it.
+pub(crate) fn transformer_operations(sizes: &Sizes, tokens: f64, states: f64, output: bool) -> f64 {
+    let hidden = sizes.hidden as f64;
+    let block = |queries: f64| {
+        let maps = 4.0 * tokens + 2.0 * queries + if output { 2.0 * queries } else { 0.0 } + 16.0 * queries;
+        let attention = 4.0 * tokens * queries * if output { 1.0 } else { 0.5 };
+        maps * hidden * hidden + attention * hidden
+    };
+    (sizes.blocks as f64 - 1.0) * block(tokens) + block(states)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bert4rec;
+
+    #[test]
+    fn a_row_costs_what_its_products_cost() {
+        let sizes = Sizes {
+            items: 9,
+            hidden: 64,
+            blocks: 2,
+            heads: 2,
+            max_len: 200,
+            dropout: 0.0,
+            attention_dropout: 0.0,
+        };
+        // By hand, one block of which every token is a query: 3 maps into attention, 1 out of it, 2 of 4 times the width, and
+        // two products of (length, length) with the states.
+        let (tokens, hidden) = (200.0, 64.0);
+        let block = 2.0 * tokens * hidden * hidden * (4.0 + 8.0) + 2.0 * 2.0 * tokens * tokens * hidden;
+        let head = 2.0 * tokens * hidden * hidden;
+        let all = (bert4rec::ARCHITECTURE.operations)(&sizes, tokens, tokens);
+        assert!((all / (2.0 * block + head) - 1.0).abs() < 1e-12);
+        assert!((bert4rec::ARCHITECTURE.operations)(&sizes, tokens, 1.0) < 0.6 * all);
+    }
 }

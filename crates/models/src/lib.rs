@@ -16,14 +16,19 @@ pub mod packing;
 pub mod parameters;
 pub mod sasrec;
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
-use artifact::checkpoint::{Architecture, Checkpoint, Description, Kind, Policy};
+use artifact::checkpoint::{Checkpoint, Description, Kind, Policy};
+use artifact::names::{Named, Registry};
 use artifact::settings;
 use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Dropout};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use streams::DropoutKeys;
 
 pub use device::device;
@@ -31,6 +36,90 @@ pub use error::{Error, Result, is_input};
 pub use kv_cache::Memories;
 pub use packing::{Contexts, Placed};
 pub use parameters::{Declared, Initial, Parameters, Weights};
+
+/// Every architecture, in the order of reports: a file of its own, and a line here.
+pub const ARCHITECTURES: Registry<Architecture> = Registry {
+    kind: "architecture",
+    entries: &[bert4rec::ARCHITECTURE, sasrec::ARCHITECTURE, narm::ARCHITECTURE],
+};
+
+/// An architecture: its names, and how a model of it comes about.
+#[derive(Clone, Copy, Debug)]
+pub struct Architecture {
+    /// What files, settings and command lines call it: `sas`.
+    pub name: &'static str,
+    /// What papers call it: `SASRec`.
+    pub title: &'static str,
+    /// Names, shapes and initial values of all tensors of a model of these sizes.
+    pub declare: fn(&Sizes) -> Vec<Declared>,
+    /// A model over these weights: [`Parameters::trainable`] to train it, [`Parameters::frozen`] to use it.
+    ///
+    /// Fails with [`Error::Weights`], naming a declared tensor that is missing.
+    pub build: fn(&Sizes, &Weights) -> Result<Box<dyn Recommender>>,
+    /// The sizes of a model with tensors of these shapes; what no shape tells is taken from the sizes given.
+    pub sizes: fn(&Shapes<'_>, &Sizes) -> Sizes,
+    /// Whether `heads` means anything to it: then it divides `hidden`.
+    pub has_heads: bool,
+    /// What it sees around a place.
+    pub reading: Reading,
+    /// Floating-point operations of the matrix products of one pass forward over a row of so many tokens, of which so many
+    /// states are wanted; scores of items are not in it. For the floors of benchmarks.
+    pub operations: fn(&Sizes, tokens: f64, states: f64) -> f64,
+}
+
+impl Named for Architecture {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn title(&self) -> &'static str {
+        self.title
+    }
+}
+
+impl PartialEq for Architecture {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Architecture {}
+
+/// In the order of the registry.
+impl Ord for Architecture {
+    fn cmp(&self, other: &Self) -> Ordering {
+        ARCHITECTURES.position(self.name).cmp(&ARCHITECTURES.position(other.name))
+    }
+}
+
+impl PartialOrd for Architecture {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By name.
+impl Serialize for Architecture {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Architecture {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        ARCHITECTURES.find(&name).copied().map_err(serde::de::Error::custom)
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name)
+    }
+}
+
+/// Names and shapes of the tensors of a state dict.
+pub type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 
 /// The sizes of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,7 +158,7 @@ impl Sizes {
     pub fn describe(&self, kind: Kind, architecture: Architecture, fingerprint: &str) -> Description {
         Description {
             kind,
-            architecture,
+            architecture: architecture.name.to_owned(),
             items: self.items,
             hidden: self.hidden,
             blocks: self.blocks,
@@ -212,31 +301,10 @@ pub trait Recommender: Send + Sync {
     }
 }
 
-/// The tensors of an architecture with these sizes, for fresh weights and for checking loaded ones.
-pub fn declare(architecture: Architecture, sizes: &Sizes) -> Vec<Declared> {
-    match architecture {
-        Architecture::Bert => bert4rec::declare(sizes),
-        Architecture::Sas => sasrec::declare(sizes),
-        Architecture::Narm => narm::declare(sizes),
-    }
-}
-
-/// Builds a model over weights: [`Parameters::trainable`] to train it, [`Parameters::frozen`] to use it.
-///
-/// # Errors
-/// [`Error::Weights`] naming a tensor of [`declare`] that is missing.
-pub fn build(architecture: Architecture, sizes: &Sizes, weights: &Weights) -> Result<Box<dyn Recommender>> {
-    Ok(match architecture {
-        Architecture::Bert => Box::new(bert4rec::Bert4Rec::new(sizes, weights)?),
-        Architecture::Sas => Box::new(sasrec::SasRec::new(sizes, weights)?),
-        Architecture::Narm => Box::new(narm::Narm::new(sizes, weights)?),
-    })
-}
-
 /// Parameters and description of a checkpoint, checked against its architecture.
 pub fn load_parameters(path: &Path, device: &Device) -> Result<(Parameters, Description)> {
     let Checkpoint { description, tensors } = Checkpoint::read(path)?;
-    let declared = declare(description.architecture, &Sizes::from(&description));
+    let declared = (architecture_of(&description, path)?.declare)(&Sizes::from(&description));
     let origin = path.display().to_string();
     Ok((Parameters::from_arrays(&tensors, &declared, &origin, device)?, description))
 }
@@ -244,6 +312,16 @@ pub fn load_parameters(path: &Path, device: &Device) -> Result<(Parameters, Desc
 /// A model to be used, not trained, from a checkpoint.
 pub fn load(path: &Path, device: &Device) -> Result<(Box<dyn Recommender>, Description)> {
     let (parameters, description) = load_parameters(path, device)?;
-    let model = build(description.architecture, &Sizes::from(&description), &parameters.frozen())?;
+    let architecture = architecture_of(&description, path)?;
+    let model = (architecture.build)(&Sizes::from(&description), &parameters.frozen())?;
     Ok((model, description))
+}
+
+/// The architecture that a checkpoint names.
+///
+/// # Errors
+/// [`Error::Weights`] for a name that this version does not know.
+pub fn architecture_of(description: &Description, path: &Path) -> Result<&'static Architecture> {
+    let found = ARCHITECTURES.find(&description.architecture);
+    found.map_err(|unknown| Error::Weights(format!("{}: {unknown}", path.display())))
 }

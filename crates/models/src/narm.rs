@@ -16,11 +16,31 @@ use candle_core::Tensor;
 use kernels::Catalogue;
 use rand_chacha::ChaCha8Rng;
 
-use crate::layers::tensor;
+use crate::layers::{self, tensor};
 use crate::{
-    Contexts, Declared, Initial, Memories, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch,
-    Weights, causal,
+    Architecture, Contexts, Declared, Initial, Memories, Mode, Placed, Reading, Recommender, Result, Sizes,
+    TrainingBatch, Weights, causal,
 };
+
+/// The registry's entry.
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "narm",
+    title: "NARM",
+    declare,
+    build: |sizes, weights| Ok(Box::new(Narm::new(sizes, weights)?)),
+    sizes: |shapes, base| layers::embedding_sizes(shapes, 1, base),
+    has_heads: false,
+    reading: Reading::Causal,
+    operations: operations,
+};
+
+/// Two maps into the gates, two into the attention, the attention over what came before, and the map to the states.
+fn operations(sizes: &Sizes, tokens: f64, _: f64) -> f64 {
+    let hidden = sizes.hidden as f64;
+    let maps = (12.0 + 24.0 + 16.0 + 8.0) * tokens * hidden * hidden;
+    let attention = tokens * tokens / 2.0 * 8.0 * hidden;
+    maps + attention
+}
 
 /// Names, shapes and initial values of all tensors.
 pub fn declare(sizes: &Sizes) -> Vec<Declared> {
@@ -109,7 +129,7 @@ impl Recommender for Narm {
     }
 
     fn reading(&self) -> Reading {
-        Reading::Causal
+        ARCHITECTURE.reading
     }
 
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {

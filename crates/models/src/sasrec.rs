@@ -17,10 +17,22 @@ use candle_core::Tensor;
 use kernels::{Activation, Attention, Catalogue, Embed, FeedForward, Queries, Rows, SelfAttention};
 use rand_chacha::ChaCha8Rng;
 
-use crate::layers::{Affine, Block as _, declare_affine, declare_norm, tensor, transform};
+use crate::layers::{self, Affine, Block as _, declare_affine, declare_norm, tensor, transform};
 use crate::{
-    Contexts, Declared, Initial, Memories, Mode, Placed, Reading, Recommender, Result, Sizes, TrainingBatch,
-    Weights, causal,
+    Architecture, Contexts, Declared, Initial, Memories, Mode, Placed, Reading, Recommender, Result, Sizes,
+    TrainingBatch, Weights, causal,
+};
+
+/// The registry's entry.
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "sas",
+    title: "SASRec",
+    declare,
+    build: |sizes, weights| Ok(Box::new(SasRec::new(sizes, weights)?)),
+    sizes: |shapes, base| layers::transformer_sizes(shapes, 1, base),
+    has_heads: true,
+    reading: Reading::Causal,
+    operations: |sizes, tokens, states| layers::transformer_operations(sizes, tokens, states, false),
 };
 
 /// Names, shapes and initial values of all tensors.
@@ -150,7 +162,7 @@ impl Recommender for SasRec {
     }
 
     fn reading(&self) -> Reading {
-        Reading::Causal
+        ARCHITECTURE.reading
     }
 
     fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {

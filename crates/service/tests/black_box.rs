@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should say where")]
 
-use artifact::checkpoint::{Architecture, Description, Kind, Policy};
+use artifact::checkpoint::{Description, Kind, Policy};
 use candle_core::Device;
 use metrics::Answers;
-use models::{Parameters, Sizes, build, declare};
+use models::{ARCHITECTURES, Architecture, Parameters, Sizes, bert4rec};
 use service::black_box::{BlackBox, ProtectedTarget};
 use streams::{Purpose, Streams};
 
@@ -13,7 +13,7 @@ const ITEMS: usize = 40;
 const K: usize = 12;
 
 fn service(policy: Policy, policy_seed: u64) -> ProtectedTarget {
-    service_of(Architecture::Bert, policy, policy_seed)
+    service_of(bert4rec::ARCHITECTURE, policy, policy_seed)
 }
 
 fn service_of(architecture: Architecture, policy: Policy, policy_seed: u64) -> ProtectedTarget {
@@ -26,10 +26,10 @@ fn service_of(architecture: Architecture, policy: Policy, policy_seed: u64) -> P
         dropout: 0.5,
         attention_dropout: 0.5,
     };
-    let declared = declare(architecture, &sizes);
+    let declared = (architecture.declare)(&sizes);
     let parameters =
         Parameters::initial(&declared, 1.0, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
-    let model = build(architecture, &sizes, &parameters.frozen()).unwrap();
+    let model = (architecture.build)(&sizes, &parameters.frozen()).unwrap();
     let description =
         Description { policy, policy_seed, ..sizes.describe(Kind::Protected, architecture, "fingerprint") };
     ProtectedTarget::new(model, &description, Device::Cpu)
@@ -52,7 +52,7 @@ fn what_was_asked_before_changes_no_answer() {
     questions.push(vec![&rows[3][..7], &rows[1][..7], &rows[2][..7]]);
     questions.push(vec![&rows[3][..1], &rows[1][..8], &rows[2][..8]]);
     questions.push(vec![&rows[3][..2], &rows[1][..9], &rows[2][..9]]);
-    for architecture in Architecture::ALL {
+    for architecture in ARCHITECTURES.entries.iter().copied() {
         let mut asked = service_of(architecture, Policy::None, 0);
         for histories in &questions {
             let fresh = service_of(architecture, Policy::None, 0).top_k(histories, K).unwrap();

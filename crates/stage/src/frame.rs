@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use artifact::names::UnknownName;
 use clap::Parser;
 
 use crate::{Flags, Refusal, completions, interrupt, logging, progress};
@@ -117,6 +118,7 @@ fn chain(error: &anyhow::Error) -> String {
 /// True where the chain says that usage, settings or input are to blame.
 fn is_refusal(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refusal>().is_some()
+        || error.downcast_ref::<UnknownName>().is_some()
         || error.downcast_ref::<artifact::Error>().is_some_and(artifact::Error::is_input)
         || error.chain().any(|cause| {
             cause.is::<Refusal>()

@@ -4,6 +4,7 @@
 //! [`Plan`] decide whether there is anything to do and make the output directory appear whole or not at all. The stage
 //! itself is then a function from input files to files in a fresh directory, and knows of none of this.
 
+mod choices;
 mod completions;
 mod device;
 mod flags;
@@ -18,6 +19,7 @@ mod resume;
 pub mod settings;
 pub mod verify;
 
+pub use choices::choices;
 pub use device::Device;
 pub use flags::{Flags, Kernels};
 pub use frame::{main, main_where, set_threads};

@@ -1,9 +1,8 @@
 //! A model in training: its weights, their optimizer, and the model over them twice, with gradients to learn and
 //! without to be measured. A target, a student and a surrogate are all of this kind.
 
-use artifact::checkpoint::Architecture;
 use artifact::settings::{Optimizer, Precision};
-use models::{Mode, Parameters, Recommender, Sizes, build};
+use models::{Architecture, Mode, Parameters, Recommender, Sizes};
 use streams::DropoutKeys;
 
 use crate::optimizer::AdamW;
@@ -43,8 +42,8 @@ impl Trainee {
         Ok(Self {
             precision: optimizer.precision,
             optimizer: AdamW::new(&parameters, optimizer.clone())?,
-            model: build(architecture, sizes, &parameters.trainable())?,
-            frozen: build(architecture, sizes, &parameters.frozen())?,
+            model: (architecture.build)(sizes, &parameters.trainable())?,
+            frozen: (architecture.build)(sizes, &parameters.frozen())?,
             parameters,
         })
     }

@@ -5,11 +5,10 @@
 
 mod walkers;
 
-use artifact::checkpoint::Architecture;
 use artifact::dataset::Dataset;
 use artifact::settings::{Loss, Optimizer, Precision, Train};
 use candle_core::{DType, Device};
-use models::{Parameters, Sizes, declare};
+use models::{Architecture, Parameters, Sizes, bert4rec, narm, sasrec};
 use streams::{Purpose, Streams};
 use training::Trainee;
 use training::samples::Samples;
@@ -27,7 +26,7 @@ fn curve(architecture: Architecture, precision: Precision, objective: &Train, da
         attention_dropout: 0.1,
     };
     let optimizer = Optimizer { learning_rate: 5e-3, precision, ..Optimizer::default() };
-    let declared = declare(architecture, &sizes);
+    let declared = (architecture.declare)(&sizes);
     let weights = Parameters::initial(&declared, 1.0, &streams, Purpose::TargetWeights, &device).unwrap();
     let mut trainee = Trainee::new(architecture, &sizes, weights, &optimizer).unwrap();
     let mut samples = Samples::new(dataset, sizes.max_len, 8, objective, streams).unwrap();
@@ -60,10 +59,10 @@ fn a_loss_curve_in_bf16_is_that_in_f32() {
     let sampled = Train { mask_prob: 0.3, max_predictions: 5, ..Train::default() };
     let whole = Train { loss: Loss::CrossEntropy, ..sampled.clone() };
     for (architecture, objective) in [
-        (Architecture::Bert, &sampled),
-        (Architecture::Sas, &sampled),
-        (Architecture::Sas, &whole),
-        (Architecture::Narm, &sampled),
+        (bert4rec::ARCHITECTURE, &sampled),
+        (sasrec::ARCHITECTURE, &sampled),
+        (sasrec::ARCHITECTURE, &whole),
+        (narm::ARCHITECTURE, &sampled),
     ] {
         let wide = curve(architecture, Precision::F32, objective, &dataset);
         let narrow = curve(architecture, Precision::Bf16, objective, &dataset);

@@ -9,11 +9,10 @@ mod walkers;
 use std::path::Path;
 use std::time::Duration;
 
-use artifact::checkpoint::Architecture;
 use artifact::dataset::Dataset;
 use artifact::settings::{Optimizer, Precision, Train};
 use candle_core::{Device, Tensor};
-use models::{Contexts, Mode, Parameters, Sizes, declare};
+use models::{Architecture, Contexts, Mode, Parameters, Sizes, bert4rec, narm, sasrec};
 use streams::{Purpose, Streams};
 use training::fit::{Fitted, Keep, Learner, Run, Schedule, fit};
 use training::samples::Samples;
@@ -42,7 +41,7 @@ struct Lesson<'a> {
 impl<'a> Lesson<'a> {
     fn new(architecture: Architecture, dataset: &'a Dataset) -> Self {
         let (sizes, streams) = (sizes(0.2), Streams::new(5));
-        let declared = declare(architecture, &sizes);
+        let declared = (architecture.declare)(&sizes);
         let parameters =
             Parameters::initial(&declared, 1.0, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
         Self {
@@ -269,17 +268,17 @@ macro_rules! hold_for {
     };
 }
 
-hold_for!(bert, Architecture::Bert);
-hold_for!(sas, Architecture::Sas);
-hold_for!(narm, Architecture::Narm);
+hold_for!(bert, bert4rec::ARCHITECTURE);
+hold_for!(sas, sasrec::ARCHITECTURE);
+hold_for!(narm, narm::ARCHITECTURE);
 
 #[test]
 fn mixed_precision_is_refused_where_no_operation_knows_it() {
     let (sizes, streams) = (sizes(0.0), Streams::new(5));
-    let declared = declare(Architecture::Bert, &sizes);
+    let declared = (bert4rec::ARCHITECTURE.declare)(&sizes);
     let weights =
         Parameters::initial(&declared, 1.0, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
     let optimizer = Optimizer { precision: Precision::Bf16, ..optimizer() };
-    let refused = Trainee::new(Architecture::Bert, &sizes, weights, &optimizer).err().unwrap();
+    let refused = Trainee::new(bert4rec::ARCHITECTURE, &sizes, weights, &optimizer).err().unwrap();
     assert!(matches!(&refused, Error::Request(message) if message.contains("--kernels plain")), "{refused}");
 }

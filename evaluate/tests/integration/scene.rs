@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use artifact::checkpoint::{Architecture, Array, Checkpoint, Description, Kind, MODEL, Policy};
+use artifact::checkpoint::{Array, Checkpoint, Description, Kind, MODEL, Policy};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::ranks::{Column, RANKS, Ranks};
-use models::Sizes;
+use models::{Sizes, bert4rec};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ impl Scene {
     pub(crate) fn model(&self, name: &str, dataset: &Dataset, seed: u64, policy: Policy) {
         let description = Description {
             kind: Kind::Protected,
-            architecture: Architecture::Bert,
+            architecture: bert4rec::ARCHITECTURE.to_string(),
             items: dataset.items(),
             hidden: 8,
             blocks: 1,
@@ -112,7 +112,7 @@ impl Scene {
             queries: None,
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let declared = models::declare(Architecture::Bert, &Sizes::from(&description));
+        let declared = (bert4rec::ARCHITECTURE.declare)(&Sizes::from(&description));
         let tensors: BTreeMap<String, Array> = declared
             .into_iter()
             .map(|tensor| {

@@ -1,19 +1,14 @@
 //! Models with fresh weights, and learners to be stepped.
 
 use anyhow::Result;
-use artifact::checkpoint::Architecture;
 use artifact::settings::{Model, Optimizer};
 use candle_core::Device;
-use models::{Parameters, Recommender, Sizes, build, declare};
+use models::{Architecture, Parameters, Recommender, Sizes};
 use streams::{Purpose, Streams};
 use training::Trainee;
 use training::fit::Learner;
 
 use crate::{Iteration, SEED};
-
-/// Every architecture, by the name that the works give it.
-pub const ARCHITECTURES: [(Architecture, &str); 3] =
-    [(Architecture::Bert, "bert"), (Architecture::Sas, "sas"), (Architecture::Narm, "narm")];
 
 /// Where the works run: what `GRO_DEVICE` names, or the first GPU of a build with the `cuda` feature, else the CPU.
 ///
@@ -34,7 +29,7 @@ pub fn sizes(max_len: usize, items: usize) -> Sizes {
 /// Those of the device.
 pub fn weights(architecture: Architecture, sizes: &Sizes, purpose: Purpose) -> Result<Parameters> {
     let deviation = Optimizer::default().embedding_deviation;
-    let declared = declare(architecture, sizes);
+    let declared = (architecture.declare)(sizes);
     Ok(Parameters::initial(&declared, deviation, &Streams::new(SEED), purpose, &device()?)?)
 }
 
@@ -43,7 +38,7 @@ pub fn weights(architecture: Architecture, sizes: &Sizes, purpose: Purpose) -> R
 /// # Errors
 /// Those of the device.
 pub fn recommender(architecture: Architecture, sizes: &Sizes) -> Result<Box<dyn Recommender>> {
-    Ok(build(architecture, sizes, &weights(architecture, sizes, Purpose::TargetWeights)?.frozen())?)
+    Ok((architecture.build)(sizes, &weights(architecture, sizes, Purpose::TargetWeights)?.frozen())?)
 }
 
 /// A model to be trained.
