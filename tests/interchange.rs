@@ -14,6 +14,7 @@ use std::process::Command;
 
 use artifact::checkpoint::{Array, Checkpoint, Kind, MODEL, read_arrays, write_arrays};
 use artifact::dataset::{self, UserSequence};
+use artifact::settings::Network;
 use candle_core::Device;
 use models::parameters::to_array;
 use models::{ARCHITECTURES, Architecture, Contexts, Declared, Mode, Parameters, Recommender, Sizes};
@@ -21,8 +22,10 @@ use stage::{Flags, Refusal};
 use streams::{Purpose, Streams};
 
 /// The sizes that `interchange.py save` writes.
-const SAVED: Sizes =
-    Sizes { items: 12, hidden: 8, blocks: 2, heads: 2, max_len: 6, dropout: 0.1, attention_dropout: 0.1 };
+const SAVED: Sizes = Sizes {
+    items: 12,
+    network: Network { hidden: 8, blocks: 2, heads: 2, max_len: 6, dropout: 0.1, attention_dropout: 0.1 },
+};
 
 /// To stderr itself, which the test harness does not capture: what was not tested must be seen.
 fn say(message: &str) {
@@ -79,11 +82,13 @@ fn names_and_shapes_are_those_of_the_authors() {
         let size = |key: &str| config[key].as_u64().unwrap() as usize;
         let sizes = Sizes {
             items: size("num_items"),
-            hidden: size("hidden"),
-            blocks: size("num_blocks"),
-            heads: size("num_heads"),
-            max_len: size("max_len"),
-            ..SAVED
+            network: Network {
+                hidden: size("hidden"),
+                blocks: size("num_blocks"),
+                heads: size("num_heads"),
+                max_len: size("max_len"),
+                ..SAVED.network
+            },
         };
         let (theirs, _) = read_arrays(&folder.join("weights.safetensors")).unwrap();
         let theirs: BTreeMap<String, Vec<usize>> =
@@ -108,7 +113,7 @@ fn scores(model: &dyn Recommender, rows: &[Vec<u32>]) -> Array {
     for row in rows {
         contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
     }
-    let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+    let states = model.encode(&contexts.upload(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
     to_array(&model.catalogue().scores(&states).unwrap()).unwrap()
 }
 
@@ -117,12 +122,15 @@ fn our_checkpoints_load_strictly_in_pytorch_and_score_alike() {
     let Some(python) = python() else { return };
     for architecture in ARCHITECTURES.entries.iter().copied() {
         let directory = tempfile::tempdir().unwrap();
-        let sizes = Sizes { items: 50, hidden: 24, blocks: 3, heads: 4, max_len: 9, ..SAVED };
+        let sizes = Sizes {
+            items: 50,
+            network: Network { hidden: 24, blocks: 3, heads: 4, max_len: 9, ..SAVED.network },
+        };
         let declared = (architecture.declare)(&sizes);
         let parameters =
             Parameters::initial(&declared, 1.0, &Streams::new(5), Purpose::TargetWeights, &Device::Cpu)
                 .unwrap();
-        let model = (architecture.build)(&sizes, &parameters.frozen()).unwrap();
+        let model = (architecture.build)(&sizes, &parameters.detached()).unwrap();
 
         // Rows of every length, right padded in the file only.
         let rows: Vec<Vec<u32>> = (1..=9)

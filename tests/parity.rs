@@ -13,9 +13,9 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use artifact::settings::{Defend, Optimizer, Precision, ZeroGradient};
+use artifact::settings::{Network, Optimizer, Precision};
 use candle_core::{DType, Device, Tensor};
-use defend::gro;
+use defend::methods::gro::{self, ZeroGradient};
 use kernels::Margins;
 use models::{
     Architecture, Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, bert4rec, narm,
@@ -31,7 +31,10 @@ fn device() -> Device {
     let named = |name: &str| std::env::var(name).ok();
     let plain = named("GRO_KERNELS").is_some_and(|kernels| kernels == "plain");
     DEVICE
-        .get_or_init(|| models::device(named("GRO_DEVICE").as_deref().unwrap_or("cpu"), plain).unwrap())
+        .get_or_init(|| {
+            kernels::set_plain(plain);
+            models::device(named("GRO_DEVICE").as_deref().unwrap_or("cpu").parse().unwrap()).unwrap()
+        })
         .clone()
 }
 
@@ -101,12 +104,14 @@ fn sets(architecture: Architecture) -> Vec<Set> {
             let size = |key: &str| config[key].as_u64().unwrap() as usize;
             let sizes = Sizes {
                 items: size("num_items"),
-                hidden: size("hidden"),
-                blocks: size("num_blocks"),
-                heads: size("num_heads"),
-                max_len: size("max_len"),
-                dropout: 0.0,
-                attention_dropout: 0.0,
+                network: Network {
+                    hidden: size("hidden"),
+                    blocks: size("num_blocks"),
+                    heads: size("num_heads"),
+                    max_len: size("max_len"),
+                    dropout: 0.0,
+                    attention_dropout: 0.0,
+                },
             };
             Set { path, architecture, sizes, config }
         })
@@ -196,13 +201,13 @@ fn forward(architecture: Architecture) {
     for set in sets(architecture) {
         let parameters = set.parameters(&set.read("weights.safetensors"), "");
         let golden = set.read("forward.safetensors");
-        let model = set.build(&parameters.frozen());
+        let model = set.build(&parameters.detached());
         let (rows, places) = unpad(&ids(&golden["seqs"]));
         let mut contexts = Contexts::new();
         for row in &rows {
             contexts.push(row.iter().copied(), 0..row.len() as u32);
         }
-        let states = model.encode(&contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
+        let states = model.encode(&contexts.upload(&device()).unwrap(), Mode::Evaluate).unwrap();
         let scores = model.catalogue().scores(&states).unwrap();
         let columns = scores.dim(1).unwrap();
         let theirs = values(&golden["scores"]);
@@ -215,7 +220,7 @@ fn forward(architecture: Architecture) {
         for row in &rows {
             contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
         }
-        let states = model.encode(&contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
+        let states = model.encode(&contexts.upload(&device()).unwrap(), Mode::Evaluate).unwrap();
         let last = model.catalogue().scores(&states).unwrap();
         assert_close(&values(&last), &values(&golden["scores_last"]), 1e-4, "scores_last");
     }
@@ -237,9 +242,9 @@ fn golden_narm_forward() {
     for set in sets(narm::ARCHITECTURE) {
         let parameters = set.parameters(&set.read("weights.safetensors"), "");
         let golden = set.read("forward.safetensors");
-        let model = set.build(&parameters.frozen());
+        let model = set.build(&parameters.detached());
         let states =
-            |contexts: Contexts| model.encode(&contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
+            |contexts: Contexts| model.encode(&contexts.upload(&device()).unwrap(), Mode::Evaluate).unwrap();
         let rows: Vec<Vec<u32>> = ids(&golden["seqs"]).iter().map(|row| real(row)).collect();
         let histories: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         let last = states(model.contexts(&histories));
@@ -248,7 +253,7 @@ fn golden_narm_forward() {
 
         for row in histories {
             let mut all = Contexts::new();
-            model.ask(row, &(1..=row.len()).collect::<Vec<_>>(), &mut all);
+            model.push_prefixes(row, &(1..=row.len()).collect::<Vec<_>>(), &mut all);
             let prefixes: Vec<&[u32]> = (1..=row.len()).map(|length| &row[..length]).collect();
             let one_by_one = states(model.contexts(&prefixes));
             assert_close(&values(&states(all)), &values(&one_by_one), 1e-5, "prefixes");
@@ -274,7 +279,7 @@ fn train(architecture: Architecture, batch: fn(ReadIds<'_>) -> TrainingBatch) {
         for step in 0..3 {
             let at = |what: &str| format!("step{step}.{what}");
             let batch = batch(&|what| ids(&golden[&at(what)]));
-            let states = model.encode(&batch.contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
+            let states = model.encode(&batch.contexts.upload(&device()).unwrap(), Mode::Evaluate).unwrap();
             let loss = model.training_loss(&states, &batch).unwrap();
             assert_close(&[scalar(&loss)], &[scalar(&golden[&at("loss")])], 1e-5, &at("loss"));
             let gradients = loss.backward().unwrap();
@@ -346,7 +351,7 @@ fn distill(architecture: Architecture) {
         for row in ids(&golden["seqs"]).iter().map(|row| real(row)) {
             contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
         }
-        let states = model.encode(&contexts.place(&device()).unwrap(), Mode::Evaluate).unwrap();
+        let states = model.encode(&contexts.upload(&device()).unwrap(), Mode::Evaluate).unwrap();
         let answers = golden["candidates"].to_dtype(DType::U32).unwrap();
         let negatives = golden["negatives"].to_dtype(DType::U32).unwrap();
         let loss = model.catalogue().ranking_loss(&states, &answers, &negatives, set.margins()).unwrap().loss;
@@ -374,7 +379,7 @@ fn generate(architecture: Architecture) {
     for set in sets(architecture) {
         let golden = set.read("generate.safetensors");
         let parameters = set.parameters(&golden, "weight.");
-        let model = set.build(&parameters.frozen());
+        let model = set.build(&parameters.detached());
         let rankings = golden["rankings"].to_dtype(DType::U32).unwrap().to_vec3::<u32>().unwrap();
         let (starts, picks, sequences) =
             (ids(&golden["start"]), ids(&golden["picks"]), ids(&golden["sequences"]));
@@ -382,7 +387,7 @@ fn generate(architecture: Architecture) {
         for (row, start) in starts.iter().enumerate() {
             let mut history = start.clone();
             for (step, ranking) in rankings[row].iter().enumerate() {
-                let contexts = model.contexts(&[&history]).place(&device()).unwrap();
+                let contexts = model.contexts(&[&history]).upload(&device()).unwrap();
                 let states = model.encode(&contexts, Mode::Evaluate).unwrap();
                 let answer = values(&model.catalogue().top_k(&states, k).unwrap());
                 let answer: Vec<u32> = answer.into_iter().map(|id| id as u32).collect();
@@ -427,7 +432,7 @@ fn golden_bert_gro() {
         let (student, mut student_optimizer, student_model) = party("student");
 
         let batch = cloze_batch(&ids(&golden["seqs"]), &ids(&golden["labels"]));
-        let contexts = batch.contexts.place(&device()).unwrap();
+        let contexts = batch.contexts.upload(&device()).unwrap();
         let states = target_model.encode(&contexts, Mode::Evaluate).unwrap();
         let student_states = student_model.encode(&contexts, Mode::Evaluate).unwrap();
         let (_, k) = golden["top_k"].dims2().unwrap();
@@ -435,41 +440,46 @@ fn golden_bert_gro() {
         assert_eq!(ids(&lists), item_ids(&golden["top_k"]), "lists");
 
         let negatives = Tensor::new(item_ids(&golden["negatives"]), &device()).unwrap();
-        let settings = Defend {
+        let settings = gro::Settings {
             top_k: k,
             lambda: set.number("lambda_"),
             margin_rank: set.number("margin_topk"),
             margin_negative: set.number("margin_neg"),
             margin_swap: 0.0,
             zero_gradient: ZeroGradient::FirstItem,
-            ..Defend::default()
+            ..gro::Settings::default()
         };
         let losses = |settings| {
             let target = (target_model.catalogue(), &states);
             let student = (student_model.catalogue(), &student_states);
-            gro::losses(target, student, &lists, &negatives, settings).unwrap()
+            gro::compare(target, student, &lists, &negatives, settings).unwrap()
         };
         let step = losses(&settings);
         assert_eq!(ids(&step.replacements), item_ids(&golden["replacement"]), "replacements");
-        let zero: Vec<f32> = values(&step.pull).iter().map(|&pull| f32::from(pull == 0.0)).collect();
+        let zero: Vec<f32> = values(&step.gradient).iter().map(|&g| f32::from(g == 0.0)).collect();
         assert_eq!(zero, values(&golden["row_has_zero_gradient"]), "rows without a gradient");
         let own = target_model.training_loss(&states, &batch).unwrap();
         assert_close(&[scalar(&own)], &[scalar(&golden["target_loss"])], 1e-5, "target loss");
-        assert_close(&[scalar(&step.student)], &[scalar(&golden["student_loss"])], 1e-5, "student loss");
-        assert_close(&[scalar(&step.swap)], &[scalar(&golden["swap_loss_unweighted"])], 1e-5, "swap loss");
+        assert_close(&[scalar(&step.student_loss)], &[scalar(&golden["student_loss"])], 1e-5, "student loss");
+        assert_close(
+            &[scalar(&step.swap_loss)],
+            &[scalar(&golden["swap_loss_unweighted"])],
+            1e-5,
+            "swap loss",
+        );
 
         // By default those rows have no replacement, and nothing else changes.
-        let skipped = losses(&Defend { zero_gradient: ZeroGradient::Skip, ..settings.clone() });
+        let skipped = losses(&gro::Settings { zero_gradient: ZeroGradient::Skip, ..settings.clone() });
         let (skip, first) = (values(&skipped.replacements), values(&step.replacements));
         for ((skip, first), zero) in skip.iter().zip(&first).zip(&zero) {
             assert_eq!(*skip, if *zero == 1.0 { 0.0 } else { *first });
         }
 
-        let total = (&own + (&step.swap * settings.lambda).unwrap()).unwrap();
+        let total = (&own + (&step.swap_loss * settings.lambda).unwrap()).unwrap();
         assert_close(&[scalar(&total)], &[scalar(&golden["total_target_loss"])], 1e-5, "total");
         let sides = [
             ("target", &target, &mut target_optimizer, &total),
-            ("student", &student, &mut student_optimizer, &step.student),
+            ("student", &student, &mut student_optimizer, &step.student_loss),
         ];
         for (side, parameters, optimizer, loss) in sides {
             let (grad, after) = (format!("{side}.grad."), format!("{side}.after."));

@@ -1,7 +1,7 @@
 //! Query generation (Yue, He, Zeng and McAuley, RecSys 2021): the attacker makes histories from the answers. A
 //! sequence starts from a random item, or from the first items of a real history where the attacker owns some; each
-//! next item is drawn from the list answered to what there is so far, or from the whole catalogue, until the sequence
-//! has its length, and one more question is asked about the whole.
+//! next item is chosen by a strategy ([`strategies`](crate::strategies)), until the sequence has its length, and one more
+//! question is asked about the whole.
 //!
 //! Every prefix is asked about, those inside a real history too, so that a budget buys the same number of answers
 //! however a sequence begins.
@@ -10,12 +10,14 @@
 
 use anyhow::{Result, ensure};
 use artifact::queries::QueryWriter;
-use artifact::settings::{Generate, Strategy};
+use artifact::settings::Generate;
 use indicatif::ProgressBar;
 use rand_chacha::ChaCha8Rng;
 use service::black_box::BlackBox;
 use streams::below;
 use streams::{Purpose, Streams};
+
+use crate::strategies::QueryStrategy;
 
 /// Queries `target` and writes every sequence of `length` items with its answers, as many queries as items. Returns
 /// the number of queries asked.
@@ -29,6 +31,7 @@ use streams::{Purpose, Streams};
 /// without items or longer than a sequence.
 pub fn generate(
     target: &mut dyn BlackBox,
+    strategy: &dyn QueryStrategy,
     budget: &Generate,
     length: usize,
     seeds: &[&[u32]],
@@ -60,7 +63,7 @@ pub fn generate(
                 sequence.answers.extend_from_slice(list);
                 // A sequence that is longer than what was asked about is still inside its seed.
                 if asked < length && sequence.sequence.len() == asked {
-                    sequence.grow(list, items, budget.strategy);
+                    sequence.grow(strategy, list, items);
                 }
             }
             bar.inc(growing.len() as u64);
@@ -91,10 +94,8 @@ impl Growing {
         Self { sequence: vec![1 + below(&mut stream, items as u32)], answers: Vec::new(), stream }
     }
 
-    fn grow(&mut self, list: &[u32], items: usize, strategy: Strategy) {
-        self.sequence.push(match strategy {
-            Strategy::Autoregressive => list[below(&mut self.stream, list.len() as u32) as usize],
-            Strategy::Random => 1 + below(&mut self.stream, items as u32),
-        });
+    fn grow(&mut self, strategy: &dyn QueryStrategy, list: &[u32], items: usize) {
+        let next = strategy.next(&self.sequence, list, items, &mut self.stream);
+        self.sequence.push(next);
     }
 }

@@ -7,6 +7,7 @@ pub mod distill;
 pub mod generate;
 pub mod journal;
 pub mod seeds;
+pub mod strategies;
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,10 @@ use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::Generate;
+use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Sizes};
 use service::black_box::{BlackBox, ProtectedTarget};
-use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
+use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, Schema, progress};
 use streams::Streams;
 use training::fit::{Keep, Run, Schedule, fit};
 use training::state::Saving;
@@ -25,6 +27,7 @@ use training::state::Saving;
 use crate::distill::Surrogate;
 use crate::generate::generate;
 use crate::journal::Journal;
+use crate::strategies::{STRATEGIES, strategy_of};
 
 /// Query a protected target and distil a surrogate from its answers.
 ///
@@ -108,7 +111,8 @@ pub fn run(cli: Cli) -> Result<()> {
 }
 
 fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, flags: &Flags) -> Result<()> {
-    let settings = settings::load(flags)?;
+    kernels::set_plain(flags.kernels == Kernels::Plain);
+    let settings = schema().load(flags)?;
     check_seeds(&settings.generate, owned)?;
     let model = target.join(MODEL);
     let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"])
@@ -116,13 +120,14 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         .inputs(owned.map(dataset::files).into_iter().flatten());
     let identity = plan.identity()?;
     plan.produce(|directory| {
-        let device = models::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
+        let device = models::device(flags.device)?;
+        plan.runs_on(models::name_of(&device));
         let (recommender, description) = models::load(&model, &device)?;
         let asked = &settings.generate;
         if asked.top_k > description.items {
             return Err(above_catalogue("generate.top_k", asked.top_k, "at most", description.items, &model));
         }
-        let length = asked.length.unwrap_or(description.max_len);
+        let length = asked.length.unwrap_or(description.network.max_len);
         if length < 2 {
             return Err(Refusal::new(
                 "generate.length is 1, expected at least 2: one item to learn, one to check",
@@ -132,7 +137,8 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         let streams = Streams::new(settings.seed);
         let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
         let (seeds, generation) = begin_with(owned.as_ref(), asked, length, streams)?;
-        let mut service = ProtectedTarget::new(recommender, &description, device);
+        let mut service = ProtectedTarget::new(recommender.into(), &description, device)?;
+        let strategy = strategy_of(asked)?;
         let header = QueryHeader {
             items: service.items(),
             k: asked.top_k,
@@ -146,7 +152,7 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         let interruption = Interruption::watch();
         let interrupted = || interruption.requested();
         let mut service = Journal::open(&mut service, &plan.state_dir(), &identity, resume, &interrupted)?;
-        let queries = generate(&mut service, asked, length, &seeds, &streams, &mut log, &bar)?;
+        let queries = generate(&mut service, &*strategy, asked, length, &seeds, &streams, &mut log, &bar)?;
         log.finish()?;
         tracing::info!(
             "{queries} queries: {} {} sequences of {length} items, {} of them begun with a real history",
@@ -157,6 +163,14 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         Ok(())
     })?;
     Ok(())
+}
+
+/// The settings that this stage reads.
+fn schema() -> Schema {
+    Schema::default()
+        .names(&ARCHITECTURES, models::SETTINGS)
+        .names(&STRATEGIES, strategies::SETTINGS)
+        .sections(STRATEGIES.entries.iter().filter_map(|strategy| strategy.section))
 }
 
 /// Refuses real histories that no setting asks for, and the reverse.
@@ -189,7 +203,7 @@ fn begin_with<'a>(
     streams: Streams,
 ) -> Result<(Vec<&'a [u32]>, Generation), Refusal> {
     let mut generation = Generation {
-        strategy: asked.strategy,
+        strategy: asked.strategy.clone(),
         seed_sequences: asked.seed_sequences,
         seeded: 0,
         seed_length: 0,
@@ -223,7 +237,8 @@ fn run_distill(
     flags: &Flags,
 ) -> Result<()> {
     // The flag is the setting: whichever way the architecture was named, the output depends on that alone.
-    let mut settings = settings::load(flags)?.into_inner();
+    kernels::set_plain(flags.kernels == Kernels::Plain);
+    let mut settings = schema().load(flags)?.into_inner();
     if let Some(named) = surrogate {
         named.name.clone_into(&mut settings.model.architecture);
     }
@@ -245,24 +260,25 @@ fn run_distill(
             },
             bar: progress::bar(0, "distill", flags.quiet),
         };
-        distill(&settings, flags, &log, &run)
+        let device = models::device(flags.device)?;
+        plan.runs_on(models::name_of(&device));
+        distill(&settings, &device, &log, &run)
     })?;
     Ok(())
 }
 
-fn distill(settings: &Checked, flags: &Flags, path: &Path, run: &Run<'_>) -> Result<()> {
-    let device = models::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
+fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> Result<()> {
     let log = QueryLog::open(path)?;
     let header = log.header().clone();
     let QueryHeader { items, k, ref fingerprint, .. } = header;
     if k >= items {
         return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
     }
-    let (sizes, asked) = (Sizes::new(&settings.model, items), &settings.distill);
+    let (sizes, asked) = (Sizes { items, network: settings.model.network }, &settings.distill);
     let architecture = *ARCHITECTURES.find(&settings.model.architecture)?;
     let streams = Streams::new(settings.seed);
     let mut surrogate =
-        Surrogate::new(architecture, &sizes, log, asked, &settings.optimizer, streams, &device)?;
+        Surrogate::new(architecture, &sizes, log, asked, &settings.optimizer, streams, device)?;
     let schedule = Schedule {
         epochs: asked.epochs,
         patience: asked.patience,

@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use artifact::checkpoint::{Checkpoint, Description, Kind, Policy};
+use artifact::checkpoint::{Checkpoint, Defence, Description, Kind};
 use artifact::dataset::{self, UserSequence};
 use artifact::queries::{Generation, Query, QueryLog};
-use artifact::settings::Strategy;
+use artifact::settings::{Network, Sections};
 use candle_core::Device;
 use models::{Parameters, Sizes, bert4rec};
 use streams::{Purpose, Streams};
@@ -33,22 +33,24 @@ fn write_dataset(directory: &Path, first_id: usize) {
     dataset::write(directory, &raw_items, &users, sequences).unwrap();
 }
 
-fn write_target(directory: &Path, policy: Policy) {
+fn write_target(directory: &Path, policy: &str) {
     let sizes = Sizes {
         items: ITEMS,
-        hidden: 8,
-        blocks: 1,
-        heads: 2,
-        max_len: LENGTH,
-        dropout: 0.1,
-        attention_dropout: 0.1,
+        network: Network {
+            hidden: 8,
+            blocks: 1,
+            heads: 2,
+            max_len: LENGTH,
+            dropout: 0.1,
+            attention_dropout: 0.1,
+        },
     };
     let raw_items: Vec<String> = (1..=ITEMS).map(|id| id.to_string()).collect();
     let declared = (bert4rec::ARCHITECTURE.declare)(&sizes);
     let parameters =
         Parameters::initial(&declared, 1.0, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
     let description = sizes.describe(Kind::Target, bert4rec::ARCHITECTURE, &dataset::fingerprint(&raw_items));
-    let description = Description { policy, ..description };
+    let description = Description { defence: Defence::answers(policy, Sections::new()), ..description };
     std::fs::create_dir(directory).unwrap();
     let tensors = parameters.to_arrays().unwrap();
     Checkpoint { description, tensors }.write(&directory.join("model.safetensors")).unwrap();
@@ -57,8 +59,8 @@ fn write_target(directory: &Path, policy: Policy) {
 /// A directory with a target, the same target behind another policy, its dataset and a foreign one.
 fn workplace() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
-    write_target(&directory.path().join("target"), Policy::None);
-    write_target(&directory.path().join("reversed"), Policy::Reverse);
+    write_target(&directory.path().join("target"), "none");
+    write_target(&directory.path().join("reversed"), "reverse");
     write_dataset(&directory.path().join("data"), 1);
     write_dataset(&directory.path().join("other"), 2);
     directory
@@ -94,14 +96,14 @@ fn random_sequences_do_not_depend_on_the_target() {
     let directory = workplace();
     let random = ["--set", "generate.strategy=random"];
     let (generation, queries) = generate(directory.path(), "target", &random);
-    assert_eq!(generation.strategy, Strategy::Random);
+    assert_eq!(generation.strategy, "random");
     assert_eq!((generation.seeded, generation.seed_length), (0, 0));
     let (_, reversed) = generate(directory.path(), "reversed", &random);
     assert_eq!(sequences(&queries), sequences(&reversed));
     assert!(queries[0].answers != reversed[0].answers);
 
     let (generation, queries) = generate(directory.path(), "target", &[]);
-    assert_eq!(generation.strategy, Strategy::Autoregressive);
+    assert_eq!(generation.strategy, "autoregressive");
     let (_, reversed) = generate(directory.path(), "reversed", &[]);
     assert!(sequences(&queries) != sequences(&reversed));
 }
@@ -112,7 +114,7 @@ fn a_share_of_the_sequences_begins_with_training_histories() {
     let half = ["--seeds", "data", "--set", "generate.seed_sequences=0.6"];
     let (generation, queries) = generate(directory.path(), "target", &half);
     let expected = Generation {
-        strategy: Strategy::Autoregressive,
+        strategy: "autoregressive".to_owned(),
         seed_sequences: 0.6,
         seeded: 6,
         seed_length: LENGTH / 2,

@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use artifact::queries::{Query, QueryHeader, QueryLog, QueryWriter};
-use artifact::settings::{Generate, Strategy};
+use artifact::settings::Generate;
 use attack::generate::generate;
+use attack::strategies::strategy_of;
 use indicatif::ProgressBar;
 use metrics::Answers;
 use service::black_box::BlackBox;
@@ -42,12 +43,13 @@ impl BlackBox for Successors {
     }
 }
 
-fn ask(strategy: Strategy, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
+fn ask(strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
     ask_from(&[], strategy, batch, seed, path)
 }
 
-fn ask_from(seeds: &[&[u32]], strategy: Strategy, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
-    let budget = Generate { sequences: 11, top_k: K, strategy, batch, ..Generate::default() };
+fn ask_from(seeds: &[&[u32]], strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
+    let budget =
+        Generate { sequences: 11, top_k: K, strategy: strategy.to_owned(), batch, ..Generate::default() };
     let header = QueryHeader {
         items: ITEMS,
         k: K,
@@ -60,7 +62,17 @@ fn ask_from(seeds: &[&[u32]], strategy: Strategy, batch: usize, seed: u64, path:
     let mut target = Successors { queries: 100 };
     let streams = Streams::new(seed);
     let bar = ProgressBar::hidden();
-    let asked = generate(&mut target, &budget, LENGTH, seeds, &streams, &mut log, &bar).unwrap();
+    let asked = generate(
+        &mut target,
+        &*strategy_of(&budget).unwrap(),
+        &budget,
+        LENGTH,
+        seeds,
+        &streams,
+        &mut log,
+        &bar,
+    )
+    .unwrap();
     log.finish().unwrap();
     let log = QueryLog::open(path).unwrap();
     let queries = (0..log.groups()).flat_map(|group| log.read_group(group).unwrap()).collect();
@@ -70,7 +82,7 @@ fn ask_from(seeds: &[&[u32]], strategy: Strategy, batch: usize, seed: u64, path:
 #[test]
 fn sequences_grow_from_the_answers() {
     let directory = tempfile::tempdir().unwrap();
-    let (asked, queries) = ask(Strategy::Autoregressive, 4, 1, &directory.path().join("q"));
+    let (asked, queries) = ask("autoregressive", 4, 1, &directory.path().join("q"));
     assert_eq!(asked, 11 * LENGTH as u64);
     assert_eq!(queries.len(), 11);
     for Query { sequence, answers } in &queries {
@@ -91,7 +103,7 @@ fn sequences_grow_from_the_answers() {
 #[test]
 fn random_sequences_do_not_follow_the_answers() {
     let directory = tempfile::tempdir().unwrap();
-    let (_, queries) = ask(Strategy::Random, 4, 1, &directory.path().join("q"));
+    let (_, queries) = ask("random", 4, 1, &directory.path().join("q"));
     let followed = |query: &Query| {
         query.sequence.windows(2).filter(|pair| successors(pair[0]).contains(&pair[1])).count()
     };
@@ -104,7 +116,7 @@ fn the_batch_changes_nothing_and_the_seed_does() {
     let directory = tempfile::tempdir().unwrap();
     let bytes = |name: &str, batch, seed| {
         let path = directory.path().join(name);
-        ask(Strategy::Autoregressive, batch, seed, &path);
+        ask("autoregressive", batch, seed, &path);
         std::fs::read(path).unwrap()
     };
     let expected = bytes("a", 1, 1);
@@ -116,8 +128,8 @@ fn the_batch_changes_nothing_and_the_seed_does() {
 fn a_seeded_sequence_begins_with_its_seed_and_goes_on_from_the_answers() {
     let directory = tempfile::tempdir().unwrap();
     let seeds: [&[u32]; 3] = [&[7, 7, 20], &[30], &[1, 10, 20, 30, 1, 10, 20, 30]];
-    let (asked, queries) = ask_from(&seeds, Strategy::Autoregressive, 4, 1, &directory.path().join("q"));
-    let (_, without) = ask(Strategy::Autoregressive, 4, 1, &directory.path().join("without"));
+    let (asked, queries) = ask_from(&seeds, "autoregressive", 4, 1, &directory.path().join("q"));
+    let (_, without) = ask("autoregressive", 4, 1, &directory.path().join("without"));
     // The budget is the same: the prefixes inside a seed are asked about too.
     assert_eq!(asked, 11 * LENGTH as u64);
     // At equal distances, each seed once; the other sequences are what they would be without.
@@ -142,7 +154,7 @@ fn random_sequences_draw_from_the_whole_catalogue() {
     let directory = tempfile::tempdir().unwrap();
     let mut seen = [false; ITEMS];
     for seed in 0..4 {
-        let (_, queries) = ask(Strategy::Random, 11, seed, &directory.path().join("q"));
+        let (_, queries) = ask("random", 11, seed, &directory.path().join("q"));
         queries.iter().flat_map(|query| &query.sequence).for_each(|&item| seen[item as usize - 1] = true);
     }
     // 352 draws from 30 items: all are met but once in 5,000 times.

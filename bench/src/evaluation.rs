@@ -43,7 +43,8 @@ fn evaluations() -> Result<Iteration> {
     let device = learners::device()?;
     Ok(Box::new(move || {
         // An evaluation uses its target up; to build one is nothing beside asking it.
-        let target = Target { model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?, service: None };
+        let target =
+            Target { model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?.into(), service: None };
         measure(dataset, target, None, &questions, &device, |_| ())?;
         Ok(())
     }))

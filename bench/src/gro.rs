@@ -1,8 +1,8 @@
 //! GRO: a step of a BERT4Rec target and its BERT4Rec student, on rows of full length.
 
 use anyhow::Result;
-use artifact::settings::{Defend, Train};
-use defend::gro::Gro;
+use artifact::settings::Train;
+use defend::methods::gro::{Gro, Settings};
 use models::bert4rec;
 use streams::{Purpose, Streams};
 use training::samples::Samples;
@@ -49,7 +49,7 @@ fn steps(positions: usize, items: usize) -> Result<Iteration> {
         student: learners::trainee(bert4rec::ARCHITECTURE, &sizes, Purpose::StudentWeights)?,
         samples: Samples::new(dataset, LENGTH, BATCH, &train, streams)?,
         dataset,
-        settings: Defend { positions_per_sequence: positions, top_k: TOP_K, ..Defend::default() },
+        settings: Settings { positions_per_sequence: positions, top_k: TOP_K, ..Settings::default() },
         streams,
         device: learners::device()?,
     }))

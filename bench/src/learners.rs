@@ -1,12 +1,12 @@
 //! Models with fresh weights, and learners to be stepped.
 
 use anyhow::Result;
-use artifact::settings::{Model, Optimizer};
+use artifact::settings::{Model, Network, Optimizer};
 use candle_core::Device;
 use models::{Architecture, Parameters, Recommender, Sizes};
 use streams::{Purpose, Streams};
+use training::Learner;
 use training::Trainee;
-use training::fit::Learner;
 
 use crate::{Iteration, SEED};
 
@@ -15,12 +15,12 @@ use crate::{Iteration, SEED};
 /// # Errors
 /// Those of the device.
 pub fn device() -> Result<Device> {
-    Ok(models::device(std::env::var("GRO_DEVICE").as_deref().unwrap_or("auto"), false)?)
+    Ok(models::device(std::env::var("GRO_DEVICE").as_deref().unwrap_or("auto").parse()?)?)
 }
 
 /// The default network, two blocks of hidden 64 with two heads, for inputs of `max_len` items.
 pub fn sizes(max_len: usize, items: usize) -> Sizes {
-    Sizes::new(&Model { max_len, ..Model::default() }, items)
+    Sizes { items, network: Network { max_len, ..Model::default().network } }
 }
 
 /// Fresh weights.
@@ -38,7 +38,7 @@ pub fn weights(architecture: Architecture, sizes: &Sizes, purpose: Purpose) -> R
 /// # Errors
 /// Those of the device.
 pub fn recommender(architecture: Architecture, sizes: &Sizes) -> Result<Box<dyn Recommender>> {
-    Ok((architecture.build)(sizes, &weights(architecture, sizes, Purpose::TargetWeights)?.frozen())?)
+    Ok((architecture.build)(sizes, &weights(architecture, sizes, Purpose::TargetWeights)?.detached())?)
 }
 
 /// A model to be trained.

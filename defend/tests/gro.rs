@@ -4,9 +4,8 @@
 
 use std::process::Command;
 
-use artifact::settings::ZeroGradient;
 use candle_core::{Device, Tensor};
-use defend::gro::replacements;
+use defend::methods::gro::{ZeroGradient, replacements};
 use kernels::Catalogue;
 
 /// Three items in one dimension: scores are the state times 1, -2, 3.

@@ -5,7 +5,6 @@
 
 use std::fmt;
 
-use artifact::checkpoint::Policy;
 use artifact::queries::{Generation, QueryHeader};
 use artifact::settings::Ranking;
 use indexmap::IndexMap;
@@ -158,7 +157,7 @@ pub struct Subject {
     /// The defence it went through; of a surrogate, the defence of the target it copies.
     pub defense: String,
     /// What happens to its answers.
-    pub policy: Policy,
+    pub policy: String,
     /// BLAKE3 of its checkpoint, which tells apart targets of the same defence.
     pub checkpoint: String,
     /// Of a surrogate: what the attack asked, where its checkpoint says so.
@@ -205,8 +204,6 @@ pub fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use artifact::settings::Strategy;
-
     use super::*;
 
     #[test]
@@ -230,7 +227,7 @@ mod tests {
         let ragged = QueryHeader { queries: 25_001, ..header.clone() };
         assert_eq!(budget_of(&ragged), "500 sequences, 25,001 queries for the top 5 each");
         let generation =
-            Generation { strategy: Strategy::Random, seed_sequences: 0.1, seeded: 50, seed_length: 25 };
+            Generation { strategy: "random".to_owned(), seed_sequences: 0.1, seeded: 50, seed_length: 25 };
         let begun = QueryHeader { generation: Some(generation), ..header };
         let text = budget_of(&begun);
         assert!(

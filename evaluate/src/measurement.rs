@@ -17,8 +17,10 @@
 //! the whole catalogue, would find no more than a handful of a hundred negatives there, and make every list look good
 //! that holds the test item at all, a reversed one included. Likeness is still that of lists from the whole catalogue.
 
+use std::sync::Arc;
+
 use anyhow::Context;
-use artifact::checkpoint::{Description, Policy};
+use artifact::checkpoint::Description;
 use artifact::dataset::Dataset;
 use candle_core::{Device, Tensor};
 use metrics::{
@@ -55,7 +57,7 @@ pub struct Questions {
 /// The target of an evaluation.
 pub struct Target {
     /// The model itself, for its own ranking.
-    pub model: Box<dyn Recommender>,
+    pub model: Arc<dyn Recommender>,
     /// The service around it, where its policy changes answers.
     pub service: Option<ProtectedTarget>,
 }
@@ -206,17 +208,17 @@ pub fn measure(
     Ok(measured)
 }
 
-/// The service that answers for a target, where its policy changes answers. `model` is a second copy of the same weights:
-/// what stands behind a service cannot be reached any more.
+/// The service that answers for a target, where its policy changes answers.
+///
+/// # Errors
+/// For a policy that is not known.
 pub fn service_of(
-    model: Box<dyn Recommender>,
+    model: &Arc<dyn Recommender>,
     description: &Description,
     device: &Device,
-) -> Option<ProtectedTarget> {
-    match description.policy {
-        Policy::None => None,
-        Policy::Random | Policy::Reverse => Some(ProtectedTarget::new(model, description, device.clone())),
-    }
+) -> anyhow::Result<Option<ProtectedTarget>> {
+    let service = ProtectedTarget::new(Arc::clone(model), description, device.clone())?;
+    Ok(service.changes_answers().then_some(service))
 }
 
 /// The lists of a model, best first, flat `(users, k)`.
@@ -237,7 +239,7 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// `(users, hidden)`
     fn states(&self, model: &dyn Recommender) -> anyhow::Result<Tensor> {
-        let placed = model.contexts(&self.histories).place(self.device)?;
+        let placed = model.contexts(&self.histories).upload(self.device)?;
         Ok(model.encode(&placed, Mode::Evaluate)?)
     }
 

@@ -1,9 +1,10 @@
 //! The command `run`: a dataset, a target and perhaps a surrogate in; metrics.json, protocol.json and ranks.parquet out.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
-use artifact::checkpoint::{Description, MODEL};
+use artifact::checkpoint::{ActsOn, Description, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::ranks::{Column, RANKS, Ranks};
 use candle_core::Device;
@@ -43,6 +44,7 @@ pub struct Arguments {
 ///
 /// Fails, as a refusal, where an input is missing, damaged, of another dataset, or a K exceeds the catalogue.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    kernels::set_plain(arguments.flags.kernels == Kernels::Plain);
     let settings = settings::load(&arguments.flags)?;
     let target = arguments.target.join(MODEL);
     let surrogate = arguments.surrogate.as_ref().map(|directory| directory.join(MODEL));
@@ -51,8 +53,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .input(&target)
         .inputs(surrogate.clone());
     plan.produce(|directory| {
-        let device =
-            models::device(&arguments.flags.device.to_string(), arguments.flags.kernels == Kernels::Plain)?;
+        let device = models::device(arguments.flags.device)?;
+        plan.runs_on(models::name_of(&device));
         let evaluation =
             Evaluation::read(&arguments.data, &target, surrogate.as_deref(), &settings, &device)?;
         evaluation.write(&settings, &device, arguments.flags.quiet, directory)
@@ -96,12 +98,13 @@ impl Evaluation {
         let sequences = artifact::digest::file(&data.join(dataset::SEQUENCES))?.blake3;
         let questions = questions(settings, &dataset)?;
         let (model, description) = load(target)?;
-        let service = service_of(load(target)?.0, &description, device);
+        let model: Arc<dyn Recommender> = model.into();
+        let service = service_of(&model, &description, device)?;
         let target_subject = subject(target, &description)?;
         let surrogate = match surrogate {
             Some(path) => {
                 let (model, found) = load(path)?;
-                let found = Subject { defense: description.defense.clone(), ..subject(path, &found)? };
+                let found = Subject { defense: description.defence.name.clone(), ..subject(path, &found)? };
                 Some((model, found))
             }
             None => None,
@@ -183,8 +186,11 @@ fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusa
 fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
     Ok(Subject {
         architecture: *models::architecture_of(description, path)?,
-        defense: description.defense.clone(),
-        policy: description.policy,
+        defense: description.defence.name.clone(),
+        policy: match description.defence.acts_on {
+            ActsOn::Answers => description.defence.name.clone(),
+            ActsOn::Weights => "none".to_owned(),
+        },
         checkpoint: artifact::digest::file(path)?.blake3,
         queries: description.queries.clone(),
     })

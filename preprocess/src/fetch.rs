@@ -156,7 +156,7 @@ pub enum Outcome {
     /// The file was there and still is what it was.
     AlreadyThere,
     /// The file was put there now.
-    Placed,
+    PackedBatch,
 }
 
 /// Puts the data set at `<to>/<name>/<file>` and tells (in the log) where it came from.
@@ -172,13 +172,13 @@ pub fn fetch(source: &Source<'_>, to: &Path, tools: &Tools) -> anyhow::Result<Ou
     }
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     if placed_by_hand(source, to, &directory, earlier.as_ref())? {
-        return Ok(Outcome::Placed);
+        return Ok(Outcome::PackedBatch);
     }
     let downloaded = match source.content {
         Content::Zip { md5, member } => download_zip(source, md5, member, &directory, tools),
         Content::Plain { format } => download_plain(source, format, &directory, earlier.as_ref(), tools),
     };
-    let Err(from_home) = downloaded else { return Ok(Outcome::Placed) };
+    let Err(from_home) = downloaded else { return Ok(Outcome::PackedBatch) };
     if matches!(source.content, Content::Plain { .. }) && from_home.is::<Refusal>() {
         // The host was reached, and fetching the same thing by hand would not make it another.
         return Err(from_home);
@@ -189,7 +189,7 @@ pub fn fetch(source: &Source<'_>, to: &Path, tools: &Tools) -> anyhow::Result<Ou
     download_copy(copy, &directory, tools).with_context(|| {
         format!("{by_hand}; the publisher's archive failed ({from_home:#}) and so did the copy")
     })?;
-    Ok(Outcome::Placed)
+    Ok(Outcome::PackedBatch)
 }
 
 impl Source<'_> {

@@ -120,7 +120,7 @@ fn the_publishers_archive_comes_first_and_only_once() {
     let place = Place::new();
     let tools = place.tools(&place.give_home(), FAIL);
     let to = place.path("raw");
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(fs::read(to.join("toy/u.data")).unwrap(), RATINGS);
     assert_eq!(place.listing(), ["source.json", "u.data"]);
     assert!(
@@ -132,7 +132,7 @@ fn the_publishers_archive_comes_first_and_only_once() {
 
     // What was edited since is not what was verified.
     fs::write(to.join("toy/u.data"), "edited").unwrap();
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(fs::read(to.join("toy/u.data")).unwrap(), RATINGS);
     assert_eq!(place.calls("curl"), 2);
 }
@@ -142,7 +142,7 @@ fn the_copy_steps_in_where_the_publisher_cannot_be_reached() {
     let place = Place::new();
     let tools = place.tools(FAIL, &place.give_copy());
     let to = place.path("raw");
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(fs::read(to.join("toy/toy.inter")).unwrap(), INTER);
     assert_eq!(place.listing(), ["source.json", "toy.inter"]);
     assert!(fs::read_to_string(to.join("toy/source.json")).unwrap().contains("toy==1"));
@@ -152,7 +152,7 @@ fn the_copy_steps_in_where_the_publisher_cannot_be_reached() {
     // The copy also stands in for a machine without curl.
     fs::remove_dir_all(&to).unwrap();
     let tools = Tools { curl: place.path("no-such-curl").into(), ..tools };
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_failure_says_what_to_put_where_by_hand() {
     // And doing so works, without a network.
     fs::copy(place.path("home.zip"), &zip).unwrap();
     let calls = place.calls("curl");
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(fs::read(to.join("toy/u.data")).unwrap(), RATINGS);
     assert_eq!(place.calls("curl"), calls);
 }
@@ -206,7 +206,7 @@ fn files_placed_by_hand_are_checked() {
     let message = format!("{:#}", fetch(&place.source(), &to, &tools).unwrap_err());
     assert!(message.contains("toy.inter has the SHA-256"), "{message}");
     fs::write(to.join("toy/toy.inter"), INTER).unwrap();
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::AlreadyThere);
     assert_eq!(place.calls("curl"), 0);
 }
@@ -225,7 +225,7 @@ fn a_broken_download_is_resumed() {
     let tools = place.tools(&curl, FAIL);
     fetch(&place.source(), &to, &tools).unwrap_err();
     assert_eq!(place.listing(), ["toy.zip.part"]);
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(place.listing(), ["source.json", "u.data"]);
     let log = fs::read_to_string(place.path("curl.log")).unwrap();
     assert!(log.contains("--continue-at -"), "{log}");
@@ -329,7 +329,7 @@ fn a_plain_file_is_pinned_when_it_is_first_seen() {
     let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
     let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
     let file = to.join("toy/ratings_Toy.csv");
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(fs::read_to_string(&file).unwrap(), amazon('A'));
     assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
     let pin = hexadecimal::<Sha256>(amazon('A').as_bytes());
@@ -339,7 +339,7 @@ fn a_plain_file_is_pinned_when_it_is_first_seen() {
 
     // The same again is welcome, anything else is not: from the publisher,
     fs::remove_file(&file).unwrap();
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
     fs::remove_file(&file).unwrap();
     publisher.change(|offer| offer.body = amazon('Z').into());
     let error = fetch(&source, &to, &tools).unwrap_err();
@@ -354,7 +354,7 @@ fn a_plain_file_is_pinned_when_it_is_first_seen() {
     assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
     // Without the pin it is the first.
     fs::remove_file(to.join("toy/source.json")).unwrap();
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::AlreadyThere);
 }
 
@@ -369,7 +369,7 @@ fn a_plain_file_is_resumed_while_it_is_the_same() {
         fetch(&source, &to, &tools).unwrap_err();
         assert_eq!(place.listing(), ["ratings_Toy.csv.part", "ratings_Toy.csv.part.headers"]);
         publisher.change(|offer| offer.breaks_after = None);
-        assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+        assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
         assert_eq!(publisher.log(), ["200 ", "206 bytes=1000-", "206 bytes=2000-"]);
         assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('A'));
         assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
@@ -388,7 +388,7 @@ fn halves_of_two_versions_are_never_joined() {
         });
         fetch(&source, &to, &tools).unwrap_err();
         publisher.change(|offer| *offer = Offer { body: amazon('Z').into(), version, breaks_after: None });
-        assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+        assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
         assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('Z'));
         assert_eq!(publisher.log().last().unwrap().split(' ').next(), Some("200"));
     }
@@ -402,7 +402,7 @@ fn a_download_that_was_complete_is_not_begun_again() {
     fs::write(to.join("toy/ratings_Toy.csv.part"), amazon('A')).unwrap();
     let headers = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", amazon('A').len());
     fs::write(to.join("toy/ratings_Toy.csv.part.headers"), headers).unwrap();
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
     assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('A'));
     assert_eq!(publisher.log(), Vec::<String>::new());
 }
@@ -473,6 +473,6 @@ fn without_a_network_the_message_says_which_file_goes_where() {
         "{u'username': u'a', u'product_id': u'1', u'date': u'2018-01-01'}\n",
     )
     .unwrap();
-    assert_eq!(fetch(&source, &to, &place.curl()).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&source, &to, &place.curl()).unwrap(), Outcome::PackedBatch);
     assert_eq!(fetch(&source, &to, &place.curl()).unwrap(), Outcome::AlreadyThere);
 }

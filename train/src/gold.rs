@@ -6,7 +6,7 @@ use artifact::settings::Optimizer;
 use candle_core::{Device, Tensor};
 use models::{Architecture, Parameters, Sizes};
 use streams::{Purpose, Streams};
-use training::fit::Learner;
+use training::Learner;
 use training::samples::Samples;
 use training::{Trainee, validation};
 
@@ -73,7 +73,7 @@ impl Learner for Gold<'_> {
         let batch = self.samples.batch(&*self.target.model, epoch, step);
         let dropout = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
         let states =
-            self.target.model.encode(&batch.contexts.place(&self.device)?, self.target.mode(dropout))?;
+            self.target.model.encode(&batch.contexts.upload(&self.device)?, self.target.mode(dropout))?;
         let loss = self.target.model.training_loss(&states, &batch)?;
         self.target.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
@@ -81,7 +81,7 @@ impl Learner for Gold<'_> {
 
     fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
         let (ndcg, hit_rate) =
-            validation::on_dataset(&*self.target.frozen, self.dataset, VALIDATION_BATCH, &self.device)?;
+            validation::on_dataset(&*self.target.detached, self.dataset, VALIDATION_BATCH, &self.device)?;
         Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate)])
     }
 

@@ -9,8 +9,9 @@ use std::path::Path;
 use anyhow::Result;
 use artifact::checkpoint::{Array, Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
+use artifact::settings::Network;
 use models::{ARCHITECTURES, Architecture, Declared, Shapes, Sizes};
-use stage::{Flags, Plan, Refusal, settings};
+use stage::{Flags, Plan, Refusal};
 
 use crate::torch::StateDict;
 
@@ -20,7 +21,7 @@ use crate::torch::StateDict;
 /// A refusal where the file is no such checkpoint, naming every tensor that is missing, surplus or of another shape;
 /// also for another number of items than the dataset's.
 pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, flags: &Flags) -> Result<()> {
-    let settings = settings::load(flags)?;
+    let settings = crate::schema().load(flags)?;
     let plan = Plan::new("gro-train import", out, flags, &settings, &["model"])
         .argument("arch", architecture)
         .input(from)
@@ -28,7 +29,7 @@ pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, 
     plan.produce(|directory| {
         let dataset = Dataset::read(data)?;
         let mut state_dict = StateDict::open(from)?;
-        let base = Sizes::new(&settings.model, dataset.items());
+        let base = Sizes { items: dataset.items(), network: settings.model.network };
         let (sizes, declared) = fit(&state_dict.shapes(), architecture, &base, from)?;
         if sizes.items != dataset.items() {
             let message = format!(
@@ -113,6 +114,6 @@ fn check(sizes: &Sizes, architecture: Architecture, from: &Path) -> Result<(), R
 }
 
 fn in_words(sizes: &Sizes) -> String {
-    let Sizes { items, hidden, blocks, heads, max_len, .. } = sizes;
+    let Sizes { items, network: Network { hidden, blocks, heads, max_len, .. } } = sizes;
     format!("{items} items, hidden {hidden}, {blocks} blocks, {heads} heads, max_len {max_len}")
 }

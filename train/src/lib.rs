@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use artifact::checkpoint::{Checkpoint, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use models::{ARCHITECTURES, Architecture, Sizes};
-use stage::{Flags, Interruption, Kernels, Plan, Refusal, Resume, progress, settings};
+use stage::{Flags, Interruption, Kernels, Plan, Refusal, Resume, Schema, progress};
 use streams::Streams;
 use training::fit::{Keep, Run, Schedule, fit};
 use training::samples::Samples;
@@ -106,17 +106,24 @@ pub fn run(cli: &Cli) -> Result<()> {
     }
 }
 
+/// The settings that this stage reads.
+pub(crate) fn schema() -> Schema {
+    Schema::default().names(&ARCHITECTURES, models::SETTINGS)
+}
+
 fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> {
-    let settings = settings::load(flags)?;
+    kernels::set_plain(flags.kernels == Kernels::Plain);
+    let settings = schema().load(flags)?;
     let plan = Plan::new("gro-train", out, flags, &settings, &["model", "optimizer", "train"])
         .inputs(dataset::files(data));
     let identity = plan.identity()?;
     plan.produce(|directory| {
-        let device = models::device(&flags.device.to_string(), flags.kernels == Kernels::Plain)?;
+        let device = models::device(flags.device)?;
+        plan.runs_on(models::name_of(&device));
         let dataset = Dataset::read(data)?;
         let (model, train) = (&settings.model, &settings.train);
         let architecture = *ARCHITECTURES.find(&model.architecture)?;
-        let sizes = Sizes::new(model, dataset.items());
+        let sizes = Sizes { items: dataset.items(), network: model.network };
         let streams = Streams::new(settings.seed);
         let samples = Samples::new(&dataset, sizes.max_len, train.batch, train, streams)?;
         tracing::info!(

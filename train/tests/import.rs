@@ -10,14 +10,17 @@ use std::process::{Command, Output};
 
 use artifact::checkpoint::{Array, Checkpoint, read_arrays};
 use artifact::dataset::{self, UserSequence};
+use artifact::settings::Network;
 use candle_core::{DType, Device};
 use models::parameters::to_array;
 use models::{ARCHITECTURES, Architecture, Contexts, Mode, Parameters, Sizes, bert4rec};
 use streams::{Purpose, Streams};
 use zip::write::SimpleFileOptions;
 
-const SIZES: Sizes =
-    Sizes { items: 12, hidden: 8, blocks: 2, heads: 2, max_len: 6, dropout: 0.1, attention_dropout: 0.1 };
+const SIZES: Sizes = Sizes {
+    items: 12,
+    network: Network { hidden: 8, blocks: 2, heads: 2, max_len: 6, dropout: 0.1, attention_dropout: 0.1 },
+};
 
 type Tensors = std::collections::BTreeMap<String, Array>;
 
@@ -191,7 +194,8 @@ fn what_does_not_fit_is_refused_by_name() {
     );
 
     // Sizes that the shapes agree on and no model has.
-    let declared = (bert4rec::ARCHITECTURE.declare)(&Sizes { hidden: 7, ..SIZES });
+    let declared =
+        (bert4rec::ARCHITECTURE.declare)(&Sizes { network: Network { hidden: 7, ..SIZES.network }, ..SIZES });
     let odd = declared.into_iter().map(|tensor| {
         let values = vec![0.5; tensor.shape.iter().product()];
         (tensor.name, Array { shape: tensor.shape, values })
@@ -274,7 +278,7 @@ fn import_golden(architecture: Architecture, folder: &Path) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (model, description) = models::load(&at.join("out/model.safetensors"), &Device::Cpu).unwrap();
     let size = |key: &str| config[key].as_u64().unwrap() as usize;
-    assert_eq!((description.hidden, description.max_len), (size("hidden"), size("max_len")));
+    assert_eq!((description.network.hidden, description.network.max_len), (size("hidden"), size("max_len")));
 
     let forward = candle_core::safetensors::load(folder.join("forward.safetensors"), &Device::Cpu).unwrap();
     let rows = forward["seqs"].to_dtype(DType::U32).unwrap().to_vec2::<u32>().unwrap();
@@ -284,7 +288,7 @@ fn import_golden(architecture: Architecture, folder: &Path) {
         let last = real.len() as u32 - 1;
         contexts.push(real, [last]);
     }
-    let states = model.encode(&contexts.place(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
+    let states = model.encode(&contexts.upload(&Device::Cpu).unwrap(), Mode::Evaluate).unwrap();
     let ours = to_array(&model.catalogue().scores(&states).unwrap()).unwrap();
     // NARM has one row of scores a sequence, the others a row for every place as well.
     let theirs = to_array(forward.get("scores_last").unwrap_or(&forward["scores"])).unwrap();

@@ -6,10 +6,8 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::str::FromStr;
 
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
@@ -17,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::dataset::Dataset;
 use crate::queries::QueryHeader;
+use crate::settings::{Network, Sections};
 
 /// Name of a checkpoint inside the output directory of a stage.
 pub const MODEL: &str = "model.safetensors";
@@ -38,51 +37,43 @@ pub enum Kind {
     Student,
 }
 
-/// A word that names no [`Policy`].
-#[derive(Debug, thiserror::Error)]
-#[error("`{word}` is not one of {choices}")]
-pub struct UnknownName {
-    word: String,
-    choices: &'static str,
-}
-
-/// What happens to a list of recommendations before it is answered.
+/// What a defence changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Policy {
-    /// The list is answered as ranked.
-    None,
-    /// The list is shuffled by a seeded generator.
-    Random,
-    /// The list is answered worst first.
-    Reverse,
+pub enum ActsOn {
+    /// The weights, once: the model answers as it ranks.
+    Weights,
+    /// Every answer: the name is that of an answer policy.
+    Answers,
 }
 
-impl fmt::Display for Policy {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(match self {
-            Self::None => "none",
-            Self::Random => "random",
-            Self::Reverse => "reverse",
-        })
+/// The defence that a model went through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Defence {
+    /// Its name in the registry of defences.
+    pub name: String,
+    /// What it changes.
+    pub acts_on: ActsOn,
+    /// Its settings.
+    #[serde(default)]
+    pub parameters: Sections,
+}
+
+impl Defence {
+    /// An answer policy of that name with these settings.
+    pub fn answers(name: &str, parameters: Sections) -> Self {
+        Self { name: name.to_owned(), acts_on: ActsOn::Answers, parameters }
     }
-}
 
-impl FromStr for Policy {
-    type Err = UnknownName;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word {
-            "none" => Ok(Self::None),
-            "random" => Ok(Self::Random),
-            "reverse" => Ok(Self::Reverse),
-            _ => Err(UnknownName { word: word.to_owned(), choices: "none, random, reverse" }),
-        }
+    /// No defence: answers are as ranked.
+    pub fn none() -> Self {
+        Self::answers("none", Sections::new())
     }
 }
 
 /// Everything about a model that its weights do not say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Written")]
 pub struct Description {
     /// Its part in the experiment.
     pub kind: Kind,
@@ -90,29 +81,54 @@ pub struct Description {
     pub architecture: String,
     /// Number of items, n; the embedding has rows for padding and, in BERT4Rec, the mask id besides.
     pub items: usize,
-    /// Width of the hidden state, H.
-    pub hidden: usize,
-    /// Number of blocks (NARM: of GRU layers).
-    pub blocks: usize,
-    /// Attention heads per block.
-    pub heads: usize,
-    /// Longest input, L.
-    pub max_len: usize,
-    /// Dropout probability in training.
-    pub dropout: f64,
-    /// Dropout probability on attention weights in training.
-    pub attention_dropout: f64,
-    /// What happens to its answers.
-    pub policy: Policy,
-    /// Seed of [`Policy::Random`].
-    pub policy_seed: u64,
-    /// The defence it went through: `none`, `random`, `reverse` or `gro`.
-    pub defense: String,
+    /// Its sizes.
+    #[serde(flatten)]
+    pub network: Network,
+    /// The defence it went through.
+    pub defence: Defence,
     /// Fingerprint of the dataset whose item numbering it uses.
     pub fingerprint: String,
     /// Of a surrogate: the header of the query log it learned from, which says what the attack asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries: Option<QueryHeader>,
+}
+
+/// A description as files hold it. Version 0.1 wrote a defence as three keys.
+#[derive(Deserialize)]
+struct Written {
+    kind: Kind,
+    architecture: String,
+    items: usize,
+    #[serde(flatten)]
+    network: Network,
+    defence: Option<Defence>,
+    #[serde(default)]
+    policy: String,
+    #[serde(default)]
+    policy_seed: u64,
+    #[serde(default)]
+    defense: String,
+    fingerprint: String,
+    queries: Option<QueryHeader>,
+}
+
+impl From<Written> for Description {
+    fn from(written: Written) -> Self {
+        let Written { kind, architecture, items, network, fingerprint, queries, .. } = written;
+        let (policy, name) = (written.policy, written.defense);
+        let earlier = || match (policy.as_str(), name.as_str()) {
+            ("" | "none", "" | "none") => Defence::none(),
+            ("" | "none", _) => Defence { name, acts_on: ActsOn::Weights, parameters: Sections::new() },
+            ("random", _) => {
+                let parameters =
+                    Sections::from_iter([("answer_seed".to_owned(), written.policy_seed.into())]);
+                Defence::answers("random", parameters)
+            }
+            (policy, _) => Defence::answers(policy, Sections::new()),
+        };
+        let defence = written.defence.unwrap_or_else(earlier);
+        Self { kind, architecture, items, network, defence, fingerprint, queries }
+    }
 }
 
 impl Description {

@@ -10,6 +10,7 @@
 
 pub mod checkpoint;
 pub mod dataset;
+pub mod device;
 pub mod digest;
 mod error;
 pub mod events;

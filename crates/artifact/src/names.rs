@@ -7,7 +7,7 @@
 use std::fmt;
 
 /// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be suggested for the other.
-const ALIKE: f64 = 0.8;
+pub const ALIKE: f64 = 0.8;
 
 /// An entry of a [`Registry`].
 pub trait Named: 'static {
@@ -78,9 +78,14 @@ impl fmt::Display for UnknownName {
 
 impl std::error::Error for UnknownName {}
 
+/// How alike two names are, 0 to 1 (Jaro-Winkler).
+pub fn similarity(one: &str, other: &str) -> f64 {
+    strsim::jaro_winkler(one, other)
+}
+
 /// The candidate most like `name`, where one is like it at all.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let compared = candidates.map(|candidate| (strsim::jaro_winkler(name, candidate), candidate));
+    let compared = candidates.map(|candidate| (similarity(name, candidate), candidate));
     let best = compared.max_by(|left, right| left.0.total_cmp(&right.0));
     best.filter(|(similarity, _)| *similarity >= ALIKE).map(|(_, candidate)| candidate)
 }

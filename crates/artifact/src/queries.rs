@@ -14,7 +14,6 @@ use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::settings::Strategy;
 use crate::table::{TableReader, TableWriter, column, element, list_column, list_of_u32, numbers, type_name};
 
 /// Name of a query log inside the output directory of a stage.
@@ -31,7 +30,7 @@ const GROUP_IDS: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
     /// Where the items come from that no history gave.
-    pub strategy: Strategy,
+    pub strategy: String,
     /// Share of the sequences that was to begin with the training history of a real user, 0 to 1.
     pub seed_sequences: f64,
     /// Number of sequences that do.

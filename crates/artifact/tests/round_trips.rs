@@ -12,13 +12,13 @@ use arrow::array::{
 };
 use arrow::datatypes::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use artifact::Error;
-use artifact::checkpoint::{self, Array, Checkpoint, Description, Kind, Policy};
+use artifact::checkpoint::{self, ActsOn, Array, Checkpoint, Defence, Description, Kind};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::history::{History, HistoryWriter, SpeedWriter};
 use artifact::queries::{Generation, QueryHeader, QueryLog, QueryWriter};
 use artifact::ranks::{Column, Ranks};
 use artifact::report::{self, Cell, REPORT_TABLE};
-use artifact::settings::Strategy;
+use artifact::settings::{Network, Sections};
 use artifact::{digest, metrics};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -253,15 +253,18 @@ fn description() -> Description {
         kind: Kind::Protected,
         architecture: "bert".to_owned(),
         items: 4,
-        hidden: 8,
-        blocks: 1,
-        heads: 2,
-        max_len: 5,
-        dropout: 0.1,
-        attention_dropout: 0.25,
-        policy: Policy::Reverse,
-        policy_seed: u64::MAX,
-        defense: "reverse".to_owned(),
+        network: Network {
+            hidden: 8,
+            blocks: 1,
+            heads: 2,
+            max_len: 5,
+            dropout: 0.1,
+            attention_dropout: 0.25,
+        },
+        defence: Defence::answers(
+            "random",
+            Sections::from_iter([("answer_seed".to_owned(), u64::MAX.into())]),
+        ),
         fingerprint: dataset::fingerprint(&RAW_ITEMS),
         queries: Some(QueryHeader {
             items: 4,
@@ -370,14 +373,26 @@ fn a_model_meets_its_own_dataset_only() {
     );
 }
 
+/// What version 0.1 wrote, key for key.
 #[test]
-fn names_read_as_they_print() {
-    for policy in [Policy::None, Policy::Random, Policy::Reverse] {
-        assert_eq!(policy.to_string().parse::<Policy>().unwrap(), policy);
-        assert_eq!(metrics_text(&policy), format!("\"{policy}\"\n"));
-    }
-    let message = "shuffle".parse::<Policy>().unwrap_err().to_string();
-    assert_holds(&message, &["`shuffle`", "none, random, reverse"]);
+fn a_defence_written_as_three_keys_is_still_read() {
+    let read = |policy: &str, defense: &str| -> Defence {
+        let earlier = format!(
+            r#"{{"kind":"protected","architecture":"bert","items":4,"hidden":8,"blocks":1,"heads":2,"max_len":5,
+            "dropout":0.1,"attention_dropout":0.25,"policy":"{policy}","policy_seed":7,"defense":"{defense}",
+            "fingerprint":"f"}}"#
+        );
+        let read: Description = serde_json::from_str(&earlier).unwrap();
+        assert_eq!(read.network, description().network);
+        assert_eq!((read.architecture.as_str(), read.items, read.queries), ("bert", 4, None));
+        read.defence
+    };
+    assert_eq!(read("none", "none"), Defence::none());
+    assert_eq!(read("reverse", "reverse"), Defence::answers("reverse", Sections::new()));
+    let seed = Sections::from_iter([("answer_seed".to_owned(), 7.into())]);
+    assert_eq!(read("random", "random"), Defence::answers("random", seed));
+    let gro = read("none", "gro");
+    assert_eq!((gro.name.as_str(), gro.acts_on, gro.parameters.len()), ("gro", ActsOn::Weights, 0));
 }
 
 fn metrics_text(value: &impl serde::Serialize) -> String {
@@ -417,7 +432,7 @@ fn a_query_log_comes_back_in_bounded_groups() {
     let (items, k, sequences) = (50, 7, 200);
     let path = directory.path().join("queries.parquet");
     let generation =
-        Generation { strategy: Strategy::Random, seed_sequences: 0.1, seeded: 20, seed_length: 3 };
+        Generation { strategy: "random".to_owned(), seed_sequences: 0.1, seeded: 20, seed_length: 3 };
     let header = QueryHeader {
         items,
         k,

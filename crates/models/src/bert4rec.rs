@@ -21,7 +21,7 @@ use streams::{below, unit};
 
 use crate::layers::{self, Affine, declare_affine, declare_norm, tensor, transform};
 use crate::{
-    Architecture, Contexts, Declared, Initial, Mode, Placed, Reading, Recommender, Result, Sizes,
+    Architecture, Contexts, Declared, Initial, Mode, PackedBatch, Reading, Recommender, Result, Sizes,
     TrainingBatch, Weights,
 };
 
@@ -165,7 +165,7 @@ impl Recommender for Bert4Rec {
         &self.catalogue
     }
 
-    fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
+    fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor> {
         let embed = Embed {
             token: &self.token,
             position: &self.position,
@@ -182,7 +182,7 @@ impl Recommender for Bert4Rec {
         ARCHITECTURE.reading
     }
 
-    fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
+    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
         for &length in prefixes {
             let latest = &history[length.saturating_sub(self.sizes.max_len - 1)..length];
             contexts.push(latest.iter().copied().chain([self.mask()]), [latest.len() as u32]);

@@ -9,9 +9,9 @@ use streams::below;
 
 use crate::{Contexts, TrainingBatch};
 
-/// [`Recommender::ask`](crate::Recommender::ask) of a causal model: one row for all prefixes that fit into
+/// [`Recommender::push_prefixes`](crate::Recommender::push_prefixes) of a causal model: one row for all prefixes that fit into
 /// `max_len` items, and a row of its latest items for each longer one.
-pub fn ask(history: &[u32], prefixes: &[usize], max_len: usize, contexts: &mut Contexts) {
+pub fn push_prefixes(history: &[u32], prefixes: &[usize], max_len: usize, contexts: &mut Contexts) {
     let (whole, longer) = prefixes.split_at(prefixes.partition_point(|&length| length <= max_len));
     if let Some(&longest) = whole.last() {
         contexts.push(history[..longest].iter().copied(), whole.iter().map(|&length| length as u32 - 1));
@@ -65,10 +65,10 @@ mod tests {
     #[test]
     fn one_row_answers_all_prefixes_that_fit() {
         let mut contexts = Contexts::new();
-        ask(&[1, 2, 3, 4, 5], &[1, 3, 4, 5], 3, &mut contexts);
+        push_prefixes(&[1, 2, 3, 4, 5], &[1, 3, 4, 5], 3, &mut contexts);
         assert_eq!((contexts.rows(), contexts.positions(), contexts.tokens()), (3, 4, 9));
         let mut last = Contexts::new();
-        ask(&[1, 2, 3, 4, 5], &[5], 3, &mut last);
+        push_prefixes(&[1, 2, 3, 4, 5], &[5], 3, &mut last);
         assert_eq!((last.rows(), last.positions(), last.tokens()), (1, 1, 3));
     }
 

@@ -1,11 +1,14 @@
 //! What a causal model keeps of histories, so that the state after one more item costs one item and not the whole
 //! history again: an attacker who grows sequences asks about one prefix after another.
 
+use candle_core::{Device, Tensor};
 use kernels::KeysAndValues;
+
+use crate::Result;
 
 /// What a model keeps of several histories at once, row by row.
 #[derive(Clone, Debug, Default)]
-pub struct Memories {
+pub struct KvCache {
     /// Items of each row so far.
     lengths: Vec<usize>,
     /// For each block of a transformer, the keys and values of each row.
@@ -14,7 +17,7 @@ pub struct Memories {
     pub(crate) steps: Vec<Vec<Vec<f32>>>,
 }
 
-impl Memories {
+impl KvCache {
     /// Nothing yet of this many rows.
     pub fn new(rows: usize) -> Self {
         Self { lengths: vec![0; rows], ..Self::default() }
@@ -34,4 +37,13 @@ impl Memories {
             *length += 1;
         }
     }
+}
+
+/// The states `(rows, width)` of a recurrent sequence after the latest item of each row, from what it was after every item,
+/// `(items, width)` a row; zeros before the first.
+pub(crate) fn last_states(steps: &[Vec<f32>], width: usize, device: &Device) -> Result<Tensor> {
+    let last =
+        |row: &Vec<f32>| row.rchunks_exact(width).next().map_or_else(|| vec![0.0; width], <[f32]>::to_vec);
+    let states: Vec<f32> = steps.iter().flat_map(last).collect();
+    Ok(Tensor::from_vec(states, (steps.len(), width), device)?)
 }

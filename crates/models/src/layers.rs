@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use artifact::settings::Network;
 use candle_core::Tensor;
 use kernels::{Attention, FeedForward, Queries, SelfAttention};
 
-use crate::{Declared, Error, Initial, Mode, Placed, Result, Shapes, Sizes, Weights};
+use crate::{Declared, Error, Initial, Mode, PackedBatch, Result, Shapes, Sizes, Weights};
 
 /// The tensor of this name.
 ///
@@ -65,7 +66,7 @@ pub(crate) trait Block {
 pub(crate) fn transform<B: Block>(
     blocks: &[B],
     mut x: Tensor,
-    batch: &Placed,
+    batch: &PackedBatch,
     causal: bool,
     sizes: &Sizes,
     mode: Mode,
@@ -110,7 +111,7 @@ fn matrix(shapes: &Shapes<'_>, name: &str) -> Option<(usize, usize)> {
 pub(crate) fn embedding_sizes(shapes: &Shapes<'_>, others: usize, base: &Sizes) -> Sizes {
     let (items, hidden) = matrix(shapes, "embedding.token.weight")
         .map_or((base.items, base.hidden), |(rows, columns)| (rows.saturating_sub(others), columns));
-    Sizes { items, hidden, ..*base }
+    Sizes { items, network: Network { hidden, ..base.network } }
 }
 
 /// The sizes that the tensors of a transformer tell: all but the number of heads.
@@ -122,7 +123,8 @@ pub(crate) fn transformer_sizes(shapes: &Shapes<'_>, others: usize, base: &Sizes
     // Row 0 of the positions is padding.
     let positions = matrix(shapes, "embedding.position.pe.weight");
     let max_len = positions.map_or(base.max_len, |(rows, _)| rows.saturating_sub(1));
-    Sizes { blocks: blocks.len().max(1), max_len, ..embedding_sizes(shapes, others, base) }
+    let Sizes { items, network } = embedding_sizes(shapes, others, base);
+    Sizes { items, network: Network { blocks: blocks.len().max(1), max_len, ..network } }
 }
 
 /// Floating-point operations of the matrix products of one pass over a row of `tokens` through the blocks of a transformer, the
@@ -147,12 +149,14 @@ mod tests {
     fn a_row_costs_what_its_products_cost() {
         let sizes = Sizes {
             items: 9,
-            hidden: 64,
-            blocks: 2,
-            heads: 2,
-            max_len: 200,
-            dropout: 0.0,
-            attention_dropout: 0.0,
+            network: Network {
+                hidden: 64,
+                blocks: 2,
+                heads: 2,
+                max_len: 200,
+                dropout: 0.0,
+                attention_dropout: 0.0,
+            },
         };
         // By hand, one block of which every token is a query: 3 maps into attention, 1 out of it, 2 of 4 times the width, and
         // two products of (length, length) with the states.

@@ -19,22 +19,22 @@ pub mod sasrec;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
-use artifact::checkpoint::{Checkpoint, Description, Kind, Policy};
+use artifact::checkpoint::{Checkpoint, Defence, Description, Kind};
 use artifact::names::{Named, Registry};
-use artifact::settings;
+use artifact::settings::{self, Network};
 use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Dropout};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use streams::DropoutKeys;
 
-pub use device::device;
+pub use device::{device, name_of};
 pub use error::{Error, Result, is_input};
-pub use kv_cache::Memories;
-pub use packing::{Contexts, Placed};
+pub use kv_cache::KvCache;
+pub use packing::{Contexts, PackedBatch};
 pub use parameters::{Declared, Initial, Parameters, Weights};
 
 /// Every architecture, in the order of reports: a file of its own, and a line here.
@@ -42,6 +42,9 @@ pub const ARCHITECTURES: Registry<Architecture> = Registry {
     kind: "architecture",
     entries: &[bert4rec::ARCHITECTURE, sasrec::ARCHITECTURE, narm::ARCHITECTURE],
 };
+
+/// The settings that name an architecture, by key path.
+pub const SETTINGS: &[&str] = &["model.architecture", "surrogates"];
 
 /// An architecture: its names, and how a model of it comes about.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +55,7 @@ pub struct Architecture {
     pub title: &'static str,
     /// Names, shapes and initial values of all tensors of a model of these sizes.
     pub declare: fn(&Sizes) -> Vec<Declared>,
-    /// A model over these weights: [`Parameters::trainable`] to train it, [`Parameters::frozen`] to use it.
+    /// A model over these weights: [`Parameters::trainable`] to train it, [`Parameters::detached`] to use it.
     ///
     /// Fails with [`Error::Weights`], naming a declared tensor that is missing.
     pub build: fn(&Sizes, &Weights) -> Result<Box<dyn Recommender>>,
@@ -121,54 +124,32 @@ impl fmt::Display for Architecture {
 /// Names and shapes of the tensors of a state dict.
 pub type Shapes<'a> = BTreeMap<&'a str, &'a [usize]>;
 
-/// The sizes of a model.
+/// The sizes of a model; those of its network can be read as its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sizes {
     /// Number of items `n`; ids are 1..=n, 0 is padding.
     pub items: usize,
-    /// Width of a state and of an item embedding.
-    pub hidden: usize,
-    /// Number of transformer blocks (NARM has none).
-    pub blocks: usize,
-    /// Number of attention heads; divides `hidden`.
-    pub heads: usize,
-    /// Longest context in tokens.
-    pub max_len: usize,
-    /// Dropout on embeddings and sublayers.
-    pub dropout: f64,
-    /// Dropout on attention probabilities.
-    pub attention_dropout: f64,
+    /// Sizes beside the number of items.
+    pub network: Network,
+}
+
+impl Deref for Sizes {
+    type Target = Network;
+
+    fn deref(&self) -> &Network {
+        &self.network
+    }
 }
 
 impl Sizes {
-    /// The sizes that the settings give a model of `items` items.
-    pub fn new(model: &settings::Model, items: usize) -> Self {
-        Self {
-            items,
-            hidden: model.hidden,
-            blocks: model.blocks,
-            heads: model.heads,
-            max_len: model.max_len,
-            dropout: model.dropout,
-            attention_dropout: model.attention_dropout,
-        }
-    }
-
     /// What a checkpoint of an undefended model of these sizes says of itself.
     pub fn describe(&self, kind: Kind, architecture: Architecture, fingerprint: &str) -> Description {
         Description {
             kind,
             architecture: architecture.name.to_owned(),
             items: self.items,
-            hidden: self.hidden,
-            blocks: self.blocks,
-            heads: self.heads,
-            max_len: self.max_len,
-            dropout: self.dropout,
-            attention_dropout: self.attention_dropout,
-            policy: Policy::None,
-            policy_seed: 0,
-            defense: "none".to_owned(),
+            network: self.network,
+            defence: Defence::none(),
             fingerprint: fingerprint.to_owned(),
             queries: None,
         }
@@ -176,16 +157,8 @@ impl Sizes {
 }
 
 impl From<&Description> for Sizes {
-    fn from(d: &Description) -> Self {
-        Self {
-            items: d.items,
-            hidden: d.hidden,
-            blocks: d.blocks,
-            heads: d.heads,
-            max_len: d.max_len,
-            dropout: d.dropout,
-            attention_dropout: d.attention_dropout,
-        }
+    fn from(description: &Description) -> Self {
+        Self { items: description.items, network: description.network }
     }
 }
 
@@ -252,27 +225,27 @@ pub trait Recommender: Send + Sync {
     fn reading(&self) -> Reading;
 
     /// States at the picked places of a packed batch, `(positions, hidden)`.
-    fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor>;
+    fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor>;
 
-    /// States `(rows, hidden)` after one more item in each row, `items` `(rows)` of u32; `memories` hold what came before,
+    /// States `(rows, hidden)` after one more item in each row, `items` `(rows)` of u32; `cache` hold what came before,
     /// fewer than `max_len` items, and the new item afterwards. The bytes are those of [`Recommender::encode`] over whole
     /// histories. `None` where the model has no such way: reading by cloze, every state changes with every item.
     ///
     /// For the CPU with its fused operations ([`kernels::fused`]).
-    fn extend(&self, _memories: &mut Memories, _items: &Tensor) -> Result<Option<Tensor>> {
+    fn extend(&self, _memories: &mut KvCache, _items: &Tensor) -> Result<Option<Tensor>> {
         Ok(None)
     }
 
     /// Appends rows whose picked places score the item after each of these prefixes of `history` (item ids,
     /// oldest first): lengths in ascending order, at least 1. Of a prefix only the latest items that fit are used.
-    fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts);
+    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts);
 
     /// Packs histories (at least one item each) for prediction: one row and one picked place each, whose
     /// state scores the next item.
     fn contexts(&self, histories: &[&[u32]]) -> Contexts {
         let mut contexts = Contexts::new();
         for history in histories {
-            self.ask(history, &[history.len()], &mut contexts);
+            self.push_prefixes(history, &[history.len()], &mut contexts);
         }
         contexts
     }
@@ -313,7 +286,7 @@ pub fn load_parameters(path: &Path, device: &Device) -> Result<(Parameters, Desc
 pub fn load(path: &Path, device: &Device) -> Result<(Box<dyn Recommender>, Description)> {
     let (parameters, description) = load_parameters(path, device)?;
     let architecture = architecture_of(&description, path)?;
-    let model = (architecture.build)(&Sizes::from(&description), &parameters.frozen())?;
+    let model = (architecture.build)(&Sizes::from(&description), &parameters.detached())?;
     Ok((model, description))
 }
 

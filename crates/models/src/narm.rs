@@ -16,10 +16,11 @@ use candle_core::Tensor;
 use kernels::Catalogue;
 use rand_chacha::ChaCha8Rng;
 
+use crate::kv_cache::last_states;
 use crate::layers::{self, tensor};
 use crate::{
-    Architecture, Contexts, Declared, Initial, Memories, Mode, Placed, Reading, Recommender, Result, Sizes,
-    TrainingBatch, Weights, causal,
+    Architecture, Contexts, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result,
+    Sizes, TrainingBatch, Weights, causal,
 };
 
 /// The registry's entry.
@@ -114,11 +115,6 @@ impl Narm {
     }
 }
 
-/// The last row of `steps` `(tokens, width)`, or zeros before the first.
-fn last_of(steps: &[f32], width: usize) -> Vec<f32> {
-    steps.rchunks_exact(width).next().map_or_else(|| vec![0.0; width], <[f32]>::to_vec)
-}
-
 impl Recommender for Narm {
     fn sizes(&self) -> &Sizes {
         &self.sizes
@@ -132,7 +128,7 @@ impl Recommender for Narm {
         ARCHITECTURE.reading
     }
 
-    fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
+    fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor> {
         let gates = self.gates(&batch.tokens, mode)?;
         let steps = kernels::gru(&gates, &self.state_weight, &self.state_bias, &batch.rows)?; // (tokens, 2 hidden)
         let last = batch.pick(&steps)?; // (positions, 2 hidden)
@@ -147,13 +143,12 @@ impl Recommender for Narm {
         self.output(&last, &local, mode)
     }
 
-    fn extend(&self, memories: &mut Memories, items: &Tensor) -> Result<Option<Tensor>> {
-        memories.grow(0, 2);
+    fn extend(&self, cache: &mut KvCache, items: &Tensor) -> Result<Option<Tensor>> {
+        cache.grow(0, 2);
         let wide = 2 * self.sizes.hidden;
         let gates = self.gates(items, Mode::Evaluate)?;
-        let [steps, keys] = &mut memories.steps[..] else { return Ok(None) };
-        let before: Vec<f32> = steps.iter().flat_map(|steps| last_of(steps, wide)).collect();
-        let before = Tensor::from_vec(before, (steps.len(), wide), items.device())?;
+        let [steps, keys] = &mut cache.steps[..] else { return Ok(None) };
+        let before = last_states(steps, wide, items.device())?;
         let last = kernels::gru_step(&gates, &before, &self.state_weight, &self.state_bias)?; // (rows, 2 hidden)
         let key = kernels::linear(&last, &self.local, None)?;
         for (remembered, new) in [(&mut *steps, &last), (&mut *keys, &key)] {
@@ -166,8 +161,8 @@ impl Recommender for Narm {
         Ok(Some(self.output(&last, &local, Mode::Evaluate)?))
     }
 
-    fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
-        causal::ask(history, prefixes, self.sizes.max_len, contexts);
+    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
+        causal::push_prefixes(history, prefixes, self.sizes.max_len, contexts);
     }
 
     /// The shifted window: every prefix of the window, and what lies before it, is a sample.

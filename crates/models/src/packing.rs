@@ -68,7 +68,7 @@ impl Contexts {
     }
 
     /// Uploads the batch.
-    pub fn place(&self, device: &Device) -> Result<Placed> {
+    pub fn upload(&self, device: &Device) -> Result<PackedBatch> {
         let total = self.tokens.len();
         let mut positions = Vec::with_capacity(total);
         let mut picked = Vec::with_capacity(self.places.len());
@@ -80,7 +80,7 @@ impl Contexts {
             next += picks;
         }
         let everything = picked.len() == total;
-        Ok(Placed {
+        Ok(PackedBatch {
             tokens: Tensor::from_slice(&self.tokens, total, device)?,
             positions: Tensor::from_vec(positions, total, device)?,
             rows: Rows::from_lengths(self.lengths.iter().copied()),
@@ -99,7 +99,7 @@ impl Contexts {
 
 /// A packed batch on a device.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct PackedBatch {
     /// Token ids, `(tokens)`.
     pub tokens: Tensor,
     /// Position ids from 1 within each row, `(tokens)`.
@@ -112,7 +112,7 @@ pub struct Placed {
     pub queries: Queries,
 }
 
-impl Placed {
+impl PackedBatch {
     /// The rows of `x` `(tokens, hidden)` at the picked places, `(positions, hidden)`.
     pub fn pick(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match &self.picked {
@@ -146,7 +146,7 @@ mod tests {
         contexts.push([9], []);
         contexts.push([3, 4], [0, 1]);
         assert_eq!((contexts.rows(), contexts.tokens(), contexts.positions()), (3, 6, 3));
-        let placed = contexts.place(&Device::Cpu)?;
+        let placed = contexts.upload(&Device::Cpu)?;
         assert_eq!(placed.positions.to_vec1::<u32>()?, [1, 2, 3, 1, 1, 2]);
         let picked = placed.picked.as_ref().map(Tensor::to_vec1::<u32>).transpose()?;
         assert_eq!(picked, Some(vec![2, 4, 5]));

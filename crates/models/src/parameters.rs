@@ -151,7 +151,7 @@ impl Parameters {
     }
 
     /// The same storage without gradients: a model over it follows the training, and keeps no graph.
-    pub fn frozen(&self) -> Weights {
+    pub fn detached(&self) -> Weights {
         self.variables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
     }
 

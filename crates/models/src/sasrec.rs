@@ -19,8 +19,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::layers::{self, Affine, Block as _, declare_affine, declare_norm, tensor, transform};
 use crate::{
-    Architecture, Contexts, Declared, Initial, Memories, Mode, Placed, Reading, Recommender, Result, Sizes,
-    TrainingBatch, Weights, causal,
+    Architecture, Contexts, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result,
+    Sizes, TrainingBatch, Weights, causal,
 };
 
 /// The registry's entry.
@@ -165,15 +165,15 @@ impl Recommender for SasRec {
         ARCHITECTURE.reading
     }
 
-    fn encode(&self, batch: &Placed, mode: Mode) -> Result<Tensor> {
+    fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor> {
         let x = self.embed(mode).forward(&batch.tokens, &batch.positions)?; // (tokens, hidden)
         transform(&self.blocks, x, batch, true, &self.sizes, mode) // (positions, hidden)
     }
 
-    fn extend(&self, memories: &mut Memories, items: &Tensor) -> Result<Option<Tensor>> {
-        memories.grow(self.blocks.len(), 0);
-        let rows = memories.lengths().len();
-        let positions: Vec<u32> = memories.lengths().iter().map(|&length| length as u32).collect();
+    fn extend(&self, cache: &mut KvCache, items: &Tensor) -> Result<Option<Tensor>> {
+        cache.grow(self.blocks.len(), 0);
+        let rows = cache.lengths().len();
+        let positions: Vec<u32> = cache.lengths().iter().map(|&length| length as u32).collect();
         let positions = Tensor::from_vec(positions, rows, items.device())?;
         let mut x = self.embed(Mode::Evaluate).forward(items, &positions)?; // (rows, hidden)
         let attention = Attention {
@@ -183,15 +183,15 @@ impl Recommender for SasRec {
             causal: true,
             dropout: None,
         };
-        for (block, remembered) in self.blocks.iter().zip(&mut memories.attention) {
+        for (block, remembered) in self.blocks.iter().zip(&mut cache.attention) {
             let (attention, feed_forward) = block.sublayers(attention.clone(), 0.0, Mode::Evaluate, 0);
             x = feed_forward.forward(&attention.extend(&x, remembered)?)?;
         }
         Ok(Some(x))
     }
 
-    fn ask(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
-        causal::ask(history, prefixes, self.sizes.max_len, contexts);
+    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
+        causal::push_prefixes(history, prefixes, self.sizes.max_len, contexts);
     }
 
     /// The shifted window; for the paper's loss, a random item outside the user's history beside each label.

@@ -3,5 +3,7 @@
 
 pub mod black_box;
 mod error;
+pub mod policies;
+mod prefix_cache;
 
 pub use error::{Error, Result, is_input};

@@ -30,7 +30,7 @@ pub struct Flags {
 
     /// Change one setting, over every file; repeat for more
     ///
-    /// The value is YAML: `--set train.epochs=20`, `--set evaluate.ks=[5,10]`, `--set defend.student=null`.
+    /// The value is YAML: `--set train.epochs=20`, `--set evaluate.ks=[5,10]`, `--set defend.gro.student=null`.
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub set: Vec<String>,
 

@@ -6,7 +6,6 @@
 
 mod choices;
 mod completions;
-mod device;
 mod flags;
 mod frame;
 mod interrupt;
@@ -19,12 +18,12 @@ mod resume;
 pub mod settings;
 pub mod verify;
 
+pub use artifact::device::Device;
 pub use choices::choices;
-pub use device::Device;
 pub use flags::{Flags, Kernels};
 pub use frame::{main, main_where, set_threads};
 pub use interrupt::Interruption;
 pub use output::{Outcome, Plan};
 pub use refusal::Refusal;
 pub use resume::Resume;
-pub use settings::{Checked, Settings};
+pub use settings::{Checked, Schema, Settings};

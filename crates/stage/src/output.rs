@@ -5,6 +5,7 @@
 //! interrupted leaves the old output as it was. This holds on any file system where a rename is atomic, shared ones
 //! included, and needs no coordination between machines.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -47,7 +48,7 @@ pub struct Plan {
     settings: Value,
     seed: u64,
     force: bool,
-    device: String,
+    device: RefCell<String>,
 }
 
 /// The file `run.log`: what a person may want to know later and no result may depend on.
@@ -85,7 +86,7 @@ impl Plan {
             settings: settings.sections(sections),
             seed: settings.seed,
             force: flags.force,
-            device: flags.device.to_string(),
+            device: RefCell::new(flags.device.to_string()),
         }
     }
 
@@ -111,12 +112,9 @@ impl Plan {
         self
     }
 
-    /// Say which device was chosen, for `run.log`; by default what `--device` says.
-    #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "any plain value reads well at the call")]
-    pub fn device(mut self, device: impl ToString) -> Self {
-        self.device = device.to_string();
-        self
+    /// Says which device the work runs on, for `run.log`; by default what `--device` says.
+    pub fn runs_on(&self, device: impl ToString) {
+        self.device.replace(device.to_string());
     }
 
     /// The directory that will be made.
@@ -284,7 +282,7 @@ impl Plan {
                 .unwrap_or_default(),
             output: std::path::absolute(&self.out).map(|path| path.display().to_string()).unwrap_or_default(),
             inputs: self.inputs.iter().map(absolute).collect(),
-            device: self.device.clone(),
+            device: self.device.borrow().clone(),
             threads: rayon::current_num_threads(),
             peak_memory_mib: peak_memory_mib(),
         }

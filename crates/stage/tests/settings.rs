@@ -5,12 +5,18 @@
 use std::fs;
 use std::path::PathBuf;
 
-use stage::settings::{self, Format, Strategy, ZeroGradient};
-use stage::{Checked, Flags, Settings};
+use artifact::names::{Named, Registry};
+use stage::settings::{self, Format};
+use stage::{Checked, Flags, Schema, Settings};
 use tempfile::TempDir;
 
 /// Settings from the texts of files and the values of `--set`.
 fn load(files: &[&str], set: &[&str]) -> Result<Settings, String> {
+    load_by(&Schema::default(), files, set)
+}
+
+/// The same, by a stage that knows more than the fixed tree.
+fn load_by(schema: &Schema, files: &[&str], set: &[&str]) -> Result<Settings, String> {
     let directory = TempDir::new().unwrap();
     let config: Vec<PathBuf> =
         (0..files.len()).map(|index| directory.path().join(format!("{index}.yaml"))).collect();
@@ -19,7 +25,7 @@ fn load(files: &[&str], set: &[&str]) -> Result<Settings, String> {
     }
     let flags = Flags { config, set: set.iter().map(|&word| word.to_owned()).collect(), ..Flags::default() };
     let place = format!("{}/", directory.path().display());
-    match settings::load(&flags) {
+    match schema.load(&flags) {
         Ok(checked) => Ok(checked.into_inner()),
         Err(refusal) => {
             let cause =
@@ -45,13 +51,12 @@ fn later_layers_win_key_by_key() {
             "seed: 5\nmodel: {hidden: 32, heads: 4}\nevaluate:\n  ks: [1, 2]\n",
             "model:\n  hidden: 16\ngenerate: {length: 50, strategy: random}\npreprocess: {format: movielens-1m}\n",
         ],
-        &["generate.length=null", "train.epochs=3", "evaluate.ks=[7]", "defend.zero_gradient=first_item", "defend.lambda=1"],
+        &["generate.length=null", "train.epochs=3", "evaluate.ks=[7]"],
     )
     .unwrap();
-    assert_eq!((settings.seed, settings.model.hidden, settings.model.heads), (5, 16, 4));
-    assert_eq!((settings.generate.length, settings.generate.strategy), (None, Strategy::Random));
+    assert_eq!((settings.seed, settings.model.network.hidden, settings.model.network.heads), (5, 16, 4));
+    assert_eq!((settings.generate.length, settings.generate.strategy.as_str()), (None, "random"));
     assert_eq!((settings.train.epochs, settings.evaluate.ks), (3, vec![7]));
-    assert_eq!((settings.defend.zero_gradient, settings.defend.lambda), (ZeroGradient::FirstItem, 1.0));
     assert_eq!(settings.preprocess.format, Format::Movielens1m);
     assert_eq!(settings.train.batch, Settings::default().train.batch);
 }
@@ -113,7 +118,7 @@ fn numbers_read_as_they_are_commonly_written() {
 
 #[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
-    let cases: [(&[&str], &[&str], &str); 8] = [
+    let cases: [(&[&str], &[&str], &str); 7] = [
         (
             &["seed: 1\nmodel:\n  # width\n  hiden: 3\n"],
             &[],
@@ -131,11 +136,6 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
             &[],
             "0.yaml:4: unknown setting `train.dropout`; did you mean `model.dropout`?",
         ),
-        (
-            &[],
-            &["defend.lamda=1"],
-            "--set defend.lamda=1: unknown setting `defend.lamda`; did you mean `defend.lambda`?",
-        ),
         (&[], &["seed.x=1"], "--set seed.x=1: `seed`: invalid type: map, expected u64"),
         (
             &["optimizer:\n  zzz: 1\n"],
@@ -151,7 +151,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
 
 #[test]
 fn the_layer_with_the_wrong_type_is_named() {
-    let cases: [(&[&str], &[&str], &str); 7] = [
+    let cases: [(&[&str], &[&str], &str); 6] = [
         (
             &["model:\n  hidden: wide\n"],
             &[],
@@ -165,7 +165,6 @@ fn the_layer_with_the_wrong_type_is_named() {
         (&["train:\n  epochs: -1\n"], &[], "0.yaml:2: `train.epochs`: "),
         (&["model: 3\n"], &[], "0.yaml:1: `model` is one value, expected settings by name"),
         (&["- model\n"], &[], "0.yaml: the file is one value, expected settings by name"),
-        (&[], &["model.architecture=gru"], "unknown variant `gru`, expected one of `bert`, `sas`, `narm`"),
         (&[], &["preprocess.format=ml"], "expected one of `auto`, `movielens-100k`"),
     ];
     for (files, set, expected) in cases {
@@ -210,8 +209,6 @@ fn values_that_no_run_can_use_are_refused_by_key() {
         ("train.epochs=0", "`train.epochs` is 0, expected at least 1"),
         ("train.mask_prob=0", "more than 0 and at most 1"),
         ("train.validate_every=0", "expected at least 1"),
-        ("defend.top_k=1", "expected at least 2"),
-        ("defend.lambda=-1", "expected at least 0"),
         ("generate.top_k=1", "expected at least 2"),
         ("generate.length=0", "`generate.length` is 0"),
         ("distill.margin_rank=-1", "expected at least 0"),
@@ -228,7 +225,7 @@ fn values_that_no_run_can_use_are_refused_by_key() {
             "{assignment}: {message}"
         );
     }
-    assert!(load(&[], &["train.mask_prob=1", "model.dropout=0", "defend.lambda=0"]).is_ok());
+    assert!(load(&[], &["train.mask_prob=1", "model.dropout=0"]).is_ok());
 }
 
 #[test]
@@ -262,4 +259,135 @@ fn columns_are_named_for_a_table_and_each_once() {
     let settings = load(&["preprocess:\n  columns:\n    user: u\n"], &["preprocess.columns.item=i"]).unwrap();
     assert_eq!(settings.preprocess.columns.user.as_deref(), Some("u"));
     assert_eq!(settings.preprocess.columns.timestamp, None);
+}
+
+/// A method with settings of its own, one of which names a colour.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Mirror {
+    strength: f64,
+    depth: usize,
+}
+
+impl Default for Mirror {
+    fn default() -> Self {
+        Self { strength: 0.5, depth: 3 }
+    }
+}
+
+impl settings::Owned for Mirror {
+    fn check(&self) -> Result<(), settings::Invalid> {
+        settings::checks::not_negative("defend.mirror.strength", self.strength)
+    }
+}
+
+struct Colour;
+
+impl Named for Colour {
+    fn name(&self) -> &'static str {
+        "green"
+    }
+
+    fn title(&self) -> &'static str {
+        "Green"
+    }
+}
+
+const COLOURS: Registry<Colour> = Registry { kind: "colour", entries: &[Colour] };
+
+/// A stage that owns the section and knows the colours.
+fn owner() -> Schema {
+    Schema::default()
+        .names(&COLOURS, &["surrogates", "generate.strategy"])
+        .sections([settings::Section::new::<Mirror>("defend", "mirror").read_flat()])
+}
+
+fn mirror(files: &[&str], set: &[&str]) -> Mirror {
+    let set: Vec<&str> = set.iter().copied().chain(["generate.strategy=green"]).collect();
+    settings::owned(&load_by(&owner(), files, &set).unwrap().defend, "mirror").unwrap()
+}
+
+#[test]
+fn a_section_is_read_by_its_owner_over_its_defaults() {
+    assert_eq!(mirror(&[], &[]), Mirror::default());
+    let files = ["defend:\n  mirror:\n    depth: 4\n", "defend: {mirror: {strength: 1}}\n"];
+    assert_eq!(mirror(&files, &[]), Mirror { strength: 1.0, depth: 4 });
+    assert_eq!(mirror(&files, &["defend.mirror.depth=9"]).depth, 9);
+    // As files of version 0.1 have it; what stands in the section itself is meant.
+    assert_eq!(
+        mirror(&["defend:\n  depth: 5\n"], &["defend.strength=2"]),
+        Mirror { strength: 2.0, depth: 5 }
+    );
+    assert_eq!(mirror(&["defend: {depth: 5, mirror: {depth: 6}}\n"], &[]).depth, 6);
+    assert_eq!(mirror(&["defend:\n"], &[]), Mirror::default());
+}
+
+#[test]
+fn what_its_owner_cannot_use_is_refused_by_place() {
+    for (files, set, expected) in [
+        (
+            &["defend:\n  mirror:\n    dept: 4\n"][..],
+            &[][..],
+            "0.yaml:3: unknown setting `defend.mirror.dept`; did you mean `defend.mirror.depth`?",
+        ),
+        (
+            &["defend:\n  dept: 4\n"],
+            &[],
+            "0.yaml:2: unknown setting `defend.dept`; did you mean `defend.mirror.depth`?",
+        ),
+        (
+            &["defend:\n  miror: {}\n"],
+            &[],
+            "0.yaml:2: unknown setting `defend.miror`; did you mean `defend.mirror`?",
+        ),
+        (
+            &["defend:\n  mirror:\n    depth: deep\n"],
+            &[],
+            "0.yaml:3: `defend.mirror.depth`: invalid type: string \"deep\", expected usize",
+        ),
+        (
+            &["defend:\n  depth: deep\n"],
+            &[],
+            "0.yaml:2: `defend.mirror.depth`: invalid type: string \"deep\", expected usize",
+        ),
+        (
+            &["defend:\n  mirror: 3\n"],
+            &[],
+            "0.yaml:2: `defend.mirror` is one value, expected settings by name",
+        ),
+        (&[], &["defend.mirror.strength=-1"], "`defend.mirror.strength` is -1, expected at least 0"),
+        (
+            &["surrogates: [green, gren]\n"],
+            &[],
+            "0.yaml:1: `surrogates`: `gren` is not a colour; did you mean `green`? known: green",
+        ),
+        (
+            &[],
+            &["generate.strategy=red"],
+            "--set generate.strategy=red: `generate.strategy`: `red` is not a colour; known: green",
+        ),
+    ] {
+        let set: Vec<&str> = ["generate.strategy=green"].iter().chain(set).copied().collect();
+        let message = load_by(&owner(), files, &set).unwrap_err();
+        assert!(message.ends_with(expected), "`{message}` does not end with `{expected}`");
+    }
+}
+
+#[test]
+fn sections_of_other_stages_pass_unread() {
+    let files = ["defend:\n  depth: 5\n  mirror: {depth: deep}\n", "generate:\n  echo: {length: 3}\n"];
+    let settings = load(&files, &[]).unwrap();
+    assert_eq!(settings.defend["mirror"]["depth"], "deep");
+    assert_eq!(settings.generate.strategies["echo"]["length"], 3);
+    // But a misspelt setting of the fixed tree is no section.
+    let message = load(&["generate:\n  sequencs: 3\n"], &[]).unwrap_err();
+    assert!(message.contains("did you mean `generate.sequences`?"), "{message}");
+}
+
+#[test]
+fn a_stage_depends_on_the_section_of_its_method_alone() {
+    let flags = Flags { set: vec!["generate.strategy=green".to_owned()], ..Flags::default() };
+    let checked = owner().load(&flags).unwrap();
+    let sections = serde_yaml::to_string(&checked.sections(&["train", "defend.mirror"])).unwrap();
+    assert!(sections.ends_with("defend.mirror:\n  strength: 0.5\n  depth: 3\n"), "{sections}");
 }

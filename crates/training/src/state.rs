@@ -16,8 +16,7 @@ use models::Weights;
 use models::parameters::to_array;
 use serde::{Deserialize, Serialize};
 
-use crate::fit::Learner;
-use crate::{Error, Result};
+use crate::{Error, Learner, Result};
 
 /// How a run's state is saved and taken up.
 pub struct Saving<'a> {

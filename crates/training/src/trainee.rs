@@ -17,7 +17,7 @@ pub struct Trainee {
     /// The model over the weights, with gradients.
     pub model: Box<dyn Recommender>,
     /// The model over the same weights without gradients; it follows every step.
-    pub frozen: Box<dyn Recommender>,
+    pub detached: Box<dyn Recommender>,
     precision: Precision,
 }
 
@@ -43,7 +43,7 @@ impl Trainee {
             precision: optimizer.precision,
             optimizer: AdamW::new(&parameters, optimizer.clone())?,
             model: (architecture.build)(sizes, &parameters.trainable())?,
-            frozen: (architecture.build)(sizes, &parameters.frozen())?,
+            detached: (architecture.build)(sizes, &parameters.detached())?,
             parameters,
         })
     }

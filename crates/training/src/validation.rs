@@ -14,7 +14,7 @@ pub fn ranks(
 ) -> Result<Vec<u32>> {
     let mut ranks = Vec::with_capacity(histories.len());
     for (histories, held_out) in histories.chunks(batch).zip(held_out.chunks(batch)) {
-        let states = model.encode(&model.contexts(histories).place(device)?, Mode::Evaluate)?;
+        let states = model.encode(&model.contexts(histories).upload(device)?, Mode::Evaluate)?;
         let targets = Tensor::from_slice(held_out, held_out.len(), device)?;
         ranks.extend(model.catalogue().ranks(&states, &targets)?.to_vec1::<u32>()?);
     }
@@ -55,7 +55,7 @@ pub fn agreement_at_10(
     let mut sum = 0.0;
     for histories in histories.chunks(batch) {
         let lists = |model: &dyn Recommender| -> Result<Vec<Vec<u32>>> {
-            let states = model.encode(&model.contexts(histories).place(device)?, Mode::Evaluate)?;
+            let states = model.encode(&model.contexts(histories).upload(device)?, Mode::Evaluate)?;
             Ok(model.catalogue().top_k(&states, k)?.to_vec2()?)
         };
         let pairs = lists(target)?.into_iter().zip(lists(surrogate)?);

@@ -6,7 +6,7 @@
 mod walkers;
 
 use artifact::dataset::Dataset;
-use artifact::settings::{Loss, Optimizer, Precision, Train};
+use artifact::settings::{Loss, Network, Optimizer, Precision, Train};
 use candle_core::{DType, Device};
 use models::{Architecture, Parameters, Sizes, bert4rec, narm, sasrec};
 use streams::{Purpose, Streams};
@@ -18,12 +18,14 @@ fn curve(architecture: Architecture, precision: Precision, objective: &Train, da
     let (device, streams) = (Device::Cpu, Streams::new(5));
     let sizes = Sizes {
         items: 60,
-        hidden: 32,
-        blocks: 2,
-        heads: 2,
-        max_len: 12,
-        dropout: 0.1,
-        attention_dropout: 0.1,
+        network: Network {
+            hidden: 32,
+            blocks: 2,
+            heads: 2,
+            max_len: 12,
+            dropout: 0.1,
+            attention_dropout: 0.1,
+        },
     };
     let optimizer = Optimizer { learning_rate: 5e-3, precision, ..Optimizer::default() };
     let declared = (architecture.declare)(&sizes);
@@ -36,7 +38,7 @@ fn curve(architecture: Architecture, precision: Precision, objective: &Train, da
         for step in 0..samples.steps() {
             let batch = samples.batch(&*trainee.model, epoch, step);
             let mode = trainee.mode(streams.dropout(Purpose::Dropout, epoch as u64, step as u64));
-            let states = trainee.model.encode(&batch.contexts.place(&device).unwrap(), mode).unwrap();
+            let states = trainee.model.encode(&batch.contexts.upload(&device).unwrap(), mode).unwrap();
             let expected = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
             assert_eq!(states.dtype(), expected, "{architecture}: activations");
             let loss = trainee.model.training_loss(&states, &batch).unwrap();
@@ -46,7 +48,7 @@ fn curve(architecture: Architecture, precision: Precision, objective: &Train, da
         }
         curve.push(sum / samples.steps() as f64);
     }
-    for (name, values) in trainee.parameters.frozen() {
+    for (name, values) in trainee.parameters.detached() {
         assert_eq!(values.dtype(), DType::F32, "{architecture}: weight {name}");
     }
     curve

@@ -10,11 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use artifact::dataset::Dataset;
-use artifact::settings::{Optimizer, Precision, Train};
+use artifact::settings::{Network, Optimizer, Precision, Train};
 use candle_core::{Device, Tensor};
-use models::{Architecture, Contexts, Mode, Parameters, Sizes, bert4rec, narm, sasrec};
+use models::{Architecture, Contexts, Mode, Parameters, Sizes, bert4rec};
 use streams::{Purpose, Streams};
-use training::fit::{Fitted, Keep, Learner, Run, Schedule, fit};
+use training::Learner;
+use training::fit::{Fitted, Keep, Run, Schedule, fit};
 use training::samples::Samples;
 use training::state::Saving;
 use training::{Error, Trainee, validation};
@@ -28,7 +29,17 @@ fn objective() -> Train {
 }
 
 fn sizes(dropout: f64) -> Sizes {
-    Sizes { items: 40, hidden: 16, blocks: 2, heads: 2, max_len: 12, dropout, attention_dropout: dropout }
+    Sizes {
+        items: 40,
+        network: Network {
+            hidden: 16,
+            blocks: 2,
+            heads: 2,
+            max_len: 12,
+            dropout,
+            attention_dropout: dropout,
+        },
+    }
 }
 
 struct Lesson<'a> {
@@ -70,14 +81,14 @@ impl Learner for Lesson<'_> {
         let batch = self.samples.batch(&*self.trainee.model, epoch, step);
         let keys = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
         let states =
-            self.trainee.model.encode(&batch.contexts.place(&Device::Cpu)?, self.trainee.mode(keys))?;
+            self.trainee.model.encode(&batch.contexts.upload(&Device::Cpu)?, self.trainee.mode(keys))?;
         let loss = self.trainee.model.training_loss(&states, &batch)?;
         self.trainee.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
     }
 
     fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
-        let (ndcg, _) = validation::on_dataset(&*self.trainee.frozen, self.dataset, 16, &Device::Cpu)?;
+        let (ndcg, _) = validation::on_dataset(&*self.trainee.detached, self.dataset, 16, &Device::Cpu)?;
         Ok(vec![("ndcg@10", ndcg)])
     }
 
@@ -119,7 +130,7 @@ fn every_variable_gets_a_gradient(architecture: Architecture) {
     let mut lesson = Lesson::new(architecture, &data);
     let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
     let keys = lesson.streams.dropout(Purpose::Dropout, 1, 0);
-    let contexts = batch.contexts.place(&Device::Cpu).unwrap();
+    let contexts = batch.contexts.upload(&Device::Cpu).unwrap();
     let states = lesson.trainee.model.encode(&contexts, lesson.trainee.mode(keys)).unwrap();
     let gradients = lesson.trainee.model.training_loss(&states, &batch).unwrap().backward().unwrap();
     for (name, variable) in lesson.trainee.parameters.iter() {
@@ -134,7 +145,7 @@ fn one_batch_can_be_learned_by_heart(architecture: Architecture) {
     let data = walkers::dataset(30, 40);
     let lesson = &mut Lesson::new(architecture, &data);
     let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
-    let contexts = batch.contexts.place(&Device::Cpu).unwrap();
+    let contexts = batch.contexts.upload(&Device::Cpu).unwrap();
     let mut losses = Vec::new();
     for _ in 0..150 {
         let states = lesson.trainee.model.encode(&contexts, Mode::Evaluate).unwrap();
@@ -217,9 +228,9 @@ fn rows_do_not_see_each_other(architecture: Architecture) {
     let data = walkers::dataset(30, 40);
     let lesson = Lesson::new(architecture, &data);
     let encode = |histories: &[&[u32]]| -> Vec<Vec<f32>> {
-        let contexts: Contexts = lesson.trainee.frozen.contexts(histories);
-        let contexts = contexts.place(&Device::Cpu).unwrap();
-        lesson.trainee.frozen.encode(&contexts, Mode::Evaluate).unwrap().to_vec2().unwrap()
+        let contexts: Contexts = lesson.trainee.detached.contexts(histories);
+        let contexts = contexts.upload(&Device::Cpu).unwrap();
+        lesson.trainee.detached.encode(&contexts, Mode::Evaluate).unwrap().to_vec2().unwrap()
     };
     let rows: [&[u32]; 3] = [&[3], &[4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], &[7, 8]];
     let together = encode(&rows);
@@ -230,47 +241,30 @@ fn rows_do_not_see_each_other(architecture: Architecture) {
     }
 }
 
-macro_rules! hold_for {
-    ($module:ident, $architecture:expr) => {
-        mod $module {
-            use super::*;
-
-            #[test]
-            fn every_variable_gets_a_gradient() {
-                super::every_variable_gets_a_gradient($architecture);
-            }
-
-            #[test]
-            fn one_batch_can_be_learned_by_heart() {
-                super::one_batch_can_be_learned_by_heart($architecture);
-            }
-
-            #[test]
-            fn threads_do_not_change_a_byte() {
-                super::threads_do_not_change_a_byte($architecture);
-            }
-
-            #[test]
-            fn a_resumed_run_ends_in_the_same_bytes() {
-                super::a_resumed_run_ends_in_the_same_bytes($architecture);
-            }
-
-            #[test]
-            fn wherever_it_is_cut_a_run_ends_in_the_same_bytes() {
-                super::wherever_it_is_cut_a_run_ends_in_the_same_bytes($architecture);
-            }
-
-            #[test]
-            fn rows_do_not_see_each_other() {
-                super::rows_do_not_see_each_other($architecture);
-            }
+/// Properties that hold of every architecture, each as a test.
+macro_rules! hold_for_every_architecture {
+    ($($property:ident),* $(,)?) => {
+        mod every_architecture {
+            $(#[test]
+            #[expect(clippy::print_stderr, reason = "the last one named is the one that failed")]
+            fn $property() {
+                for &architecture in models::ARCHITECTURES.entries {
+                    eprintln!("{architecture}");
+                    super::$property(architecture);
+                }
+            })*
         }
     };
 }
 
-hold_for!(bert, bert4rec::ARCHITECTURE);
-hold_for!(sas, sasrec::ARCHITECTURE);
-hold_for!(narm, narm::ARCHITECTURE);
+hold_for_every_architecture!(
+    every_variable_gets_a_gradient,
+    one_batch_can_be_learned_by_heart,
+    threads_do_not_change_a_byte,
+    a_resumed_run_ends_in_the_same_bytes,
+    wherever_it_is_cut_a_run_ends_in_the_same_bytes,
+    rows_do_not_see_each_other,
+);
 
 #[test]
 fn mixed_precision_is_refused_where_no_operation_knows_it() {

@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use artifact::checkpoint::{MODEL, Policy};
+use artifact::checkpoint::MODEL;
 use artifact::dataset::Dataset;
 use artifact::settings::{Evaluate, Ranking};
 use candle_core::Device;
@@ -14,9 +14,9 @@ const TOP_K: u32 = 15;
 fn scene() -> (Scene, Dataset) {
     let scene = Scene::new();
     let dataset = scene.dataset("data", "item 1");
-    scene.model("target", &dataset, 1, Policy::None);
-    scene.model("copy", &dataset, 1, Policy::None);
-    scene.model("other", &dataset, 2, Policy::None);
+    scene.model("target", &dataset, 1, "none");
+    scene.model("copy", &dataset, 1, "none");
+    scene.model("other", &dataset, 2, "none");
     (scene, dataset)
 }
 
@@ -100,8 +100,8 @@ fn figures_follow_from_the_ranks() {
 #[test]
 fn a_policy_ranks_by_the_answered_list_and_misses_outside_it() {
     let (scene, dataset) = scene();
-    scene.model("reversed", &dataset, 1, Policy::Reverse);
-    scene.model("shuffled", &dataset, 1, Policy::Random);
+    scene.model("reversed", &dataset, 1, "reverse");
+    scene.model("shuffled", &dataset, 1, "random");
     for (target, out) in [("target", "eval"), ("reversed", "eval-reverse"), ("shuffled", "eval-random")] {
         expect_done(&evaluate(&scene, target, Some("copy"), out, &[]));
     }
@@ -141,7 +141,7 @@ fn seen_items_can_be_taken_out() {
     }
 
     // In an answered list as well: the test item moves up by the seen items that stood before it.
-    scene.model("reversed", &dataset, 1, Policy::Reverse);
+    scene.model("reversed", &dataset, 1, "reverse");
     let excluding = ["--set", "evaluate.exclude_seen=true"];
     expect_done(&evaluate(&scene, "reversed", None, "reversed-kept", &[]));
     expect_done(&evaluate(&scene, "reversed", None, "reversed-out", &excluding));
@@ -159,7 +159,7 @@ fn scores(scene: &Scene, dataset: &Dataset, model: &str) -> Vec<Vec<f32>> {
     let (model, _) = models::load(&scene.path(model).join(MODEL), &Device::Cpu).unwrap();
     let histories: Vec<Vec<u32>> = (0..USERS).map(|user| history(dataset, user)).collect();
     let histories: Vec<&[u32]> = histories.iter().map(Vec::as_slice).collect();
-    let placed = model.contexts(&histories).place(&Device::Cpu).unwrap();
+    let placed = model.contexts(&histories).upload(&Device::Cpu).unwrap();
     let states = model.encode(&placed, Mode::Evaluate).unwrap();
     let all = model.catalogue().scores(&states).unwrap().to_vec2::<f32>().unwrap();
     all.into_iter().map(|row| row[1..=ITEMS].to_vec()).collect()
@@ -176,7 +176,7 @@ fn settings_of(ranking: Ranking, negatives: usize, exclude_seen: bool) -> Evalua
 #[test]
 fn sampled_ranks_are_those_of_a_count_over_the_candidates() {
     let (scene, dataset) = scene();
-    scene.model("reversed", &dataset, 1, Policy::Reverse);
+    scene.model("reversed", &dataset, 1, "reverse");
     let (of_target, of_other) = (scores(&scene, &dataset, "target"), scores(&scene, &dataset, "other"));
     let mut counts = [0; ITEMS];
     (0..USERS).flat_map(|user| dataset.train(user)).for_each(|&item| counts[item as usize - 1] += 1);
@@ -229,7 +229,7 @@ fn sampled_ranks_are_those_of_a_count_over_the_candidates() {
 #[test]
 fn against_all_other_items_a_sampled_rank_is_the_full_rank() {
     let (scene, dataset) = scene();
-    scene.model("shuffled", &dataset, 1, Policy::Random);
+    scene.model("shuffled", &dataset, 1, "random");
     for (target, full, sampled) in
         [("target", "full", "sampled"), ("shuffled", "full-random", "sampled-random")]
     {
@@ -317,7 +317,7 @@ type Case =
 fn what_does_not_fit_is_refused() {
     let (scene, _) = scene();
     let foreign = scene.dataset("foreign", "item 0");
-    scene.model("stranger", &foreign, 1, Policy::None);
+    scene.model("stranger", &foreign, 1, "none");
     std::fs::create_dir(scene.path("empty")).unwrap();
     let cases: [Case; 8] = [
         (

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use artifact::checkpoint::{Array, Checkpoint, Description, Kind, MODEL, Policy};
+use artifact::checkpoint::{Array, Checkpoint, Defence, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::ranks::{Column, RANKS, Ranks};
+use artifact::settings::{Network, Sections};
 use models::{Sizes, bert4rec};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -94,20 +95,24 @@ impl Scene {
     }
 
     /// Write an untrained BERT4Rec whose weights are drawn from `seed`.
-    pub(crate) fn model(&self, name: &str, dataset: &Dataset, seed: u64, policy: Policy) {
+    pub(crate) fn model(&self, name: &str, dataset: &Dataset, seed: u64, policy: &str) {
+        let mut parameters = Sections::new();
+        if policy == "random" {
+            parameters.insert("answer_seed".to_owned(), 5.into());
+        }
         let description = Description {
             kind: Kind::Protected,
             architecture: bert4rec::ARCHITECTURE.to_string(),
             items: dataset.items(),
-            hidden: 8,
-            blocks: 1,
-            heads: 2,
-            max_len: 6,
-            dropout: 0.1,
-            attention_dropout: 0.1,
-            policy,
-            policy_seed: 5,
-            defense: policy.to_string(),
+            network: Network {
+                hidden: 8,
+                blocks: 1,
+                heads: 2,
+                max_len: 6,
+                dropout: 0.1,
+                attention_dropout: 0.1,
+            },
+            defence: Defence::answers(policy, parameters),
             fingerprint: dataset.fingerprint().to_owned(),
             queries: None,
         };

@@ -135,7 +135,7 @@ fn a_fetched_folder_is_read_with_the_settings_of_its_pipeline() {
         ("beauty", "ratings_Beauty.csv", separated(",").into_bytes()),
     ] {
         let bench = Bench::new();
-        // Placed by hand, there is nothing to download.
+        // PackedBatch by hand, there is nothing to download.
         bench.file(&format!("data/raw/{dataset}/{file}"), content);
         for part in ["pinned", "already there"] {
             let output = bench.call(&["fetch", dataset, "--to", "data/raw"]);

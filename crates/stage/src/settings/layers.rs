@@ -4,11 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml::{Mapping, Value};
 
-use super::Settings;
+use super::{Schema, Settings};
 use crate::Refusal;
-
-/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be suggested for the other.
-const ALIKE: f64 = 0.8;
 
 /// One layer: where it comes from, its text where it has lines, and what it says.
 struct Layer<'a> {
@@ -22,22 +19,28 @@ struct Layer<'a> {
 /// # Errors
 /// A refusal: a file that cannot be read or is no YAML, a key that does not exist (with the nearest one that does), a
 /// value of another type.
-pub fn layered(files: &[PathBuf], assignments: &[String], seed: Option<u64>) -> Result<Settings, Refusal> {
-    let defaults = serde_yaml::to_value(Settings::default())
-        .map_err(|source| Refusal::because("the built-in settings cannot be shown as YAML", source))?;
+pub(super) fn layered(
+    schema: &Schema,
+    files: &[PathBuf],
+    assignments: &[String],
+    seed: Option<u64>,
+) -> Result<Settings, Refusal> {
+    let unshowable = |source| Refusal::because("the built-in settings cannot be shown as YAML", source);
+    let mut defaults = serde_yaml::to_value(Settings::default()).map_err(unshowable)?;
+    schema.add_defaults(&mut defaults)?;
     let mut merged = defaults.clone();
-    let mut settings = Settings::default();
+    let mut settings = serde_yaml::from_value(defaults.clone()).map_err(unshowable)?;
     for path in files {
         let text = read(path)?;
         let value = serde_yaml::from_str(&text).map_err(|source| {
             Refusal::because(format!("{} is not YAML as it should be", path.display()), source)
         })?;
         let layer = Layer { origin: path.display().to_string(), text: Some(&text), value };
-        settings = layer.apply(&defaults, &mut merged)?;
+        settings = layer.apply(schema, &defaults, &mut merged)?;
     }
     for assignment in assignments {
         let layer = Layer { origin: format!("--set {assignment}"), text: None, value: nested(assignment)? };
-        settings = layer.apply(&defaults, &mut merged)?;
+        settings = layer.apply(schema, &defaults, &mut merged)?;
     }
     if let Some(seed) = seed {
         // One seed on the command line is the only one.
@@ -62,31 +65,60 @@ fn nested(assignment: &str) -> Result<Value, Refusal> {
     let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
     let value: Value = serde_yaml::from_str(value)
         .map_err(|source| Refusal::because(format!("--set {assignment}: the value is not YAML"), source))?;
-    let mut keys: Vec<&str> = path.trim().split('.').collect();
+    let keys: Vec<&str> = path.trim().split('.').collect();
     if keys.iter().any(|key| key.is_empty()) {
         return Err(malformed());
     }
-    keys.reverse();
-    Ok(keys
-        .into_iter()
-        .fold(value, |inner, key| Value::Mapping(Mapping::from_iter([(Value::from(key), inner)]))))
+    Ok(nest(&keys, value))
+}
+
+/// A value at the key path `keys` of an otherwise empty tree.
+fn nest(keys: &[&str], value: Value) -> Value {
+    let around = |inner, key: &&str| Value::Mapping(Mapping::from_iter([(Value::from(*key), inner)]));
+    keys.iter().rev().fold(value, around)
 }
 
 impl Layer<'_> {
     /// Merge the layer in. Types are checked after every layer, so that the layer at fault is the one that is named.
-    fn apply(&self, defaults: &Value, merged: &mut Value) -> Result<Settings, Refusal> {
-        self.check_keys(&self.value, defaults, defaults, &mut Vec::new())?;
+    fn apply(mut self, schema: &Schema, defaults: &Value, merged: &mut Value) -> Result<Settings, Refusal> {
+        schema.lift(&mut self.value);
+        self.check_keys(schema, &self.value, defaults, defaults, &mut Vec::new())?;
         merge(merged, &self.value);
-        serde_path_to_error::deserialize(&*merged).map_err(|error| {
-            let path = error.path().to_string();
+        let settings = serde_path_to_error::deserialize(&*merged).map_err(|error| {
+            let path = self.culprit(defaults).unwrap_or_else(|| error.path().to_string());
             let keys: Vec<String> =
                 path.split('.').map(|key| key.split('[').next().unwrap_or(key).to_owned()).collect();
             Refusal::new(format!("{}: `{path}`: {}", self.place(&keys), error.into_inner()))
+        })?;
+        schema
+            .check(merged)
+            .map_err(|(keys, message)| Refusal::new(format!("{}: {message}", self.place(&keys))))?;
+        Ok(settings)
+    }
+
+    /// The path of the first setting of the layer that is of the wrong type on its own: a section that is composed of several
+    /// types says of an error no more than that it is in there.
+    fn culprit(&self, defaults: &Value) -> Option<String> {
+        let mut paths = Vec::new();
+        collect(&self.value, "", &mut paths);
+        paths.into_iter().find_map(|path| {
+            let keys: Vec<&str> = path.split('.').collect();
+            let value = keys.iter().try_fold(&self.value, |value, key| value.get(key))?;
+            if value.is_mapping() {
+                return None;
+            }
+            let mut alone = defaults.clone();
+            merge(&mut alone, &nest(&keys, value.clone()));
+            let error = serde_path_to_error::deserialize::<_, Settings>(&alone).err()?;
+            let found = error.path().to_string();
+            // A place within the value, such as that in a list, is told by the error itself.
+            Some(if found.starts_with(&path) { found } else { path })
         })
     }
 
     fn check_keys(
         &self,
+        schema: &Schema,
         value: &Value,
         known: &Value,
         defaults: &Value,
@@ -106,13 +138,19 @@ impl Layer<'_> {
         };
         for (key, inner) in mapping {
             let name = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
+            let empty = known.is_empty();
+            let somebodys = schema.is_open(path) && (empty || inner.is_mapping());
             path.push(name);
             let Some(known) = known.get(key) else {
+                if somebodys {
+                    path.pop();
+                    continue;
+                }
                 let advice = advice(path, defaults);
                 let message = format!("{}: unknown setting `{}`; {advice}", self.place(path), path.join("."));
                 return Err(Refusal::new(message));
             };
-            self.check_keys(inner, known, defaults, path)?;
+            self.check_keys(schema, inner, known, defaults, path)?;
             path.pop();
         }
         Ok(())
@@ -120,7 +158,12 @@ impl Layer<'_> {
 
     /// The origin, with the line of the key where the text shows it.
     fn place(&self, path: &[String]) -> String {
-        match self.text.and_then(|text| line_of(text, path)) {
+        let line = self.text.and_then(|text| {
+            // A setting of a method may stand in the parent of its section.
+            let flat = || Some([path.first()?.clone(), path.get(2)?.clone()]);
+            line_of(text, path).or_else(|| line_of(text, &flat()?))
+        });
+        match line {
             Some(line) => format!("{}:{line}", self.origin),
             None => self.origin.clone(),
         }
@@ -154,14 +197,16 @@ pub(super) fn advice(path: &[String], defaults: &Value) -> String {
         None => (String::new(), path.to_owned()),
     };
     let (section, name) = split(&path.join("."));
-    let likeness = |candidate: &String| {
+    let similarity = |candidate: &String| {
         let (its_section, its_name) = split(candidate);
         // Names decide, so that the right name in the wrong section is found; of equal names the nearer one.
-        strsim::jaro_winkler(&name, &its_name) + if section == its_section { 0.01 } else { 0.0 }
+        artifact::names::similarity(&name, &its_name) + if section == its_section { 0.01 } else { 0.0 }
     };
-    let nearest = known.iter().map(|candidate| (likeness(candidate), candidate));
+    let nearest = known.iter().map(|candidate| (similarity(candidate), candidate));
     match nearest.max_by(|left, right| left.0.total_cmp(&right.0)) {
-        Some((likeness, candidate)) if likeness >= ALIKE => format!("did you mean `{candidate}`?"),
+        Some((similarity, candidate)) if similarity >= artifact::names::ALIKE => {
+            format!("did you mean `{candidate}`?")
+        }
         _ => {
             let section = path[..path.len() - 1].iter().try_fold(defaults, |value, key| value.get(key));
             let names: Vec<&str> = section

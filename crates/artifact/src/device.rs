@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::Refusal;
+/// A word that names no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected auto, cpu, cuda or cuda:N")]
+pub struct UnknownDevice;
 
 /// The value of `--device`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +31,7 @@ impl fmt::Display for Device {
 }
 
 impl FromStr for Device {
-    type Err = Refusal;
+    type Err = UnknownDevice;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
         let number = match word {
@@ -37,6 +40,6 @@ impl FromStr for Device {
             "cuda" => Some(0),
             _ => word.strip_prefix("cuda:").and_then(|number| number.parse().ok()),
         };
-        number.map(Self::Cuda).ok_or_else(|| Refusal::new("expected auto, cpu, cuda or cuda:N"))
+        number.map(Self::Cuda).ok_or(UnknownDevice)
     }
 }

@@ -1,0 +1,58 @@
+//! The checks that sections share, and how they refuse: the key, what stands there, what was expected.
+
+use std::fmt::Display;
+
+/// A setting with a value that no run can use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+impl Invalid {
+    /// What is wrong, in a sentence that names the key.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// Refuses a count below `least`.
+pub fn at_least(key: &str, value: usize, least: usize) -> Result<(), Invalid> {
+    if value >= least {
+        return Ok(());
+    }
+    Err(Invalid(format!("`{key}` is {value}, expected at least {least}")))
+}
+
+/// Refuses a number of which `holds` is not true; `expected` says what does hold, in words.
+pub fn number(key: &str, value: f64, expected: &str, holds: impl Fn(f64) -> bool) -> Result<(), Invalid> {
+    if holds(value) {
+        return Ok(());
+    }
+    Err(Invalid(format!("`{key}` is {value}, expected {expected}")))
+}
+
+/// Refuses what is not in [0, 1).
+pub fn probability(key: &str, value: f64) -> Result<(), Invalid> {
+    number(key, value, "at least 0 and less than 1", |p| (0.0..1.0).contains(&p))
+}
+
+/// Refuses what is not in (0, infinity).
+pub fn above_zero(key: &str, value: f64) -> Result<(), Invalid> {
+    number(key, value, "more than 0", |value| value > 0.0 && value.is_finite())
+}
+
+/// Refuses what is not in [0, infinity).
+pub fn not_negative(key: &str, value: f64) -> Result<(), Invalid> {
+    number(key, value, "at least 0", |value| value >= 0.0 && value.is_finite())
+}
+
+/// Refuses a list of what to repeat an experiment for that is empty, or holds a thing twice.
+pub fn distinct<T: PartialEq + Display>(key: &str, values: Option<&[T]>) -> Result<(), Invalid> {
+    let Some(values) = values else { return Ok(()) };
+    if values.is_empty() {
+        return Err(Invalid(format!("`{key}` is empty, expected at least one, or null")));
+    }
+    match (1..values.len()).find(|&place| values[..place].contains(&values[place])) {
+        None => Ok(()),
+        Some(place) => Err(Invalid(format!("`{key}` holds {} twice, expected each once", values[place]))),
+    }
+}

@@ -1,0 +1,28 @@
+//! A defence that is an answer policy: the weights stay as they are, and the checkpoint names the policy through which whatever
+//! serves the target must answer.
+
+use anyhow::Result;
+use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, Kind, MODEL};
+use service::policies::Policy;
+
+use super::{Job, Method};
+
+/// The method that puts a target behind `policy`.
+pub(super) const fn method(policy: &Policy) -> Method {
+    Method {
+        name: policy.name,
+        title: policy.title,
+        acts_on: ActsOn::Answers,
+        section: policy.section,
+        depends_on: &[],
+        needs_data: false,
+        protect,
+    }
+}
+
+fn protect(job: &Job<'_>) -> Result<()> {
+    let Checkpoint { description, tensors } = Checkpoint::read(job.target)?;
+    let defence = Defence::answers(job.method.name, job.parameters()?);
+    let description = Description { kind: Kind::Protected, defence, ..description };
+    Ok(Checkpoint { description, tensors }.write(&job.output.join(MODEL))?)
+}
