@@ -1,4 +1,4 @@
-//! Distillation: the surrogate learns to answer as the target did (spec 4.2 and 5). For every prefix of every
+//! Distillation: the surrogate learns to answer as the target did (docs/mathematics.md, section 7). For every prefix of every
 //! generated sequence the answered list is the lesson: its order by the ranking loss, against random items that
 //! were not answered.
 //!

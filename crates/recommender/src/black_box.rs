@@ -1,7 +1,7 @@
 //! What an attacker meets: a service that answers a history with an ordered list of item ids, and nothing
 //! else. The model, its scores and the answer policy are behind it, and every query is counted.
 //!
-//! Answer policies (spec 4): `none` answers the model's list, `reverse` turns it round, `random` shuffles it. A
+//! Answer policies (docs/mathematics.md, section 6): `none` answers the model's list, `reverse` turns it round, `random` shuffles it. A
 //! shuffle is keyed by the seed and the history, not by the order of the queries: the same question always
 //! gets the same answer, so an attacker cannot average the noise away by asking again, and batches may be cut
 //! anywhere without changing an answer.
