@@ -1,5 +1,5 @@
 //! Which users and items stay. Items with too few interactions go first, then users with too few of what is left
-//! (spec: "filter once, items first"); `core` repeats both until nothing changes, which leaves a k-core.
+//! (docs/mathematics.md, section 1.1); `core` repeats both until nothing changes, which leaves a k-core.
 
 /// What a round of filtering decides by.
 #[derive(Clone, Copy, Debug)]

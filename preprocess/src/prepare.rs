@@ -1,4 +1,4 @@
-//! `gro-preprocess run`: the whole way from a ratings file to the data of an experiment (spec, section 1). Each step
+//! `gro-preprocess run`: the whole way from a ratings file to the data of an experiment (docs/mathematics.md, section 1). Each step
 //! says in the log what it left; the numbers end up in `stats.json`.
 
 use std::path::Path;

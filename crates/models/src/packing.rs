@@ -1,5 +1,5 @@
 //! A packed batch: the real tokens of all rows one after the other, and the places whose states are wanted.
-//! Padding does not exist here; a row of length c uses positions 1..=c (spec of the models), so a row means
+//! Padding does not exist here; a row of length c uses positions 1..=c (docs/mathematics.md, section 2), so a row means
 //! the same whatever stands around it. States are computed for the picked places and no others.
 
 use std::sync::Arc;

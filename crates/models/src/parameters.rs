@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// Tensors by name, as an architecture reads them: variables while training, detached tensors otherwise.
 pub type Weights = BTreeMap<String, Tensor>;
 
-/// How a tensor begins (spec of the models, "Initial weights").
+/// How a tensor begins (docs/mathematics.md, section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initial {
     /// Normal with the deviation of `optimizer.embedding_deviation`: token and position embeddings.

@@ -1,4 +1,4 @@
-//! The ranking loss with which a surrogate imitates answered lists (spec 4.2, after Yue et al., RecSys 2021):
+//! The ranking loss with which a surrogate imitates answered lists (docs/mathematics.md, section 7.2; Yue et al., RecSys 2021):
 //! neighbours of the list in order, and each place above a random item that was not answered. The attacker's
 //! distillation and GRO's student share it; this file draws its negatives.
 

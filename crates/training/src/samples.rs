@@ -1,4 +1,4 @@
-//! Training windows (spec of training): a history shorter than L + L/2 is one window, its last L items; a
+//! Training windows (docs/mathematics.md, section 3.1): a history shorter than L + L/2 is one window, its last L items; a
 //! longer one gives windows of length L at every L/2, counted from the end, so that the latest items are
 //! always covered and what does not fill a window at the beginning is left out. With `sampling: prefixes` every
 //! item but the first ends a window of its own. A history of a single item has nothing to predict it from.
