@@ -21,54 +21,23 @@
     reason = "vector code must be inlined into the version for each instruction set"
 )]
 
-mod activation;
-mod adamw;
-mod additive;
-mod attach;
-mod attention;
-mod binary_cross_entropy;
 mod catalogue;
-mod chunks;
-mod cross_entropy;
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
-mod dropout;
-mod embed;
-mod embedding;
-mod feed_forward;
-mod gru;
-mod lanes;
-mod linear;
-mod matrix;
-mod norm;
-mod outside;
-mod panels;
-mod picked;
-mod ranking_loss;
+mod ops;
 mod rows;
-mod selection;
-mod self_attention;
-mod swap_loss;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 
-pub use activation::{Activation, gelu};
-pub use adamw::{AdamWStep, adamw};
-pub use additive::{additive_attention, additive_attention_step};
-pub use attention::{Attention, KeysAndValues, Queries};
-pub use catalogue::Catalogue;
-pub use dropout::{Dropout, dropout};
-pub use embed::Embed;
-pub use embedding::embedding;
-pub use feed_forward::FeedForward;
-pub use gru::{gru, gru_step};
-pub use linear::linear;
-pub use outside::outside;
-pub use ranking_loss::{Margins, RankingLoss};
+pub use catalogue::{Catalogue, Margins, RankingLoss, outside};
+pub use ops::{
+    Activation, AdamWStep, Attention, Dropout, Embed, FeedForward, KeysAndValues, Queries, SelfAttention,
+    adamw, additive_attention, additive_attention_step, dropout, embedding, gelu, gru, gru_step, linear,
+};
 pub use rows::Rows;
-pub use self_attention::SelfAttention;
 
 static PLAIN: AtomicBool = AtomicBool::new(false);
 

@@ -8,10 +8,15 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, Layout};
 
-use crate::dropout::{Dropout, Factors};
-use crate::selection::{self, LONGEST};
+use crate::catalogue::{
+    order_key,
+    selection::{self, LONGEST},
+};
+use crate::ops::{
+    dropout::{Dropout, Factors},
+    embedding,
+};
 use crate::testing::{ids, numbers};
-use crate::{catalogue::order_key, embedding};
 
 /// An argument of a kernel.
 enum Argument<'a> {

@@ -3,7 +3,8 @@
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{catalogue::Catalogue, lanes, picked::Picked};
+use super::{Catalogue, picked_scores::Picked};
+use crate::cpu::lanes;
 
 /// Positions of one task.
 const POSITIONS: usize = 1024;

@@ -20,12 +20,17 @@ use std::{
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::{
+    embedding,
+    linear::{self, column_sums},
+};
 use crate::{
-    chunks::{self, TOKENS},
-    embedding, lanes,
-    linear::column_sums,
-    matrix::{Into, View, ViewMut, multiply},
-    panels::turn,
+    cpu::{
+        chunks::{self, TOKENS},
+        lanes,
+        matrix::{Into, View, ViewMut, multiply},
+        panels::turn,
+    },
     rows::Rows,
 };
 
@@ -81,7 +86,7 @@ fn longest_first(rows: &Rows) -> Vec<usize> {
 /// Plain twin of a step.
 pub(crate) fn plain_step(x: &Tensor, state: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let hidden = weight.dim(1)?;
-    let a = crate::linear::plain(state, weight, Some(bias))?;
+    let a = linear::plain(state, weight, Some(bias))?;
     let gate = |i: usize| -> Result<Tensor> {
         let (x, a) = (x.narrow(1, i * hidden, hidden)?, a.narrow(1, i * hidden, hidden)?);
         candle_nn::ops::sigmoid(&(x + a)?)

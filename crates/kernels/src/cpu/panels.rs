@@ -4,7 +4,7 @@
 //! spends longer on that than on multiplying. So the weight is turned once per call, in panels of columns whose scores stay
 //! in the second-level cache, and gemm takes a panel as it lies.
 
-use crate::{
+use super::{
     chunks,
     lanes::LANES,
     matrix::{Into, View, ViewMut, multiply},

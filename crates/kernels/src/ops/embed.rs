@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
-use crate::{
-    Dropout,
-    chunks::{self, TOKENS, add},
-    dropout::{self, Mask},
+use super::{
+    dropout::{self, Dropout, Mask},
     embedding::{self, gather},
     norm,
 };
+use crate::cpu::chunks::{self, TOKENS, add};
 
 /// The input sublayer of a transformer.
 #[derive(Clone, Copy, Debug)]

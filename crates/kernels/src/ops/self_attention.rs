@@ -11,15 +11,16 @@ use std::{borrow::Cow, ops::Range, sync::OnceLock};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{
-    Dropout,
+use super::{
     attention::{Attention, KeysAndValues, Part, Queries, Scratch, attend_one},
-    chunks::{self, TOKENS, add},
-    dropout::{self, Mask},
+    dropout::{self, Dropout, Mask},
     embedding,
     linear::{self, column_sums, repeat},
-    matrix::{Into, View, ViewMut, multiply},
     norm,
+};
+use crate::cpu::{
+    chunks::{self, TOKENS, add},
+    matrix::{Into, View, ViewMut, multiply},
     panels::turned,
 };
 

@@ -6,7 +6,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{
+use crate::cpu::{
     chunks::{self, TOKENS},
     lanes,
     matrix::{Into, View, ViewMut, multiply},

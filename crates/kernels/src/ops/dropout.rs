@@ -8,7 +8,7 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::chunks::{self, ELEMENTS};
+use crate::cpu::chunks::{self, ELEMENTS};
 
 /// Dropout with probability `probability`, its mask decided by `key`.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -7,7 +7,7 @@
 use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{catalogue::Catalogue, picked::Picked};
+use super::{Catalogue, picked_scores::Picked};
 
 /// Margins of the two hinges.
 #[derive(Clone, Copy, Debug, PartialEq)]

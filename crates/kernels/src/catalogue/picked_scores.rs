@@ -11,12 +11,13 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::Catalogue;
 use crate::{
-    catalogue::Catalogue,
-    chunks,
-    embedding::Sorted,
-    lanes,
-    matrix::{Into, View, ViewMut, multiply},
+    cpu::{
+        chunks, lanes,
+        matrix::{Into, View, ViewMut, multiply},
+    },
+    ops::embedding::Sorted,
 };
 
 /// Rows of one task.

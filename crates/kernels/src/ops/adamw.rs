@@ -7,7 +7,7 @@
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use crate::{
+use crate::cpu::{
     chunks::{self, ELEMENTS},
     lanes,
 };

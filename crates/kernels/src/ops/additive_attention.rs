@@ -8,12 +8,16 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{
+use super::{
     attention::{self, Queries},
-    chunks,
-    lanes::{self, LANES},
     linear::column_sums,
-    matrix::{Into, View, ViewMut, multiply},
+};
+use crate::{
+    cpu::{
+        chunks,
+        lanes::{self, LANES},
+        matrix::{Into, View, ViewMut, multiply},
+    },
     rows::Rows,
 };
 

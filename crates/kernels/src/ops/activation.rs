@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use crate::{
+use crate::cpu::{
     chunks::{self, ELEMENTS},
     lanes,
 };

@@ -7,13 +7,14 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::{Catalogue, attach::attach};
 use crate::{
-    attach::attach,
-    catalogue::Catalogue,
-    chunks, lanes,
-    linear::column_sums,
-    matrix::{Into, View, ViewMut, multiply, multiply_parallel},
-    panels::Panels,
+    cpu::{
+        chunks, lanes,
+        matrix::{Into, View, ViewMut, multiply, multiply_parallel},
+        panels::Panels,
+    },
+    ops::linear::column_sums,
 };
 
 /// Most scores held at once, in elements.

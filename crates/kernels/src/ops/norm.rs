@@ -7,10 +7,8 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use crate::{
-    dropout::{self, Dropout, Mask},
-    lanes,
-};
+use super::dropout::{self, Dropout, Mask};
+use crate::cpu::lanes;
 
 /// Added to the standard deviation, outside the root.
 const EPSILON: f64 = 1e-6;

@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::{catalogue::Catalogue, picked::Picked};
+use super::{Catalogue, picked_scores::Picked};
 
 pub(crate) fn swap_loss(
     catalogue: &Catalogue,

@@ -6,7 +6,7 @@
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::lanes;
+use super::lanes;
 
 /// Tokens of one chunk where a chunk's partial sums are as large as a weight matrix.
 pub(crate) const TOKENS: usize = 512;

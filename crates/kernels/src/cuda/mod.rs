@@ -8,7 +8,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaView, LaunchConfig, PushKern
 use candle_core::cuda_backend::{CudaDType, CudaStorage, WrapErr};
 use candle_core::{Layout, Result, bail};
 
-use crate::dropout::Factors;
+use crate::ops::dropout::Factors;
 
 /// The kernels, for the compute capability that the crate was built for and later ones.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -128,7 +128,7 @@ pub(crate) fn segment_sum(
 }
 
 /// The ids, from 1, of the `k` best of each row of `scores` `(rows, columns)`, best first; `k` is at most
-/// [`LONGEST`](crate::selection::LONGEST) and `columns`.
+/// [`LONGEST`](crate::catalogue::selection::LONGEST) and `columns`.
 pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<CudaStorage> {
     let device = scores.device().clone();
     let (rows, columns) = layout.shape().dims2()?;
@@ -151,9 +151,9 @@ pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<C
 mod tests {
     use candle_core::{Device, Tensor};
 
-    use crate::dropout::Dropout;
+    use crate::Catalogue;
+    use crate::ops::{dropout::Dropout, embedding};
     use crate::testing::{ids, numbers};
-    use crate::{Catalogue, embedding};
 
     fn gpu() -> Device {
         Device::new_cuda(0).expect("a GPU")

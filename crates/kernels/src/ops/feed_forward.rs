@@ -9,13 +9,15 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use crate::{
+use super::{
     activation::Activation,
-    chunks::{self, TOKENS},
     dropout::{self, Dropout, Mask},
     linear::{self, column_sums, repeat},
-    matrix::{Into, View, ViewMut, multiply},
     norm,
+};
+use crate::cpu::{
+    chunks::{self, TOKENS},
+    matrix::{Into, View, ViewMut, multiply},
     panels::turned,
 };
 

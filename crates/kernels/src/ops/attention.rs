@@ -11,11 +11,15 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::{
+use super::{
     dropout::{Dropout, Factors, Mask},
     embedding,
-    lanes::{self, LANES},
-    matrix::{DEPTH, Into, View, ViewMut, multiply},
+};
+use crate::{
+    cpu::{
+        lanes::{self, LANES},
+        matrix::{DEPTH, Into, View, ViewMut, multiply},
+    },
     rows::Rows,
 };
 

@@ -8,11 +8,8 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{
-    catalogue::{Catalogue, order_key},
-    chunks, lanes,
-    panels::Panels,
-};
+use super::{Catalogue, order_key};
+use crate::cpu::{chunks, lanes, panels::Panels};
 
 /// Most rows of one task.
 const ROWS: usize = 32;

@@ -5,16 +5,23 @@
 //!
 //! Order is total: a higher score comes first, of equal scores the lower id; a score that is not a number comes last.
 
+mod attach;
+mod binary_cross_entropy;
+mod cross_entropy;
+mod outside;
+mod picked_scores;
+mod ranking_loss;
+pub(crate) mod selection;
+mod swap_loss;
+
 use candle_core::{D, DType, Result, Tensor, bail};
 
-use crate::{
-    binary_cross_entropy,
-    cross_entropy::{self, BUDGET},
-    embedding,
-    picked::Picked,
-    ranking_loss::{self, Margins, RankingLoss},
-    selection, swap_loss,
-};
+pub use outside::outside;
+pub use ranking_loss::{Margins, RankingLoss};
+
+use crate::ops::{embedding, linear};
+use cross_entropy::BUDGET;
+use picked_scores::Picked;
 
 /// The item side of the scores: `score(row, column) = state . weight[column] + bias[column]`.
 ///
@@ -47,7 +54,7 @@ impl Catalogue {
 
     /// All scores, `(rows, columns)`, of `states` `(rows, hidden)`; differentiable. Only for small things: the matrix is whole.
     pub fn scores(&self, states: &Tensor) -> Result<Tensor> {
-        crate::linear::plain(states, &self.weight, self.bias.as_ref())
+        linear::plain(states, &self.weight, self.bias.as_ref())
     }
 
     /// Mean cross entropy of `targets` (u32, `(rows)`, columns) under the softmax over *all* columns; a scalar with gradients.
