@@ -3,34 +3,43 @@
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Catalogue, picked_scores::Picked};
+use super::{
+    Catalogue,
+    picked_scores::{self, Picked},
+};
 use crate::cpu::lanes;
 
 /// Positions of one task.
 const POSITIONS: usize = 1024;
 
-pub(crate) fn binary_cross_entropy(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    positives: &Tensor,
-    negatives: &Tensor,
-) -> Result<Tensor> {
-    let (positions, _) = states.dims2()?;
-    if positives.dims() != [positions] || negatives.dims() != [positions] {
-        bail!(
-            "binary cross entropy: states {:?}, positives {:?} and negatives {:?} do not fit",
-            states.dims(),
-            positives.dims(),
-            negatives.dims()
-        );
-    }
-    if positions == 0 {
-        bail!("binary cross entropy: needs at least one position");
-    }
-    if crate::fused(states.device()) {
-        fused(catalogue, states, positives, negatives)
-    } else {
-        plain(catalogue, states, positives, negatives)
+impl Catalogue {
+    /// Mean binary cross entropy over `2 * positions` terms, `softplus(-score(positive))` and `softplus(score(negative))`;
+    /// a scalar with gradients.
+    ///
+    /// `states` is `(positions, hidden)`, `positives` and `negatives` `(positions)` of u32, columns.
+    pub fn binary_cross_entropy(
+        &self,
+        states: &Tensor,
+        positives: &Tensor,
+        negatives: &Tensor,
+    ) -> Result<Tensor> {
+        let (positions, _) = states.dims2()?;
+        if positives.dims() != [positions] || negatives.dims() != [positions] {
+            bail!(
+                "binary cross entropy: states {:?}, positives {:?} and negatives {:?} do not fit",
+                states.dims(),
+                positives.dims(),
+                negatives.dims()
+            );
+        }
+        if positions == 0 {
+            bail!("binary cross entropy: needs at least one position");
+        }
+        if crate::fused(states.device()) {
+            fused(self, states, positives, negatives)
+        } else {
+            plain(self, states, positives, negatives)
+        }
     }
 }
 
@@ -40,12 +49,7 @@ fn softplus(x: f32) -> f32 {
 }
 
 /// Fused: both scores of every position at once, then one walk over them for value and derivatives.
-pub(crate) fn fused(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    positives: &Tensor,
-    negatives: &Tensor,
-) -> Result<Tensor> {
+fn fused(catalogue: &Catalogue, states: &Tensor, positives: &Tensor, negatives: &Tensor) -> Result<Tensor> {
     let picked = Picked::new(catalogue, &[&positives.unsqueeze(1)?, &negatives.unsqueeze(1)?])?;
     let scores = picked.values(catalogue, states)?; // (positions, 2): positive, negative
     let terms = scores.len() as f64;
@@ -70,14 +74,9 @@ pub(crate) fn fused(
 }
 
 /// Plain twin.
-pub(crate) fn plain(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    positives: &Tensor,
-    negatives: &Tensor,
-) -> Result<Tensor> {
-    let positive = catalogue.plain_pick(states, &positives.unsqueeze(1)?)?;
-    let negative = catalogue.plain_pick(states, &negatives.unsqueeze(1)?)?;
+fn plain(catalogue: &Catalogue, states: &Tensor, positives: &Tensor, negatives: &Tensor) -> Result<Tensor> {
+    let positive = picked_scores::plain(catalogue, states, &positives.unsqueeze(1)?)?;
+    let negative = picked_scores::plain(catalogue, states, &negatives.unsqueeze(1)?)?;
     let x = Tensor::cat(&[positive.neg()?, negative], 0)?;
     // ln(e^0 + e^x): smooth at 0, where a sum of relu and abs would have a slope of its own.
     Tensor::cat(&[x.zeros_like()?, x], 1)?.log_sum_exp(D::Minus1)?.mean_all()

@@ -7,18 +7,13 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Catalogue, attach::attach};
-use crate::{
-    cpu::{
-        chunks, lanes,
-        matrix::{Into, View, ViewMut, multiply, multiply_parallel},
-        panels::Panels,
-    },
-    ops::linear::column_sums,
+use super::{Catalogue, walk::BUDGET};
+use crate::cpu::{
+    bias::{add_to_rows, column_sums},
+    chunks, lanes,
+    matrix::{Into, View, ViewMut, multiply, multiply_parallel},
+    panels::Panels,
 };
-
-/// Most scores held at once, in elements.
-pub(crate) const BUDGET: usize = 4 << 20;
 
 /// Fewest rows of a block; a catalogue for which the budget does not reach so far is walked in chunks of columns.
 const FEWEST_ROWS: usize = 64;
@@ -26,28 +21,26 @@ const FEWEST_ROWS: usize = 64;
 /// Columns of one chunk of such a walk.
 const CHUNK: usize = 8192;
 
-pub(crate) fn cross_entropy(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let rows = states.dim(0)?;
-    if targets.dims() != [rows] {
-        bail!("cross entropy: {rows} states but targets {:?}", targets.dims());
-    }
-    if rows == 0 {
-        bail!("cross entropy: no rows");
-    }
-    if crate::fused(states.device()) {
-        fused(catalogue, states, targets, BUDGET)
-    } else {
-        plain(catalogue, states, targets)
+impl Catalogue {
+    /// Mean cross entropy of `targets` (u32, `(rows)`, columns) under the softmax over *all* columns; a scalar with gradients.
+    pub fn cross_entropy(&self, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let rows = states.dim(0)?;
+        if targets.dims() != [rows] {
+            bail!("cross entropy: {rows} states but targets {:?}", targets.dims());
+        }
+        if rows == 0 {
+            bail!("cross entropy: no rows");
+        }
+        if crate::fused(states.device()) {
+            fused(self, states, targets, BUDGET)
+        } else {
+            plain(self, states, targets)
+        }
     }
 }
 
 /// Fused, with at most `budget` scores held at once.
-pub(crate) fn fused(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    targets: &Tensor,
-    budget: usize,
-) -> Result<Tensor> {
+fn fused(catalogue: &Catalogue, states: &Tensor, targets: &Tensor, budget: usize) -> Result<Tensor> {
     let columns = catalogue.columns()?;
     let targets = targets.to_vec1::<u32>()?;
     if let Some(row) = targets.iter().position(|&target| target as usize >= columns) {
@@ -107,17 +100,6 @@ struct Solution {
     states: Vec<f32>,
     weight: Vec<f32>,
     bias: Vec<f32>,
-}
-
-/// Adds the bias to rows of scores.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-fn add_bias(scores: &mut [f32], bias: &[f32]) {
-    for row in scores.chunks_exact_mut(bias.len()) {
-        lanes::axpy(row, 1.0, bias);
-    }
 }
 
 /// Turns a row of scores into the gradient of `share` times its loss, which is returned unscaled.
@@ -191,7 +173,7 @@ impl Problem<'_> {
             panels.score(&mut scores[start..], columns, &self.states[row * self.hidden..], rows, start);
         }
         if let Some(bias) = self.bias {
-            add_bias(scores, &bias[first..first + columns]);
+            add_to_rows(scores, &bias[first..first + columns]);
         }
     }
 
@@ -393,7 +375,7 @@ impl CustomOp3 for Solved {
 
 /// Plain twin: blocks of rows, softmax less the one-hot target as the gradient of the scores. Products are of the type of
 /// the states, sums and softmax f32.
-pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
+fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let device = states.device();
     let rows = states.dim(0)?;
     let columns = catalogue.columns()?;
@@ -428,6 +410,21 @@ pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
         gradients.push((bias, &bias_gradient));
     }
     attach(&value, &gradients)
+}
+
+/// A scalar that equals `value` and whose gradient with respect to each tensor is the one given beside it, in f32.
+///
+/// The walk over blocks of rows computes the gradients with the value and keeps no graph, so they are attached here: for each
+/// pair the inner product minus its own detached copy is added, exactly zero, with the wanted gradient.
+fn attach(value: &Tensor, gradients: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
+    let mut loss = value.detach();
+    for (tensor, gradient) in gradients {
+        if tensor.track_op() {
+            let product = (tensor.to_dtype(DType::F32)? * gradient.detach())?.sum_all()?;
+            loss = (loss + (&product - product.detach())?)?;
+        }
+    }
+    Ok(loss)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::Catalogue;
@@ -17,7 +17,7 @@ use crate::{
         chunks, lanes,
         matrix::{Into, View, ViewMut, multiply},
     },
-    ops::embedding::Sorted,
+    ops::embedding::{self, Sorted},
 };
 
 /// Rows of one task.
@@ -301,6 +301,34 @@ impl Picked {
             Some(bias) => states.apply_op3(&weight, &bias.contiguous()?, op),
             None => states.apply_op2(&weight, op),
         }
+    }
+}
+
+impl Catalogue {
+    /// The scores of chosen columns, `(rows, c)`, of `ids` `(rows, c)` of u32; differentiable.
+    pub fn pick(&self, states: &Tensor, ids: &Tensor) -> Result<Tensor> {
+        if states.dim(0)? != ids.dim(0)? {
+            bail!("pick: {} states but ids {:?}", states.dim(0)?, ids.dims());
+        }
+        if crate::fused(states.device()) {
+            Picked::new(self, &[ids])?.tensor(self, states)
+        } else {
+            plain(self, states, ids)
+        }
+    }
+}
+
+/// Plain twin: chosen rows of the weight, batched products with the states.
+pub(super) fn plain(catalogue: &Catalogue, states: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (rows, count) = ids.dims2()?;
+    let flat = ids.flatten_all()?;
+    let hidden = catalogue.weight.dim(1)?;
+    let chosen = embedding::plain(&catalogue.weight, &flat)?.reshape((rows, count, hidden))?;
+    let states = states.to_dtype(DType::F32)?.contiguous()?;
+    let scores = chosen.matmul(&states.reshape((rows, hidden, 1))?)?.squeeze(2)?;
+    match &catalogue.bias {
+        Some(bias) => scores + embedding::plain(&bias.unsqueeze(1)?, &flat)?.reshape((rows, count))?,
+        None => Ok(scores),
     }
 }
 

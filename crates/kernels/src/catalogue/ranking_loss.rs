@@ -7,7 +7,10 @@
 use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Catalogue, picked_scores::Picked};
+use super::{
+    Catalogue,
+    picked_scores::{self, Picked},
+};
 
 /// Margins of the two hinges.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,34 +30,39 @@ pub struct RankingLoss {
     pub pull: Tensor,
 }
 
-pub(crate) fn ranking_loss(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    answers: &Tensor,
-    negatives: &Tensor,
-    margins: Margins,
-) -> Result<RankingLoss> {
-    let (rows, k) = answers.dims2()?;
-    if negatives.dims() != answers.dims() || states.dim(0)? != rows {
-        bail!(
-            "ranking loss: states {:?}, answers {:?} and negatives {:?} do not fit",
-            states.dims(),
-            answers.dims(),
-            negatives.dims()
-        );
-    }
-    if rows == 0 || k < 2 {
-        bail!("ranking loss: needs at least one row and two answers, found {rows} and {k}");
-    }
-    if crate::fused(states.device()) {
-        fused(catalogue, states, answers, negatives, margins)
-    } else {
-        plain(catalogue, states, answers, negatives, margins)
+impl Catalogue {
+    /// The ranking loss of `answers` (best first) against `negatives`, both `(rows, k)` of u32, columns:
+    /// `mean max(0, s[a_(i+1)] - s[a_i] + rank) + mean max(0, s[u_j] - s[a_j] + negative)`, over `rows * (k - 1)` and
+    /// `rows * k` terms.
+    pub fn ranking_loss(
+        &self,
+        states: &Tensor,
+        answers: &Tensor,
+        negatives: &Tensor,
+        margins: Margins,
+    ) -> Result<RankingLoss> {
+        let (rows, k) = answers.dims2()?;
+        if negatives.dims() != answers.dims() || states.dim(0)? != rows {
+            bail!(
+                "ranking loss: states {:?}, answers {:?} and negatives {:?} do not fit",
+                states.dims(),
+                answers.dims(),
+                negatives.dims()
+            );
+        }
+        if rows == 0 || k < 2 {
+            bail!("ranking loss: needs at least one row and two answers, found {rows} and {k}");
+        }
+        if crate::fused(states.device()) {
+            fused(self, states, answers, negatives, margins)
+        } else {
+            plain(self, states, answers, negatives, margins)
+        }
     }
 }
 
 /// Fused: the scores of all answers and negatives at once, then one walk over them for value, derivatives and pull.
-pub(crate) fn fused(
+fn fused(
     catalogue: &Catalogue,
     states: &Tensor,
     answers: &Tensor,
@@ -104,7 +112,7 @@ pub(crate) fn fused(
 }
 
 /// Plain twin: scores of the chosen columns, hinges by hand.
-pub(crate) fn plain(
+fn plain(
     catalogue: &Catalogue,
     states: &Tensor,
     answers: &Tensor,
@@ -112,8 +120,8 @@ pub(crate) fn plain(
     margins: Margins,
 ) -> Result<RankingLoss> {
     let (rows, k) = answers.dims2()?;
-    let positive = catalogue.plain_pick(states, answers)?;
-    let negative = catalogue.plain_pick(states, negatives)?;
+    let positive = picked_scores::plain(catalogue, states, answers)?;
+    let negative = picked_scores::plain(catalogue, states, negatives)?;
     let upper = positive.narrow(1, 0, k - 1)?;
     let lower = positive.narrow(1, 1, k - 1)?;
     let rank = ((lower - upper)? + margins.rank)?;

@@ -3,36 +3,28 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::{Catalogue, picked_scores::Picked};
+use super::{
+    Catalogue,
+    picked_scores::{self, Picked},
+};
 
-pub(crate) fn swap_loss(
+/// Plain twin.
+fn plain(
     catalogue: &Catalogue,
     states: &Tensor,
     answers: &Tensor,
     replacements: &Tensor,
     margin: f64,
 ) -> Result<Tensor> {
-    let (rows, k) = answers.dims2()?;
-    if replacements.dims() != answers.dims() || states.dim(0)? != rows {
-        bail!(
-            "swap loss: states {:?}, answers {:?} and replacements {:?} do not fit",
-            states.dims(),
-            answers.dims(),
-            replacements.dims()
-        );
-    }
-    if rows == 0 || k == 0 {
-        bail!("swap loss: needs at least one row and one answer, found {rows} and {k}");
-    }
-    if crate::fused(states.device()) {
-        fused(catalogue, states, answers, replacements, margin)
-    } else {
-        plain(catalogue, states, answers, replacements, margin)
-    }
+    let gap = (picked_scores::plain(catalogue, states, answers)?
+        - picked_scores::plain(catalogue, states, replacements)?)?;
+    let gap = (gap + margin)?;
+    let active = gap.detach().gt(0f32)?.mul(&replacements.ne(0u32)?)?.to_dtype(DType::F32)?;
+    (gap * active)?.sum_all()? / answers.elem_count() as f64
 }
 
 /// Fused: the scores of answers and replacements at once, then one walk over them.
-pub(crate) fn fused(
+fn fused(
     catalogue: &Catalogue,
     states: &Tensor,
     answers: &Tensor,
@@ -62,18 +54,35 @@ pub(crate) fn fused(
     picked.loss(catalogue, states, (total / terms) as f32, coefficients)
 }
 
-/// Plain twin.
-pub(crate) fn plain(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    answers: &Tensor,
-    replacements: &Tensor,
-    margin: f64,
-) -> Result<Tensor> {
-    let gap = (catalogue.plain_pick(states, answers)? - catalogue.plain_pick(states, replacements)?)?;
-    let gap = (gap + margin)?;
-    let active = gap.detach().gt(0f32)?.mul(&replacements.ne(0u32)?)?.to_dtype(DType::F32)?;
-    (gap * active)?.sum_all()? / answers.elem_count() as f64
+impl Catalogue {
+    /// The swap loss, `mean max(0, s[a_j] - s[r_j] + margin)` over `rows * k` terms; a scalar with gradients.
+    ///
+    /// `answers` and `replacements` are `(rows, k)` of u32. Replacement 0 is none: its term is 0 and still counts in the mean.
+    pub fn swap_loss(
+        &self,
+        states: &Tensor,
+        answers: &Tensor,
+        replacements: &Tensor,
+        margin: f64,
+    ) -> Result<Tensor> {
+        let (rows, k) = answers.dims2()?;
+        if replacements.dims() != answers.dims() || states.dim(0)? != rows {
+            bail!(
+                "swap loss: states {:?}, answers {:?} and replacements {:?} do not fit",
+                states.dims(),
+                answers.dims(),
+                replacements.dims()
+            );
+        }
+        if rows == 0 || k == 0 {
+            bail!("swap loss: needs at least one row and one answer, found {rows} and {k}");
+        }
+        if crate::fused(states.device()) {
+            fused(self, states, answers, replacements, margin)
+        } else {
+            plain(self, states, answers, replacements, margin)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ pub(crate) fn segment_sum(
 }
 
 /// The ids, from 1, of the `k` best of each row of `scores` `(rows, columns)`, best first; `k` is at most
-/// [`LONGEST`](crate::catalogue::selection::LONGEST) and `columns`.
+/// [`LONGEST`](crate::catalogue::top_k::LONGEST) and `columns`.
 pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<CudaStorage> {
     let device = scores.device().clone();
     let (rows, columns) = layout.shape().dims2()?;
@@ -151,7 +151,7 @@ pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<C
 mod tests {
     use candle_core::{Device, Tensor};
 
-    use crate::Catalogue;
+    use crate::catalogue::{Catalogue, top_k};
     use crate::ops::{dropout::Dropout, embedding};
     use crate::testing::{ids, numbers};
 
@@ -196,7 +196,7 @@ mod tests {
                 let weight = Tensor::from_slice(&weight, (items + 1, 1), device).unwrap();
                 let catalogue = Catalogue { weight, bias: None, items };
                 let states = Tensor::from_slice(&states, (rows, 1), device).unwrap();
-                catalogue.plain_top_k(&states, k).unwrap().to_vec2::<u32>().unwrap()
+                top_k::plain(&catalogue, &states, k).unwrap().to_vec2::<u32>().unwrap()
             };
             assert!(on(&gpu()) == on(&Device::Cpu), "{k} of {items}");
         }

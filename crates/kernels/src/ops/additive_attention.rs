@@ -8,12 +8,10 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{
-    attention::{self, Queries},
-    linear::column_sums,
-};
+use super::attention::{self, Queries};
 use crate::{
     cpu::{
+        bias::column_sums,
         chunks,
         lanes::{self, LANES},
         matrix::{Into, View, ViewMut, multiply},

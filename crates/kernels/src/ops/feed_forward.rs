@@ -12,10 +12,10 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use super::{
     activation::Activation,
     dropout::{self, Dropout, Mask},
-    linear::{self, column_sums, repeat},
-    norm,
+    linear, norm,
 };
 use crate::cpu::{
+    bias::{column_sums, fill_rows},
     chunks::{self, TOKENS},
     matrix::{Into, View, ViewMut, multiply},
     panels::turned,
@@ -213,7 +213,7 @@ impl Fused {
     fn raise(&self, wide: &mut [f32], x: &[f32], up: &[f32], bias: &[f32]) {
         let count = wide.len() / self.wide;
         let hidden = x.len() / count;
-        repeat(wide, bias);
+        fill_rows(wide, bias);
         let (x, up) = (View::new(x, count, hidden), View::new(up, hidden, self.wide));
         multiply(ViewMut::new(wide, count, self.wide), Into::Add, x, up, 1.0);
     }
@@ -225,7 +225,7 @@ impl Fused {
             let x = &x[index * TOKENS * hidden..][..y.len()];
             let mut narrow = vec![0.0; y.len()];
             let mut wide = vec![0.0; BLOCK.min(y.len() / hidden) * self.wide];
-            repeat(&mut narrow, parameters.down_bias);
+            fill_rows(&mut narrow, parameters.down_bias);
             for (block, (narrow, x)) in
                 narrow.chunks_mut(BLOCK * hidden).zip(x.chunks(BLOCK * hidden)).enumerate()
             {

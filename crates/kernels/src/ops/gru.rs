@@ -20,12 +20,10 @@ use std::{
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{
-    embedding,
-    linear::{self, column_sums},
-};
+use super::{embedding, linear};
 use crate::{
     cpu::{
+        bias::column_sums,
         chunks::{self, TOKENS},
         lanes,
         matrix::{Into, View, ViewMut, multiply},

@@ -7,8 +7,8 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use crate::cpu::{
+    bias::{column_sums, fill_rows},
     chunks::{self, TOKENS},
-    lanes,
     matrix::{Into, View, ViewMut, multiply},
     panels::turned,
 };
@@ -58,7 +58,7 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
         let count = y.len() / outputs;
         let x = &x[index * TOKENS * inputs..];
         if let Some(bias) = bias {
-            repeat(y, bias);
+            fill_rows(y, bias);
         }
         multiply(
             ViewMut::new(y, count, outputs),
@@ -68,27 +68,6 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
             1.0,
         );
     })
-}
-
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-pub(crate) fn repeat(y: &mut [f32], bias: &[f32]) {
-    for row in y.chunks_exact_mut(bias.len()) {
-        row.copy_from_slice(bias);
-    }
-}
-
-/// Adds each row of `g` to `total`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-pub(crate) fn column_sums(total: &mut [f32], g: &[f32]) {
-    for row in g.chunks_exact(total.len()) {
-        lanes::axpy(total, 1.0, row);
-    }
 }
 
 /// Which gradients of `x`, weight and bias are wanted.

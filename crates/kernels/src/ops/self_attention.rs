@@ -14,11 +14,10 @@ use rayon::prelude::*;
 use super::{
     attention::{Attention, KeysAndValues, Part, Queries, Scratch, attend_one},
     dropout::{self, Dropout, Mask},
-    embedding,
-    linear::{self, column_sums, repeat},
-    norm,
+    embedding, linear, norm,
 };
 use crate::cpu::{
+    bias::{column_sums, fill_rows},
     chunks::{self, TOKENS, add},
     matrix::{Into, View, ViewMut, multiply},
     panels::turned,
@@ -246,7 +245,7 @@ struct Fused {
 fn map(x: &[f32], turned: &[f32], bias: &[f32], hidden: usize) -> Vec<f32> {
     let (rows, columns) = (x.len() / hidden, bias.len());
     let mut y = vec![0.0; rows * columns];
-    repeat(&mut y, bias);
+    fill_rows(&mut y, bias);
     let (x, weight) = (View::new(x, rows, hidden), View::new(turned, hidden, columns));
     multiply(ViewMut::new(&mut y, rows, columns), Into::Add, x, weight, 1.0);
     y
