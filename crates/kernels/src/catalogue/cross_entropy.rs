@@ -9,10 +9,12 @@ use rayon::prelude::*;
 
 use super::{Catalogue, walk::BUDGET};
 use crate::cpu::{
+    apply,
     bias::{add_to_rows, column_sums},
     chunks, lanes,
     matrix::{Into, View, ViewMut, multiply, multiply_parallel},
     panels::Panels,
+    vectorized,
 };
 
 /// Fewest rows of a block; a catalogue for which the budget does not reach so far is walked in chunks of columns.
@@ -103,10 +105,7 @@ struct Solution {
 }
 
 /// Turns a row of scores into the gradient of `share` times its loss, which is returned unscaled.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn softmax_loss(scores: &mut [f32], target: usize, share: f32) -> f32 {
     let most = lanes::max(scores);
     let at_target = scores[target];
@@ -123,10 +122,7 @@ fn softmax_loss(scores: &mut [f32], target: usize, share: f32) -> f32 {
 }
 
 /// Folds a chunk of a row's scores into its running maximum and sum of exponentials.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn fold_in(scores: &mut [f32], most: &mut f32, total: &mut f32) {
     let larger = lanes::max(scores).max(*most);
     for score in scores.iter_mut() {
@@ -137,10 +133,7 @@ fn fold_in(scores: &mut [f32], most: &mut f32, total: &mut f32) {
 }
 
 /// Turns a chunk of a row's scores into `share` times their probabilities, given the logarithm of the sum of exponentials.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn probabilities(scores: &mut [f32], logarithm: f32, share: f32) {
     for score in scores.iter_mut() {
         *score = share * lanes::exp(*score - logarithm);

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::{Catalogue, walk::by_blocks};
-use crate::cpu::lanes;
+use crate::cpu::{apply, lanes, vectorized};
 
 impl Catalogue {
     /// The ids of the best and of the worst item of each state, two `(rows)` of u32; of equal scores the lowest id. No gradient.
@@ -13,10 +13,7 @@ impl Catalogue {
 }
 
 /// Largest and smallest of `scores`; a score that is not a number is neither.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn bounds(scores: &[f32]) -> (f32, f32) {
     (lanes::max(scores), lanes::min(scores))
 }

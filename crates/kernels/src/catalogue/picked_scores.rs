@@ -14,8 +14,9 @@ use rayon::prelude::*;
 use super::Catalogue;
 use crate::{
     cpu::{
-        chunks, lanes,
+        apply, chunks, lanes,
         matrix::{Into, View, ViewMut, multiply},
+        vectorized,
     },
     ops::embedding::{self, Sorted},
 };
@@ -48,10 +49,7 @@ struct Loss {
 /// Gradients of states, weight and bias, where wanted.
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn products(scores: &mut [f32], state: &[f32], weight: &[f32], ids: &[u32]) {
     let hidden = state.len();
     for (score, &id) in scores.iter_mut().zip(ids) {
@@ -60,10 +58,7 @@ fn products(scores: &mut [f32], state: &[f32], weight: &[f32], ids: &[u32]) {
 }
 
 /// `sum += coefficient * row` of `table` for each row number and coefficient that is not zero.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn weighted_rows(sum: &mut [f32], table: &[f32], choices: impl Iterator<Item = (usize, f32)>) {
     let hidden = sum.len();
     for (row, coefficient) in choices {

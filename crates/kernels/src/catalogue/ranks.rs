@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Tensor, bail};
 
 use super::{Catalogue, walk::by_blocks};
-use crate::cpu::panels::Panels;
+use crate::cpu::{apply, panels::Panels, vectorized};
 
 impl Catalogue {
     /// The rank of each target, `(rows)` of u32: 1 + the number of *other* items that do not score below it. No gradient.
@@ -22,10 +22,7 @@ impl Catalogue {
 }
 
 /// Number of `scores` below `bound`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn below(scores: &[f32], bound: f32) -> u32 {
     let mut count = 0;
     for &score in scores {

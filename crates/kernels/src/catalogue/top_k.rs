@@ -9,7 +9,7 @@ use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor
 use rayon::prelude::*;
 
 use super::{Catalogue, walk::by_blocks};
-use crate::cpu::{chunks, lanes};
+use crate::cpu::{apply, chunks, lanes, vectorized};
 
 impl Catalogue {
     /// The ids of the `k` best items of each state, best first: `(rows, k)` of u32. No gradient.
@@ -76,10 +76,7 @@ impl Best {
 }
 
 /// The place of the first of sixteen-wide blocks, from `block` on, that holds a score above `threshold`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn next_above(blocks: &[[f32; lanes::LANES]], from: usize, threshold: f32) -> usize {
     for (place, block) in blocks.iter().enumerate().skip(from) {
         let mut any = false;
@@ -97,10 +94,7 @@ fn next_above(blocks: &[[f32; lanes::LANES]], from: usize, threshold: f32) -> us
 ///
 /// The scores are laid over one another in up to eight layers; the largest at each place of the pile are so many different
 /// scores, so the `k`-th of those is reached by `k` of all, and by few more.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn lower_bound(scores: &[f32], k: usize, largest: &mut Vec<f32>) -> f32 {
     let layers = (scores.len() / k).min(8);
     if layers < 2 {

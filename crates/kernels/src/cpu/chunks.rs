@@ -6,7 +6,7 @@
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use super::lanes;
+use super::{apply, lanes, vectorized};
 
 /// Tokens of one chunk where a chunk's partial sums are as large as a weight matrix.
 pub(crate) const TOKENS: usize = 512;
@@ -67,10 +67,7 @@ pub(crate) fn add_up(partials: &[Vec<f32>], length: usize) -> Vec<f32> {
 }
 
 /// `sum += x`, elementwise.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn add(sum: &mut [f32], x: &[f32]) {
     lanes::axpy(sum, 1.0, x);
 }

@@ -5,9 +5,10 @@
 //! in the second-level cache, and gemm takes a panel as it lies.
 
 use super::{
-    chunks,
+    apply, chunks,
     lanes::LANES,
     matrix::{Into, View, ViewMut, multiply},
+    vectorized,
 };
 
 /// Most columns of one panel.
@@ -22,10 +23,7 @@ pub(crate) struct Panels {
 }
 
 /// Turns `(width, hidden)` into `(hidden, width)`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn turn(panel: &mut [f32], weight: &[f32], hidden: usize) {
     let width = weight.len() / hidden;
     // A few rows at a time, which stay in the first cache while their columns are read.

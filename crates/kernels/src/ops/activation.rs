@@ -3,8 +3,9 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use crate::cpu::{
+    apply,
     chunks::{self, ELEMENTS},
-    lanes,
+    lanes, vectorized,
 };
 
 /// The tanh form of GELU, elementwise (Hendrycks & Gimpel 2016, arXiv 1606.08415; the form BERT4Rec uses).
@@ -65,10 +66,7 @@ impl Activation {
 }
 
 /// `y = gelu(x)`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn forward(y: &mut [f32], x: &[f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = Activation::gelu(x).0;
@@ -76,10 +74,7 @@ fn forward(y: &mut [f32], x: &[f32]) {
 }
 
 /// `dx = gelu'(x) * g`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn backward(dx: &mut [f32], x: &[f32], g: &[f32]) {
     for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
         *dx = g * Activation::gelu(x).1;

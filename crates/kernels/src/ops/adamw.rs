@@ -8,8 +8,9 @@ use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Va
 use rayon::prelude::*;
 
 use crate::cpu::{
+    apply,
     chunks::{self, ELEMENTS},
-    lanes,
+    lanes, vectorized,
 };
 
 /// The settings of one step for one tensor.
@@ -102,10 +103,7 @@ pub(crate) fn fused(param: &Var, grad: &Tensor, first: &Var, second: &Var, s: &A
     param.inplace_op3(first, second, &update)
 }
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn square_sum(x: &[f32]) -> f32 {
     lanes::dot(x, x)
 }
@@ -117,10 +115,7 @@ struct Moment {
     squared: bool,
 }
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn average(moment: &mut [f32], grad: &[f32], kept: f32, taken: f32, clip: f32, squared: bool) {
     if squared {
         for (m, &g) in moment.iter_mut().zip(grad) {
@@ -142,10 +137,7 @@ struct Update {
     epsilon: f32,
 }
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn advance(param: &mut [f32], first: &[f32], second: &[f32], update: &Update) {
     for ((p, &m), &v) in param.iter_mut().zip(first).zip(second) {
         *p = *p * update.keep - update.rate * (m / (v.sqrt() * update.root + update.epsilon));

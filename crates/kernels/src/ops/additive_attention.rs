@@ -11,10 +11,12 @@ use rayon::prelude::*;
 use super::attention::{self, Queries};
 use crate::{
     cpu::{
+        apply,
         bias::column_sums,
         chunks,
         lanes::{self, LANES},
         matrix::{Into, View, ViewMut, multiply},
+        vectorized,
     },
     rows::Rows,
 };
@@ -231,10 +233,7 @@ fn score(query: &[f32], keys: [&[f32]; ABREAST], v: &[f32]) -> [f32; ABREAST] {
 }
 
 /// The probabilities of one query over the keys it sees. `bent` is as long as the query, for its own use.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn probabilities(seen: &mut [f32], bent: &mut [f32], query: &[f32], keys: &[f32], v: &[f32]) {
     for (bent, &x) in bent.iter_mut().zip(query) {
         *bent = bend(x);
@@ -259,10 +258,7 @@ fn probabilities(seen: &mut [f32], bent: &mut [f32], query: &[f32], keys: &[f32]
 }
 
 /// The gradient of the scores of one query from its probabilities and their gradient.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn softmax_backward(gradient: &mut [f32], probabilities: &[f32], g: &[f32]) {
     let inner = lanes::dot(probabilities, g);
     for ((gradient, &probability), &g) in gradient.iter_mut().zip(probabilities).zip(g) {
@@ -291,10 +287,7 @@ fn add(sum: &mut [f32; LANES], x: &[f32; LANES]) {
 /// The way back of one query through sixteen columns of the attention's width, for which `v` has yet to be multiplied in.
 ///
 /// Writes the gradient of the query, which comes bent; adds to those of the keys it sees and to that of `v`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn pairs_backward(
     query: &[f32; LANES],
     keys: &[[f32; LANES]],
@@ -341,10 +334,7 @@ struct RowPairs<'a> {
 }
 
 /// The way back of all pairs of a row, sixteen columns at a time, so that keys and their gradients stay in the first cache.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn row_backward(pairs: &RowPairs<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
     let width = pairs.v.len();
     let nk = pairs.keys.len() / width;

@@ -17,8 +17,10 @@ use super::{
 };
 use crate::{
     cpu::{
+        apply,
         lanes::{self, LANES},
         matrix::{DEPTH, Into, View, ViewMut, multiply},
+        vectorized,
     },
     rows::Rows,
 };
@@ -227,10 +229,7 @@ fn exponentials(scores: &mut [f32]) -> (f32, f32) {
 }
 
 /// Turns scores into masked probabilities, row by row, and writes the logarithms of the sums, `heads` apart.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn softmax(block: &Block<'_>, scores: &mut [f32], logarithms: &mut [f32], heads: usize) {
     for i in 0..block.queries {
         let (seen, unseen) =
@@ -255,10 +254,7 @@ fn softmax(block: &Block<'_>, scores: &mut [f32], logarithms: &mut [f32], heads:
 
 /// From scores and the gradient of the masked probabilities, `scores` becomes the masked probabilities and `gradient` the
 /// gradient of the scores. `inner` is the inner product of each query's result and its gradient.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn softmax_backward(
     block: &Block<'_>,
     scores: &mut [f32],
@@ -296,10 +292,7 @@ fn softmax_backward(
 }
 
 /// Inner products of the rows of two `(queries, hidden)` parts within the columns of one head.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn row_products(products: &mut [f32], a: &[f32], b: &[f32], hidden: usize, first: usize, size: usize) {
     for ((product, a), b) in products.iter_mut().zip(a.chunks_exact(hidden)).zip(b.chunks_exact(hidden)) {
         *product = lanes::dot(&a[first..first + size], &b[first..first + size]);
@@ -368,10 +361,7 @@ impl KeysAndValues {
 
 /// Attends from one query `(hidden)` to all that is remembered, with `heads` heads and no dropout: `y` `(hidden)`, the bytes
 /// of [`Attention::attend`].
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn attend_one(
     heads: usize,
     query: &[f32],
@@ -433,10 +423,7 @@ pub(crate) fn attend_one(
 }
 
 /// Turns `size` columns of a part, from column `first` on, into `(size, rows)`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn turn_columns(turned: &mut [f32], part: Part<'_>, rows: usize, first: usize) {
     for (place, turned) in turned.chunks_exact_mut(rows).enumerate() {
         for (value, row) in turned.iter_mut().zip(part.values.chunks(part.stride)) {

@@ -8,7 +8,11 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::cpu::chunks::{self, ELEMENTS};
+use crate::cpu::{
+    apply,
+    chunks::{self, ELEMENTS},
+    vectorized,
+};
 
 /// Dropout with probability `probability`, its mask decided by `key`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -177,10 +181,7 @@ impl Masked {
 }
 
 /// `y = mask * x` for elements from `start` on.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn masked(mask: Mask, start: u32, y: &mut [f32], x: &[f32]) {
     for ((y, &x), offset) in y.iter_mut().zip(x).zip(0u32..) {
         *y = x * mask.factor(start.wrapping_add(offset));

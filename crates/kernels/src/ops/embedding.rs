@@ -12,8 +12,9 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape
 use rayon::prelude::*;
 
 use crate::cpu::{
+    apply,
     chunks::{self, TOKENS},
-    lanes,
+    lanes, vectorized,
 };
 
 /// Row `ids[t]` of `table` for each `t`: `table` is `(rows, hidden)`, `ids` `(tokens)` of u32; the result is `(tokens, hidden)`.
@@ -186,10 +187,7 @@ impl Sorted {
 }
 
 /// Adds to `sum` the rows of `g` at `places`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn add_rows(sum: &mut [f32], g: &[f32], places: &[u32]) {
     let hidden = sum.len();
     for &place in places {

@@ -15,10 +15,12 @@ use super::{
     linear, norm,
 };
 use crate::cpu::{
+    apply,
     bias::{column_sums, fill_rows},
     chunks::{self, TOKENS},
     matrix::{Into, View, ViewMut, multiply},
     panels::turned,
+    vectorized,
 };
 
 /// Tokens whose wide values are held at once: three such blocks of 256 columns fit into a second-level cache of 1 MB.
@@ -140,10 +142,7 @@ impl<'a> Parameters<'a> {
 }
 
 /// Turns the results of the first linear map, whose first element has index `start`, into activated, masked values.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn activate(values: &mut [f32], activation: Activation, mask: Option<Mask>, start: u32) {
     match activation {
         Activation::Gelu => {
@@ -165,10 +164,7 @@ fn activate(values: &mut [f32], activation: Activation, mask: Option<Mask>, star
 }
 
 /// As [`activate`], with the derivative of each value.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn activate_with_slopes(
     values: &mut [f32],
     slopes: &mut [f32],
@@ -198,10 +194,7 @@ fn activate_with_slopes(
 }
 
 /// `y *= x`, elementwise.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn scale(y: &mut [f32], x: &[f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y *= x;

@@ -23,11 +23,13 @@ use rayon::prelude::*;
 use super::{embedding, linear};
 use crate::{
     cpu::{
+        apply,
         bias::column_sums,
         chunks::{self, TOKENS},
         lanes,
         matrix::{Into, View, ViewMut, multiply},
         panels::turn,
+        vectorized,
     },
     rows::Rows,
 };
@@ -209,10 +211,7 @@ impl States {
     }
 }
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn advance(state: &mut [f32], record: &mut [f32], x: &[f32], products: &[f32], bias: &[f32]) {
     let hidden = state.len();
     let (gates, rest) = record.split_at_mut(2 * hidden);
@@ -237,10 +236,7 @@ fn advance(state: &mut [f32], record: &mut [f32], x: &[f32], products: &[f32], b
 /// `carry` holds the gradient that reaches the new state from the steps after it, and then what passes straight to the state
 /// before, `previous`. `dx` receives the gradient of `x`. `record` holds r, z, n and a_n, and then the gradient of `a` and
 /// the state before: the factors of this token's share of the weight's gradient.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn retreat(carry: &mut [f32], dx: &mut [f32], record: &mut [f32], previous: &[f32], g: &[f32]) {
     let hidden = carry.len();
     let (dr, rest) = dx.split_at_mut(hidden);

@@ -8,7 +8,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::dropout::{self, Dropout, Mask};
-use crate::cpu::lanes;
+use crate::cpu::{apply, lanes, vectorized};
 
 /// Added to the standard deviation, outside the root.
 const EPSILON: f64 = 1e-6;
@@ -65,10 +65,7 @@ fn centre(y: &mut [f32], x: &[f32], residual: Option<&[f32]>, mask: Option<Mask>
 }
 
 /// Normalises the rows of a chunk whose first element has index `start`; `parameters` holds weight, then bias.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn forward(
     y: &mut [f32],
     x: &[f32],
@@ -90,10 +87,7 @@ pub(crate) fn forward(
 }
 
 /// The gradient of the sum that was normalised, into `dy`, and a chunk's share of weight's and bias's into `parts`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn backward(
     dy: &mut [f32],
     parts: &mut [f32],
