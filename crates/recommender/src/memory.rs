@@ -1,7 +1,7 @@
 //! What a causal model keeps of histories, so that the state after one more item costs one item and not the whole
 //! history again: an attacker who grows sequences asks about one prefix after another.
 
-use kernels::KeysAndValues;
+use kernels::KeyValueCache;
 
 /// What a model keeps of several histories at once, row by row.
 #[derive(Clone, Debug, Default)]
@@ -9,7 +9,7 @@ pub struct Memories {
     /// Items of each row so far.
     lengths: Vec<usize>,
     /// For each block of a transformer, the keys and values of each row.
-    pub(crate) attention: Vec<Vec<KeysAndValues>>,
+    pub(crate) attention: Vec<Vec<KeyValueCache>>,
     /// For each recurrent sequence, what it was after every item of each row, `(items, width)`.
     pub(crate) steps: Vec<Vec<Vec<f32>>>,
 }
@@ -28,7 +28,7 @@ impl Memories {
     /// Counts one more item in each row, and makes room for so many blocks and sequences if there is none yet.
     pub(crate) fn grow(&mut self, blocks: usize, sequences: usize) {
         let rows = self.lengths.len();
-        self.attention.resize_with(blocks, || vec![KeysAndValues::default(); rows]);
+        self.attention.resize_with(blocks, || vec![KeyValueCache::default(); rows]);
         self.steps.resize_with(sequences, || vec![Vec::new(); rows]);
         for length in &mut self.lengths {
             *length += 1;

@@ -2,7 +2,10 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{Catalogue, walk::by_blocks};
+use super::{
+    Catalogue,
+    score_blocks::{by_blocks, for_each_block},
+};
 use crate::cpu::{apply, lanes, vectorized};
 
 impl Catalogue {
@@ -18,12 +21,13 @@ fn bounds(scores: &[f32]) -> (f32, f32) {
     (lanes::max(scores), lanes::min(scores))
 }
 
+/// Fused: each task keeps the extremes of its rows.
 pub(super) fn fused(catalogue: &Catalogue, states: &Tensor) -> Result<(Tensor, Tensor)> {
     let pairs = by_blocks(catalogue, states, 2, |scorer, row, pairs| {
         let (block, real) = scorer.block(row);
         let mut found = vec![(f32::NEG_INFINITY, f32::INFINITY); real];
         pairs.fill(1);
-        scorer.walk(block, |first, width, scores| {
+        scorer.for_each_panel(block, |first, width, scores| {
             for ((found, pair), scores) in
                 found.iter_mut().zip(pairs.chunks_exact_mut(2)).zip(scores.chunks_exact(width))
             {
@@ -53,7 +57,7 @@ pub(super) fn plain(catalogue: &Catalogue, states: &Tensor) -> Result<(Tensor, T
     }
     let ids = Tensor::arange(1u32, catalogue.items as u32 + 1, device)?;
     let (mut best, mut worst) = (Vec::new(), Vec::new());
-    catalogue.blocks(states, |_, scores| {
+    for_each_block(catalogue, states, |_, scores| {
         let none = Tensor::full(u32::MAX, scores.dims(), device)?;
         let all = ids.broadcast_as(scores.dims())?.contiguous()?;
         let lowest = |extreme: Tensor| -> Result<Tensor> {

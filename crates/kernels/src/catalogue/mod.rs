@@ -13,9 +13,9 @@ mod outside;
 mod picked_scores;
 mod ranking_loss;
 mod ranks;
+mod score_blocks;
 mod swap_loss;
 pub(crate) mod top_k;
-mod walk;
 
 use candle_core::{Result, Tensor, bail};
 

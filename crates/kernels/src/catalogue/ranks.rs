@@ -2,7 +2,10 @@
 
 use candle_core::{D, DType, Result, Tensor, bail};
 
-use super::{Catalogue, walk::by_blocks};
+use super::{
+    Catalogue,
+    score_blocks::{by_blocks, for_each_block},
+};
 use crate::cpu::{apply, panels::Panels, vectorized};
 
 impl Catalogue {
@@ -31,6 +34,7 @@ fn below(scores: &[f32], bound: f32) -> u32 {
     count
 }
 
+/// Fused: each task counts the scores below its targets'.
 pub(super) fn fused(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let targets = targets.to_vec1::<u32>()?;
     let items = catalogue.items;
@@ -39,7 +43,7 @@ pub(super) fn fused(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
     }
     let ranks = by_blocks(catalogue, states, 1, |scorer, row, ranks| {
         let (block, real) = scorer.block(row);
-        // The targets' own scores, on the diagonal of a product that adds as the walk's do.
+        // The targets' own scores, on the diagonal of a product that adds in the same order as those below.
         let hidden = scorer.hidden;
         let mut chosen = vec![0.0; real * hidden];
         for (chosen, &target) in chosen.chunks_exact_mut(hidden).zip(&targets[row..row + real]) {
@@ -54,7 +58,7 @@ pub(super) fn fused(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
             })
             .collect();
         ranks.fill(items as u32);
-        scorer.walk(block, |first, width, scores| {
+        scorer.for_each_panel(block, |first, width, scores| {
             for (place, (rank, scores)) in ranks.iter_mut().zip(scores.chunks_exact(width)).enumerate() {
                 *rank -= below(scores, bounds[place]);
                 // The target never counts against itself, should its two scores ever differ in the last place.
@@ -74,7 +78,7 @@ pub(super) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
         return Tensor::zeros(0, DType::U32, states.device());
     }
     let mut ranks = Vec::new();
-    catalogue.blocks(states, |start, scores| {
+    for_each_block(catalogue, states, |start, scores| {
         let (count, _) = scores.dims2()?;
         let places = (targets.narrow(0, start, count)?.to_dtype(DType::I64)? - 1.0)?;
         let target = scores.gather(&places.unsqueeze(1)?.contiguous()?, 1)?;

@@ -1,14 +1,21 @@
-//! GRO's swap loss: the target learns to score each answer below the item the student would rather see in its place
-//! (Zhang et al. 2024, arXiv 2310.16335).
+//! The swap loss of Gradient-based Ranking Optimization (Zhang, Yin, Chen and Long, WSDM 2024, arXiv 2310.16335): the target
+//! learns to score each answer below the item that, put in its place, would hurt the student most.
+//!
+//! ```text
+//! L_swap = 1 / (rows * k) * sum over rows and places j of [r_j != 0] * max(0, s[a_j] - s[r_j] + margin)
+//! ```
+//!
+//! where `s` are the target's scores in the row, `a_j` is the answer at place `j` of its list, and `r_j` the replacement wanted
+//! there, 0 for none.
 
 use candle_core::{DType, Result, Tensor, bail};
 
 use super::{
     Catalogue,
-    picked_scores::{self, Picked},
+    picked_scores::{self, PickedScores},
 };
 
-/// Plain twin.
+/// Plain twin: the equation, in candle's operations.
 fn plain(
     catalogue: &Catalogue,
     states: &Tensor,
@@ -23,7 +30,7 @@ fn plain(
     (gap * active)?.sum_all()? / answers.elem_count() as f64
 }
 
-/// Fused: the scores of answers and replacements at once, then one walk over them.
+/// Fused: the scores of answers and replacements at once, then one pass over them for value and derivatives.
 fn fused(
     catalogue: &Catalogue,
     states: &Tensor,
@@ -32,7 +39,7 @@ fn fused(
     margin: f64,
 ) -> Result<Tensor> {
     let (rows, k) = answers.dims2()?;
-    let picked = Picked::new(catalogue, &[answers, replacements])?;
+    let picked = PickedScores::new(catalogue, &[answers, replacements])?;
     let scores = picked.values(catalogue, states)?;
     let replacements = replacements.flatten_all()?.to_vec1::<u32>()?;
     let terms = (rows * k) as f64;
@@ -87,32 +94,24 @@ impl Catalogue {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::Device;
 
     use super::*;
-    use crate::testing::{assert_gradients, assert_twins, ids, values, variable};
-
-    fn of(v: &[Var], items: usize) -> Catalogue {
-        Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|b| b.as_tensor().clone()), items }
-    }
-
-    fn choices(seed: u64, rows: usize, k: usize, columns: usize) -> Tensor {
-        Tensor::from_vec(ids(seed, rows * k, columns as u32), (rows, k), &Device::Cpu).unwrap()
-    }
+    use crate::testing::{assert_gradients, assert_twins, catalogue_of, id_tensor, values, variable};
 
     #[test]
     fn twins_agree() {
         for (rows, k, items, hidden) in [(1, 1, 3, 4), (130, 10, 50, 24), (130, 10, 900, 24)] {
             let v =
                 [variable(1, &[rows, hidden]), variable(2, &[items + 1, hidden]), variable(3, &[items + 1])];
-            let (answers, other) = (choices(4, rows, k, items), choices(5, rows, k, items));
+            let (answers, other) = (id_tensor(4, (rows, k), items), id_tensor(5, (rows, k), items));
             for v in [&v[..], &v[..2]] {
                 assert_twins(
                     "swap loss",
                     v,
                     2e-5,
-                    |v| fused(&of(v, items), &v[0], &answers, &other, 0.1),
-                    |v| plain(&of(v, items), &v[0], &answers, &other, 0.1),
+                    |v| fused(&catalogue_of(v, items), &v[0], &answers, &other, 0.1),
+                    |v| plain(&catalogue_of(v, items), &v[0], &answers, &other, 0.1),
                 );
             }
         }
@@ -121,8 +120,10 @@ mod tests {
     #[test]
     fn gradients_are_differences() {
         let v = [variable(1, &[6, 5]), variable(2, &[12, 5])];
-        let (answers, other) = (choices(4, 6, 4, 12), choices(5, 6, 4, 12));
-        assert_gradients("swap loss", &v, 1e-3, 2e-2, |v| fused(&of(v, 10), &v[0], &answers, &other, 0.0));
+        let (answers, other) = (id_tensor(4, (6, 4), 12), id_tensor(5, (6, 4), 12));
+        assert_gradients("swap loss", &v, 1e-3, 2e-2, |v| {
+            fused(&catalogue_of(v, 10), &v[0], &answers, &other, 0.0)
+        });
     }
 
     #[test]

@@ -8,7 +8,10 @@ use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Catalogue, walk::by_blocks};
+use super::{
+    Catalogue,
+    score_blocks::{by_blocks, for_each_block},
+};
 use crate::cpu::{apply, chunks, lanes, vectorized};
 
 impl Catalogue {
@@ -32,11 +35,12 @@ pub(crate) fn order_key(score: f32, id: u32) -> u64 {
     (u64::from(!ascending) << 32) | u64::from(id)
 }
 
+/// Fused: each task keeps the best candidates of its rows.
 pub(super) fn fused(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<Tensor> {
     let ids = by_blocks(catalogue, states, k, |scorer, row, ids| {
         let (block, real) = scorer.block(row);
         let mut best: Vec<Best> = (0..real).map(|_| Best::new(k)).collect();
-        scorer.walk(block, |first, width, scores| {
+        scorer.for_each_panel(block, |first, width, scores| {
             for (best, scores) in best.iter_mut().zip(scores.chunks_exact(width)) {
                 offer(best, first, scores);
             }
@@ -75,7 +79,7 @@ impl Best {
     }
 }
 
-/// The place of the first of sixteen-wide blocks, from `block` on, that holds a score above `threshold`.
+/// The place of the first block, from place `from` on, that holds a score above `threshold`; the number of blocks without one.
 #[apply(vectorized!)]
 fn next_above(blocks: &[[f32; lanes::LANES]], from: usize, threshold: f32) -> usize {
     for (place, block) in blocks.iter().enumerate().skip(from) {
@@ -92,8 +96,8 @@ fn next_above(blocks: &[[f32; lanes::LANES]], from: usize, threshold: f32) -> us
 
 /// A score that at least `k` of `scores` reach, or negative infinity where none is found cheaply.
 ///
-/// The scores are laid over one another in up to eight layers; the largest at each place of the pile are so many different
-/// scores, so the `k`-th of those is reached by `k` of all, and by few more.
+/// The scores are cut into up to eight equally long layers, and at each place the largest score of all layers is taken. These
+/// are so many different scores, so `k` of all scores reach the `k`-th best of them, and few more do.
 #[apply(vectorized!)]
 fn lower_bound(scores: &[f32], k: usize, largest: &mut Vec<f32>) -> f32 {
     let layers = (scores.len() / k).min(8);
@@ -174,15 +178,17 @@ pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<
         return by_rounds(catalogue, states, k);
     }
     let mut lists = Vec::new();
-    catalogue.blocks(states, |_, scores| {
+    for_each_block(catalogue, states, |_, scores| {
         lists.push(scores.apply_op1_no_bwd(&TopK(k))?);
         Ok(())
     })?;
     Tensor::cat(&lists, 0)
 }
 
-/// `k` times the best of what is left, for lists longer than the selection takes. candle's own sort fails past 8192 columns
-/// on CUDA, and orders ties differently there; this holds for any number of items and never asks the device for a number.
+/// The plain twin for lists longer than [`LONGEST`]: `k` times the best of what is left.
+///
+/// candle's own sort fails past 8192 columns on CUDA, and orders ties differently there. This works for any number of items, and
+/// the host never waits for the device.
 pub(super) fn by_rounds(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<Tensor> {
     let device = states.device();
     if states.dim(0)? == 0 {
@@ -190,11 +196,11 @@ pub(super) fn by_rounds(catalogue: &Catalogue, states: &Tensor, k: usize) -> Res
     }
     let ids = Tensor::arange(1u32, catalogue.items as u32 + 1, device)?;
     let mut lists = Vec::new();
-    catalogue.blocks(states, |_, scores| {
+    for_each_block(catalogue, states, |_, scores| {
         let none = Tensor::full(u32::MAX, scores.dims(), device)?;
         let lowest = Tensor::full(f32::NEG_INFINITY, scores.dims(), device)?;
         let mut left = ids.broadcast_as(scores.dims())?.contiguous()?;
-        // What is no number is equal to nothing, itself included.
+        // NaN equals nothing, itself included.
         let mut scores = scores.eq(&scores)?.where_cond(&scores, &lowest)?;
         let mut list = Vec::with_capacity(k);
         for _ in 0..k {
@@ -215,7 +221,7 @@ pub(super) fn by_rounds(catalogue: &Catalogue, states: &Tensor, k: usize) -> Res
 pub(crate) const LONGEST: usize = 2048;
 
 /// The ids, from 1, of the best of each row of scores `(rows, columns)`, best first: `(rows, k)` of u32, `k` at most [`LONGEST`].
-pub(crate) struct TopK(pub(crate) usize);
+struct TopK(usize);
 
 /// The ids, from 1, of the best scores, best first; as many as fit into `ids`.
 pub(crate) fn best(scores: &[f32], ids: &mut [u32]) {

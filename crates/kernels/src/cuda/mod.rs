@@ -35,7 +35,7 @@ fn values<'a, T: CudaDType>(storage: &'a CudaStorage, layout: &Layout) -> Result
     }
 }
 
-/// [`Factors`] of rows of these `lengths`.
+/// The [`Factors`] of rows of these `lengths`.
 pub(crate) fn dropout_factors(
     lengths: &CudaStorage,
     layout: &Layout,
@@ -146,7 +146,7 @@ pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<C
     Ok(CudaStorage::wrap_cuda_slice(ids, device))
 }
 
-/// What the emulation cannot see: the kernels as a GPU runs them. `bench/cuda.sh` runs these where there is one.
+/// The kernels as a GPU runs them, which the emulation cannot show. `bench/cuda.sh` runs these tests where there is a GPU.
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};

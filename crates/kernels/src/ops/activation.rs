@@ -1,4 +1,4 @@
-//! The two activations of the feed-forward sublayers, and GELU as an operation of its own.
+//! The activations of the feed-forward sublayers, GELU in BERT4Rec and ReLU in SASRec, and GELU as an operation of its own.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
@@ -27,7 +27,7 @@ pub(crate) fn fused(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Gelu)
 }
 
-/// Which activation.
+/// An activation, applied elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// [`gelu`].
@@ -56,7 +56,7 @@ impl Activation {
         if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
     }
 
-    /// Plain twin of either.
+    /// Plain twin of either activation.
     pub(crate) fn plain(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Activation::Gelu => plain_gelu(x),

@@ -1,8 +1,8 @@
 //! One AdamW step of one tensor, with the clipping of its gradient (Loshchilov & Hutter, arXiv 1711.05101).
 //!
-//! PyTorch's arithmetic to the letter: the gradient of each tensor is clipped on its own norm, decay is decoupled and comes
-//! first, epsilon is added to the root of the bias-corrected second moment. Fused, each of moments and parameter is updated in
-//! place in one pass.
+//! The arithmetic is PyTorch's: the gradient of each tensor is clipped by its own norm, decay is decoupled and comes first,
+//! and epsilon is added to the root of the bias-corrected second moment. Fused, both moments and the parameter are updated in
+//! place, each in one pass.
 
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
@@ -33,7 +33,7 @@ pub struct AdamWStep {
 }
 
 impl AdamWStep {
-    /// What the gradient is multiplied with, given its norm: `min(1, clip / (norm + 1e-6))`.
+    /// The factor of a gradient of this norm: `min(1, clip / (norm + 1e-6))`.
     fn clip(&self, norm: f64) -> f64 {
         if self.clip_norm.is_finite() { (self.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
     }

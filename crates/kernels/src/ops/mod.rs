@@ -16,7 +16,7 @@ pub(crate) mod self_attention;
 pub use activation::{Activation, gelu};
 pub use adamw::{AdamWStep, adamw};
 pub use additive_attention::{additive_attention, additive_attention_step};
-pub use attention::{Attention, KeysAndValues, Queries};
+pub use attention::{Attention, KeyValueCache, QueryTokens};
 pub use dropout::{Dropout, dropout};
 pub use embed::Embed;
 pub use embedding::embedding;

@@ -1,8 +1,8 @@
-//! Walks over the scores of all items that never hold them all.
+//! The scores of all items in blocks, never all of them at once.
 //!
-//! Fused, one task takes a block of rows over the items in panels, a matrix product each, and keeps of each panel what
-//! matters. A state has the same scores in any batch, so that the rank of one state alone agrees with a list made in company.
-//! The plain walk is over blocks of rows, each with all its items.
+//! Fused, one task takes a block of rows over the items in panels, a matrix product each, and keeps of each panel only what its
+//! result needs. A state has the same scores in any batch, so that the rank of one state alone agrees with a list made among
+//! others. Plain, one block of rows after another is scored over all items.
 
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
@@ -16,7 +16,7 @@ pub(super) const BUDGET: usize = 4 << 20;
 /// Most rows of one task.
 const ROWS: usize = 32;
 
-/// The values a walk reads.
+/// What the fused scores are computed from.
 #[derive(Clone, Copy)]
 pub(super) struct Scorer<'a> {
     states: &'a [f32],
@@ -34,8 +34,8 @@ impl Scorer<'_> {
         (block, block.len() / self.hidden)
     }
 
-    /// Calls `visit(first id, width, scores)` with the scores of the block's rows over one chunk of items after another.
-    pub(super) fn walk(&self, block: &[f32], mut visit: impl FnMut(u32, usize, &[f32])) {
+    /// Calls `visit(first id, width, scores)` with the scores of the block's rows over one panel of items after another.
+    pub(super) fn for_each_panel(&self, block: &[f32], mut visit: impl FnMut(u32, usize, &[f32])) {
         let rows = block.len() / self.hidden;
         let mut scores = vec![0.0; rows * self.panels.width()];
         for (first, width) in self.panels.each() {
@@ -49,7 +49,7 @@ impl Scorer<'_> {
     }
 }
 
-/// Runs `task` for each block of rows, on the block's part of a result with `width` ids per row.
+/// Fused: runs `task` for each block of rows, on the block's part of a result with `width` ids a row.
 pub(super) fn by_blocks(
     catalogue: &Catalogue,
     states: &Tensor,
@@ -82,21 +82,19 @@ pub(super) fn by_blocks(
     Ok(ids)
 }
 
-impl Catalogue {
-    /// Calls `visit` with the item scores, `(count, items)` contiguous, of each block of rows and where the block starts.
-    pub(super) fn blocks(
-        &self,
-        states: &Tensor,
-        mut visit: impl FnMut(usize, Tensor) -> Result<()>,
-    ) -> Result<()> {
-        let rows = states.dim(0)?;
-        let block = (BUDGET / self.columns()?).clamp(1, rows.max(1));
-        for start in (0..rows).step_by(block) {
-            let count = block.min(rows - start);
-            let states = states.detach().narrow(0, start, count)?.to_dtype(DType::F32)?;
-            let scores = self.detached().scores(&states)?;
-            visit(start, scores.narrow(1, 1, self.items)?.contiguous()?)?;
-        }
-        Ok(())
+/// Plain: calls `visit` with the start of each block of rows and its item scores, `(count, items)` contiguous.
+pub(super) fn for_each_block(
+    catalogue: &Catalogue,
+    states: &Tensor,
+    mut visit: impl FnMut(usize, Tensor) -> Result<()>,
+) -> Result<()> {
+    let rows = states.dim(0)?;
+    let block = (BUDGET / catalogue.columns()?).clamp(1, rows.max(1));
+    for start in (0..rows).step_by(block) {
+        let count = block.min(rows - start);
+        let states = states.detach().narrow(0, start, count)?.to_dtype(DType::F32)?;
+        let scores = catalogue.detached().scores(&states)?;
+        visit(start, scores.narrow(1, 1, catalogue.items)?.contiguous()?)?;
     }
+    Ok(())
 }
