@@ -9,7 +9,7 @@ use std::time::Duration;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, Var};
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use kernels::{
-    Activation, AdamWStep, Attention, Catalogue, Dropout, Embed, FeedForward, Margins, Queries, Rows,
+    Activation, AdamWStep, Attention, Catalogue, Dropout, Embed, FeedForward, Margins, QueryTokens, Rows,
     SelfAttention, adamw, additive_attention, dropout, embedding, gelu, gru, gru_step, linear, outside,
 };
 
@@ -122,9 +122,9 @@ fn recurrent(criterion: &mut Criterion) {
         // The plain twin holds every pair of a row, several times over, and takes seconds for its gradients.
         let twins = if tokens == 800 { Twins::Both } else { Twins::FusedOnly };
         both_ways(criterion, &format!("additive attention {batch}x{length}x128"), twins, || {
-            additive_attention(&keys, &keys, &v, &values, &rows, &Queries::All)
+            additive_attention(&keys, &keys, &v, &values, &rows, &QueryTokens::All)
         });
-        let last = Queries::Picked {
+        let last = QueryTokens::Picked {
             rows: Rows::from_lengths(vec![1; batch]),
             places: vec![length as u32 - 1; batch].into(),
         };
@@ -170,16 +170,16 @@ fn transformer(criterion: &mut Criterion) {
     both_ways(criterion, "feed-forward 25600x64x256 dropout", Twins::Both, || feed_forward.forward(&x));
     let rows = Rows::from_lengths([200; 128]);
     let places: Vec<u32> = (0..128).flat_map(|_| (0..200).step_by(5)).collect();
-    let picked = Queries::Picked { rows: Rows::from_lengths([40; 128]), places: places.into() };
+    let picked = QueryTokens::Picked { rows: Rows::from_lengths([40; 128]), places: places.into() };
     let map = (square.as_tensor(), bias.as_tensor());
     for (name, queries, dropout) in [
-        ("self-attention 128x200 2 heads", Queries::All, None),
-        ("self-attention 128x200 2 heads dropout", Queries::All, drop),
+        ("self-attention 128x200 2 heads", QueryTokens::All, None),
+        ("self-attention 128x200 2 heads dropout", QueryTokens::All, drop),
         ("self-attention 128x40 of 200 2 heads dropout", picked, drop),
     ] {
         let sublayer = SelfAttention {
             attention: Attention { rows: rows.clone(), queries, heads: 2, causal: false, dropout },
-            asking_norm: None,
+            query_norm: None,
             query: map,
             key: map,
             value: map,

@@ -1,9 +1,12 @@
 //! The tensor operations the models are made of, each in two versions that agree.
 //!
-//! candle's own operations leave most of a CPU idle: they run one pass over memory each, many of them on one thread. So
-//! every operation here has a *fused* version (a `CustomOp` with its own backward, parallel over rows, one pass where one
-//! suffices) and beside it, in the same file, a *plain* twin in ordinary candle operations. The plain twin is what runs on
-//! CUDA, and what the tests hold the fused version to. [`set_plain`] makes the whole process use the plain twins.
+//! candle's own operations leave most of a CPU idle: each runs one pass over memory, and many of them on one thread. So every
+//! operation here has a *fused* version (a `CustomOp` with its own backward pass, parallel over rows, in one pass over memory
+//! where one suffices) and beside it, in the same file, a *plain* twin in ordinary candle operations. The plain twin is what
+//! runs on CUDA, and what the tests compare the fused version with. [`set_plain`] makes the whole process use the plain twins.
+//!
+//! `ops` holds the operations, one file each. `catalogue` holds the [`Catalogue`] and everything that is computed over all
+//! items: lists, ranks, extremes, picked scores, negatives and losses. `cpu` is what fused versions are built from.
 //!
 //! Where candle has no good CUDA kernel (the gradient of a lookup, top-k, dropout), the plain twin is a `CustomOp` with a CUDA
 //! kernel of our own and a CPU side that gives the same bytes; `cuda/kernels.cu` holds the kernels, and a test runs them on the
@@ -21,54 +24,23 @@
     reason = "vector code must be inlined into the version for each instruction set"
 )]
 
-mod activation;
-mod adamw;
-mod additive;
-mod attach;
-mod attention;
-mod binary_cross_entropy;
 mod catalogue;
-mod chunks;
-mod cross_entropy;
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
-mod dropout;
-mod embed;
-mod embedding;
-mod feed_forward;
-mod gru;
-mod lanes;
-mod linear;
-mod matrix;
-mod norm;
-mod outside;
-mod panels;
-mod picked;
-mod ranking_loss;
+mod ops;
 mod rows;
-mod selection;
-mod self_attention;
-mod swap_loss;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 
-pub use activation::{Activation, gelu};
-pub use adamw::{AdamWStep, adamw};
-pub use additive::{additive_attention, additive_attention_step};
-pub use attention::{Attention, KeysAndValues, Queries};
-pub use catalogue::Catalogue;
-pub use dropout::{Dropout, dropout};
-pub use embed::Embed;
-pub use embedding::embedding;
-pub use feed_forward::FeedForward;
-pub use gru::{gru, gru_step};
-pub use linear::linear;
-pub use outside::outside;
-pub use ranking_loss::{Margins, RankingLoss};
+pub use catalogue::{Catalogue, Margins, RankingLoss, outside};
+pub use ops::{
+    Activation, AdamWStep, Attention, Dropout, Embed, FeedForward, KeyValueCache, QueryTokens, SelfAttention,
+    adamw, additive_attention, additive_attention_step, dropout, embedding, gelu, gru, gru_step, linear,
+};
 pub use rows::Rows;
-pub use self_attention::SelfAttention;
 
 static PLAIN: AtomicBool = AtomicBool::new(false);
 

@@ -1,6 +1,7 @@
 //! Where each row of a packed batch lies.
 //!
-//! Padding is never stored: a batch of histories of different lengths is one long run of tokens, and [`Rows`] cuts it.
+//! Padding is never stored: a batch of histories of different lengths is one long run of tokens, and [`Rows`] says where each
+//! history begins and ends.
 
 use std::{ops::Range, sync::Arc};
 

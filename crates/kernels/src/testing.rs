@@ -1,6 +1,8 @@
-//! What the tests of this crate share: numbers to try, and the comparison of two versions of one operation.
+//! What the tests of this crate share: inputs from pseudorandom numbers, and the comparison of the two versions of an operation.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{Device, Result, Shape, Tensor, Var};
+
+use crate::Catalogue;
 
 /// `count` numbers in (-1, 1), the same for the same `seed`.
 pub(crate) fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -24,6 +26,17 @@ pub(crate) fn variable(seed: u64, shape: &[usize]) -> Var {
 /// `count` ids below `bound`.
 pub(crate) fn ids(seed: u64, count: usize, bound: u32) -> Vec<u32> {
     numbers(seed, count).iter().map(|x| (((x + 1.0) * 0.5 * bound as f32) as u32).min(bound - 1)).collect()
+}
+
+/// A tensor of such ids.
+pub(crate) fn id_tensor(seed: u64, shape: impl Into<Shape>, bound: usize) -> Tensor {
+    let shape = shape.into();
+    Tensor::from_vec(ids(seed, shape.elem_count(), bound as u32), shape, &Device::Cpu).unwrap()
+}
+
+/// A catalogue whose weight is the second of the variables, and its bias the third, where there is one.
+pub(crate) fn catalogue_of(v: &[Var], items: usize) -> Catalogue {
+    Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|bias| bias.as_tensor().clone()), items }
 }
 
 /// The values of a tensor.

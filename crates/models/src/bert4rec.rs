@@ -100,7 +100,7 @@ impl layers::Block for Block {
     ) -> (SelfAttention<'_>, FeedForward<'_>) {
         let attention = SelfAttention {
             attention,
-            asking_norm: None,
+            query_norm: None,
             query: self.query.pair(),
             key: self.key.pair(),
             value: self.value.pair(),

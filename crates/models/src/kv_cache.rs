@@ -2,7 +2,7 @@
 //! history again: an attacker who grows sequences asks about one prefix after another.
 
 use candle_core::{Device, Tensor};
-use kernels::KeysAndValues;
+use kernels::KeyValueCache;
 
 use crate::Result;
 
@@ -12,7 +12,7 @@ pub struct KvCache {
     /// Items of each row so far.
     lengths: Vec<usize>,
     /// For each block of a transformer, the keys and values of each row.
-    pub(crate) attention: Vec<Vec<KeysAndValues>>,
+    pub(crate) attention: Vec<Vec<KeyValueCache>>,
     /// For each recurrent sequence, what it was after every item of each row, `(items, width)`.
     pub(crate) steps: Vec<Vec<Vec<f32>>>,
 }
@@ -31,7 +31,7 @@ impl KvCache {
     /// Counts one more item in each row, and makes room for so many blocks and sequences if there is none yet.
     pub(crate) fn grow(&mut self, blocks: usize, sequences: usize) {
         let rows = self.lengths.len();
-        self.attention.resize_with(blocks, || vec![KeysAndValues::default(); rows]);
+        self.attention.resize_with(blocks, || vec![KeyValueCache::default(); rows]);
         self.steps.resize_with(sequences, || vec![Vec::new(); rows]);
         for length in &mut self.lengths {
             *length += 1;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use artifact::settings::Network;
 use candle_core::Tensor;
-use kernels::{Attention, FeedForward, Queries, SelfAttention};
+use kernels::{Attention, FeedForward, QueryTokens, SelfAttention};
 
 use crate::{Declared, Error, Initial, Mode, PackedBatch, Result, Shapes, Sizes, Weights};
 
@@ -76,7 +76,7 @@ pub(crate) fn transform<B: Block>(
         let layer = 1 + 3 * index as u64;
         let attention = Attention {
             rows: batch.rows.clone(),
-            queries: if last { batch.queries.clone() } else { Queries::All },
+            queries: if last { batch.queries.clone() } else { QueryTokens::All },
             heads: sizes.heads,
             causal,
             dropout: mode.dropout(sizes.attention_dropout, layer),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use kernels::{Queries, Rows};
+use kernels::{QueryTokens, Rows};
 use rand::Rng;
 use streams::choose;
 
@@ -86,9 +86,9 @@ impl Contexts {
             rows: Rows::from_lengths(self.lengths.iter().copied()),
             picked: if everything { None } else { Some(Tensor::from_slice(&picked, picked.len(), device)?) },
             queries: if everything {
-                Queries::All
+                QueryTokens::All
             } else {
-                Queries::Picked {
+                QueryTokens::Picked {
                     rows: Rows::from_lengths(self.picks.iter().copied()),
                     places: Arc::from(self.places.as_slice()),
                 }
@@ -109,7 +109,7 @@ pub struct PackedBatch {
     /// Index of each picked place among the tokens, `(positions)`; none where every place is picked.
     pub picked: Option<Tensor>,
     /// The picked places as attention wants them.
-    pub queries: Queries,
+    pub queries: QueryTokens,
 }
 
 impl PackedBatch {

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use artifact::settings::{self, Loss};
 use candle_core::Tensor;
-use kernels::{Activation, Attention, Catalogue, Embed, FeedForward, Queries, Rows, SelfAttention};
+use kernels::{Activation, Attention, Catalogue, Embed, FeedForward, QueryTokens, Rows, SelfAttention};
 use rand_chacha::ChaCha8Rng;
 
 use crate::layers::{self, Affine, Block as _, declare_affine, declare_norm, tensor, transform};
@@ -94,7 +94,7 @@ impl crate::layers::Block for Block {
     ) -> (SelfAttention<'_>, FeedForward<'_>) {
         let attention = SelfAttention {
             attention,
-            asking_norm: Some(self.query_norm.pair()),
+            query_norm: Some(self.query_norm.pair()),
             query: self.query.pair(),
             key: self.key.pair(),
             value: self.value.pair(),
@@ -178,7 +178,7 @@ impl Recommender for SasRec {
         let mut x = self.embed(Mode::Evaluate).forward(items, &positions)?; // (rows, hidden)
         let attention = Attention {
             rows: Rows::from_lengths(vec![1; rows]),
-            queries: Queries::All,
+            queries: QueryTokens::All,
             heads: self.sizes.heads,
             causal: true,
             dropout: None,

@@ -8,10 +8,12 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, Layout};
 
-use crate::dropout::{Dropout, Factors};
-use crate::selection::{self, LONGEST};
+use crate::catalogue::top_k::{self, LONGEST, order_key};
+use crate::ops::{
+    dropout::{Dropout, Factors},
+    embedding,
+};
 use crate::testing::{ids, numbers};
-use crate::{catalogue::order_key, embedding};
 
 /// An argument of a kernel.
 enum Argument<'a> {
@@ -183,7 +185,7 @@ fn lists_are_those_of_the_cpu() {
         }
         let mut expected = vec![0; rows * k];
         for (ids, scores) in expected.chunks_exact_mut(k).zip(scores.chunks_exact(columns)) {
-            selection::best(scores, ids);
+            top_k::best(scores, ids);
         }
         let mut found = vec![0; rows * k];
         let (words, wide, long) = (bits(&scores), Argument::U32(columns as u32), Argument::U32(k as u32));

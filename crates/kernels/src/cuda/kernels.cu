@@ -105,7 +105,7 @@ KERNEL segment_sum(const float *g, const u32 *keys, const u32 *places, float *su
   }
 }
 
-// Ascends in the order of the lists: higher scores first, then lower ids; what is no number, last. Twin: `order_key`.
+// Ascends in the order of the lists: higher scores first, then lower ids; what is no number, last. Twin: `top_k::order_key`.
 #ifdef __CUDACC__
 __device__
 #endif
@@ -119,7 +119,7 @@ static u64 order_key(float score, u32 id) {
 
 // The ids, from 1, of the `k` best of each row's `columns` scores, best first: ids `(rows, k)`. A block for each row. Eight
 // bits at a time it narrows down the key of the k-th best, then collects the keys up to it and sorts them.
-// Twin: `selection::best`.
+// Twin: `top_k::best`.
 KERNEL top_k(const float *scores, u32 *ids, u32 columns, u32 k) {
   __shared__ u32 histogram[256];
   __shared__ u64 best[LONGEST];

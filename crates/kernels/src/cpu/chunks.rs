@@ -1,12 +1,12 @@
 //! Cutting work into chunks that depend on shapes only, and the buffers they write.
 //!
-//! Every task writes its own part of a result or returns a partial sum; partial sums are added in chunk order. That, and
-//! never asking how many threads there are, is what makes results the same bytes for any number of threads.
+//! Every task writes its own part of a result or returns a partial sum, and partial sums are added in chunk order. Nothing
+//! depends on how many threads there are, so results are the same bytes for any number of them.
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::lanes;
+use super::{apply, lanes, vectorized};
 
 /// Tokens of one chunk where a chunk's partial sums are as large as a weight matrix.
 pub(crate) const TOKENS: usize = 512;
@@ -21,7 +21,7 @@ pub(crate) fn build(length: usize, chunk: usize, fill: impl Fn(usize, &mut [f32]
     build_with(length, chunk, fill).0
 }
 
-/// As [`build`], with what `fill` returns for each part, in their order: a chunk's share of a sum, mostly.
+/// As [`build`]; also returns what `fill` returned for each part, in their order. Mostly that is a chunk's share of a sum.
 pub(crate) fn build_with<T: Send>(
     length: usize,
     chunk: usize,
@@ -44,7 +44,7 @@ pub(crate) fn build_with<T: Send>(
     (values, returned)
 }
 
-/// As [`build`] for parts of different lengths: part `i` is `offsets[i] * width .. offsets[i + 1] * width`.
+/// Cuts `values` into parts of different lengths: part `i` is `offsets[i] * width .. offsets[i + 1] * width`.
 pub(crate) fn split<'a>(mut values: &'a mut [f32], offsets: &[usize], width: usize) -> Vec<&'a mut [f32]> {
     let mut parts = Vec::with_capacity(offsets.len());
     for pair in offsets.windows(2) {
@@ -67,10 +67,7 @@ pub(crate) fn add_up(partials: &[Vec<f32>], length: usize) -> Vec<f32> {
 }
 
 /// `sum += x`, elementwise.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn add(sum: &mut [f32], x: &[f32]) {
     lanes::axpy(sum, 1.0, x);
 }

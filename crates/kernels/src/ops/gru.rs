@@ -7,10 +7,10 @@
 //! r = sigmoid(x_r + a_r)    z = sigmoid(x_z + a_z)    n = tanh(x_n + r * a_n)    h' = (1 - z) * n + z * h
 //! ```
 //!
-//! Fused, rows are dealt into crews, longest first, so that crews have equal work and the rows of a crew still running are
-//! always its first ones. One task takes a crew through all its steps: no thread waits for another, and weights and states
-//! stay in its cache. Going back, the task leaves beside each state what the gradients of weight and bias are made of; these
-//! are then products over all tokens.
+//! Fused, rows are dealt into groups, longest first: groups have about equal work, and the rows of a group that are still
+//! running are always its first ones. One task takes a group through all its steps: no thread waits for another, and weights
+//! and states stay in its cache. In the backward pass the task leaves for each token the factors of the gradients of weight and
+//! bias; these gradients are then products over all tokens.
 
 use std::{
     cmp::Reverse,
@@ -20,17 +20,22 @@ use std::{
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::{embedding, linear};
 use crate::{
-    chunks::{self, TOKENS},
-    embedding, lanes,
-    linear::column_sums,
-    matrix::{Into, View, ViewMut, multiply},
-    panels::turn,
+    cpu::{
+        apply,
+        bias::column_sums,
+        chunks::{self, TOKENS},
+        lanes,
+        matrix::{Store, View, ViewMut, multiply},
+        panels::transpose_into,
+        vectorized,
+    },
     rows::Rows,
 };
 
-/// Most rows of one crew: enough for a matrix product, few enough that many threads find work.
-const CREW: usize = 16;
+/// Most rows of one group: enough for a matrix product, few enough that many threads find work.
+const GROUP: usize = 16;
 
 /// Runs a GRU over every row from a zero state; the result, `(tokens, hidden)`, is the state after each token.
 ///
@@ -81,7 +86,7 @@ fn longest_first(rows: &Rows) -> Vec<usize> {
 /// Plain twin of a step.
 pub(crate) fn plain_step(x: &Tensor, state: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let hidden = weight.dim(1)?;
-    let a = crate::linear::plain(state, weight, Some(bias))?;
+    let a = linear::plain(state, weight, Some(bias))?;
     let gate = |i: usize| -> Result<Tensor> {
         let (x, a) = (x.narrow(1, i * hidden, hidden)?, a.narrow(1, i * hidden, hidden)?);
         candle_nn::ops::sigmoid(&(x + a)?)
@@ -93,7 +98,7 @@ pub(crate) fn plain_step(x: &Tensor, state: &Tensor, weight: &Tensor, bias: &Ten
 
 /// Plain twin: the rows still running, longest first, one step after another.
 ///
-/// The graph is as deep as the longest row, and candle walks and drops graphs recursively: 200 steps need more than the
+/// The graph is as deep as the longest row, and candle traverses and drops graphs recursively: 200 steps need more than the
 /// 2 MiB of stack that a spawned thread has.
 pub(crate) fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor, rows: &Rows) -> Result<Tensor> {
     let (device, hidden) = (x.device(), weight.dim(1)?);
@@ -136,17 +141,17 @@ fn fused_step(x: &Tensor, state: &Tensor, weight: &Tensor, bias: &Tensor) -> Res
             chunks::with_values(weight, |weight| {
                 chunks::with_values(bias, |bias| {
                     let cell = Cell::new(weight, bias, hidden);
-                    Ok(chunks::build(state.len(), CREW * hidden, |index, next| {
-                        let start = index * CREW;
+                    Ok(chunks::build(state.len(), GROUP * hidden, |index, next| {
+                        let start = index * GROUP;
                         let count = next.len() / hidden;
-                        let mut crew = States::new(count, hidden);
-                        crew.states[..next.len()].copy_from_slice(&state[start * hidden..][..next.len()]);
-                        crew.multiply(&cell, count);
+                        let mut group = States::new(count, hidden);
+                        group.states[..next.len()].copy_from_slice(&state[start * hidden..][..next.len()]);
+                        group.multiply(&cell, count);
                         let mut record = vec![0.0; 4 * hidden];
                         for i in 0..count {
-                            crew.advance(&cell, i, &x[(start + i) * 3 * hidden..], &mut record);
+                            group.step(&cell, i, &x[(start + i) * 3 * hidden..], &mut record);
                         }
-                        next.copy_from_slice(&crew.states[..next.len()]);
+                        next.copy_from_slice(&group.states[..next.len()]);
                     }))
                 })
             })
@@ -157,21 +162,21 @@ fn fused_step(x: &Tensor, state: &Tensor, weight: &Tensor, bias: &Tensor) -> Res
 
 /// The recurrent parameters as the steps need them.
 struct Cell<'a> {
-    /// The weight turned to `(hidden, 3 hidden)`, so that gemm takes it as it lies at every step.
-    turned: Vec<f32>,
+    /// The weight transposed, `(hidden, 3 hidden)`, so that gemm takes it as it lies at every step.
+    transposed: Vec<f32>,
     bias: &'a [f32],
     hidden: usize,
 }
 
 impl<'a> Cell<'a> {
     fn new(weight: &[f32], bias: &'a [f32], hidden: usize) -> Self {
-        let mut turned = vec![0.0; weight.len()];
-        turn(&mut turned, weight, hidden);
-        Self { turned, bias, hidden }
+        let mut transposed = vec![0.0; weight.len()];
+        transpose_into(&mut transposed, weight, hidden);
+        Self { transposed, bias, hidden }
     }
 }
 
-/// The states of a crew, and what one step makes of them.
+/// The states of a group of rows, and the room for a step.
 struct States {
     /// `(rows, hidden)`
     states: Vec<f32>,
@@ -190,27 +195,31 @@ impl States {
         let hidden = cell.hidden;
         multiply(
             ViewMut::new(&mut self.products, count, 3 * hidden),
-            Into::Overwrite,
+            Store::Overwrite,
             View::new(&self.states, count, hidden),
-            View::new(&cell.turned, hidden, 3 * hidden),
+            View::new(&cell.transposed, hidden, 3 * hidden),
             1.0,
         );
     }
 
     /// Takes state `i` over a step, and leaves r, z, n and a_n in `record`; returns the new state.
-    fn advance(&mut self, cell: &Cell<'_>, i: usize, x: &[f32], record: &mut [f32]) -> &[f32] {
+    fn step(&mut self, cell: &Cell<'_>, i: usize, x: &[f32], record: &mut [f32]) -> &[f32] {
         let hidden = cell.hidden;
         let state = &mut self.states[i * hidden..(i + 1) * hidden];
-        advance(state, record, &x[..3 * hidden], &self.products[i * 3 * hidden..][..3 * hidden], cell.bias);
+        step_forward(
+            state,
+            record,
+            &x[..3 * hidden],
+            &self.products[i * 3 * hidden..][..3 * hidden],
+            cell.bias,
+        );
         state
     }
 }
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-fn advance(state: &mut [f32], record: &mut [f32], x: &[f32], products: &[f32], bias: &[f32]) {
+/// One step of one row: `state` becomes the state after it, and `record` receives r, z, n and a_n.
+#[apply(vectorized!)]
+fn step_forward(state: &mut [f32], record: &mut [f32], x: &[f32], products: &[f32], bias: &[f32]) {
     let hidden = state.len();
     let (gates, rest) = record.split_at_mut(2 * hidden);
     for (((gate, &x), &product), &bias) in gates.iter_mut().zip(x).zip(products).zip(bias) {
@@ -229,16 +238,13 @@ fn advance(state: &mut [f32], record: &mut [f32], x: &[f32], products: &[f32], b
     }
 }
 
-/// The way back over one step of one row.
+/// The backward pass over one step of one row.
 ///
 /// `carry` holds the gradient that reaches the new state from the steps after it, and then what passes straight to the state
-/// before, `previous`. `dx` receives the gradient of `x`. `record` holds r, z, n and a_n, and then the gradient of `a` and
-/// the state before: the factors of this token's share of the weight's gradient.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-fn retreat(carry: &mut [f32], dx: &mut [f32], record: &mut [f32], previous: &[f32], g: &[f32]) {
+/// before, `previous`. `dx` receives the gradient of `x`. `record` holds r, z, n and a_n, and then the gradient of `a` beside
+/// the state before: the two factors of this token's share of the weight's gradient.
+#[apply(vectorized!)]
+fn step_backward(carry: &mut [f32], dx: &mut [f32], record: &mut [f32], previous: &[f32], g: &[f32]) {
     let hidden = carry.len();
     let (dr, rest) = dx.split_at_mut(hidden);
     let (dz, dn) = rest.split_at_mut(hidden);
@@ -271,31 +277,31 @@ fn retreat(carry: &mut [f32], dx: &mut [f32], record: &mut [f32], previous: &[f3
 /// One call of [`gru`].
 struct Gru {
     rows: Rows,
-    /// Whether there will be a way back.
+    /// Whether there will be a backward pass.
     trained: bool,
-    /// For each token r, z, n and a_n, `(tokens, 4 hidden)`; kept for the way back, which uses them up.
+    /// r, z, n and a_n of each token, `(tokens, 4 hidden)`; kept for the backward pass, which overwrites them.
     kept: Mutex<Option<Vec<f32>>>,
 }
 
 impl Gru {
-    /// Deals the rows with their parts into crews, longest first.
-    fn crews<T>(&self, parts: Vec<T>) -> Vec<Vec<(usize, T)>> {
-        let count = self.rows.len().div_ceil(CREW).max(1);
-        let mut crews: Vec<Vec<(usize, T)>> = (0..count).map(|_| Vec::with_capacity(CREW)).collect();
+    /// Deals the rows, each with its part, into groups, longest first.
+    fn groups<T>(&self, parts: Vec<T>) -> Vec<Vec<(usize, T)>> {
+        let count = self.rows.len().div_ceil(GROUP).max(1);
+        let mut groups: Vec<Vec<(usize, T)>> = (0..count).map(|_| Vec::with_capacity(GROUP)).collect();
         let mut parts: Vec<(usize, T)> = parts.into_iter().enumerate().collect();
         parts.sort_by_key(|&(row, _)| Reverse(self.rows.length(row)));
         for (i, part) in parts.into_iter().enumerate() {
-            crews[i % count].push(part);
+            groups[i % count].push(part);
         }
-        crews
+        groups
     }
 
-    /// Number of steps of a crew.
-    fn steps<T>(&self, crew: &[(usize, T)]) -> usize {
-        crew.first().map_or(0, |&(row, _)| self.rows.length(row))
+    /// Number of steps of a group: the length of its first row.
+    fn steps<T>(&self, group: &[(usize, T)]) -> usize {
+        group.first().map_or(0, |&(row, _)| self.rows.length(row))
     }
 
-    /// The states after every token, and what the way back needs if `trained`.
+    /// The states after every token, and what the backward pass needs if `trained`.
     fn forward(&self, x: &[f32], cell: &Cell<'_>, trained: bool) -> (Vec<f32>, Vec<f32>) {
         let (rows, hidden) = (&self.rows, cell.hidden);
         let width = if trained { 4 * hidden } else { 0 };
@@ -305,19 +311,19 @@ impl Gru {
             .into_iter()
             .zip(chunks::split(&mut kept, rows.offsets(), width))
             .collect();
-        self.crews(parts).into_par_iter().with_max_len(1).for_each(|mut crew| {
-            let mut states = States::new(crew.len(), hidden);
+        self.groups(parts).into_par_iter().with_max_len(1).for_each(|mut group| {
+            let mut states = States::new(group.len(), hidden);
             let mut record = vec![0.0; 4 * hidden];
-            let mut running = crew.len();
-            for step in 0..self.steps(&crew) {
-                while rows.length(crew[running - 1].0) <= step {
+            let mut running = group.len();
+            for step in 0..self.steps(&group) {
+                while rows.length(group[running - 1].0) <= step {
                     running -= 1;
                 }
                 states.multiply(cell, running);
-                for (i, (row, (y, kept))) in crew[..running].iter_mut().enumerate() {
+                for (i, (row, (y, kept))) in group[..running].iter_mut().enumerate() {
                     let token = rows.row(*row).start + step;
                     let record = if trained { &mut kept[step * width..][..width] } else { &mut record[..] };
-                    let state = states.advance(cell, i, &x[token * 3 * hidden..], record);
+                    let state = states.step(cell, i, &x[token * 3 * hidden..], record);
                     y[step * hidden..][..hidden].copy_from_slice(state);
                 }
             }
@@ -325,7 +331,7 @@ impl Gru {
         (y, kept)
     }
 
-    /// The gradient of x; in `kept` the factors of the weight's gradient take the place of what is there.
+    /// The gradient of x. In `kept`, r, z, n and a_n are replaced by the factors of the weight's gradient.
     fn backward(&self, kept: &mut [f32], weight: &[f32], y: &[f32], g: &[f32], hidden: usize) -> Vec<f32> {
         let rows = &self.rows;
         let mut dx = vec![0.0; rows.tokens() * 3 * hidden];
@@ -334,19 +340,19 @@ impl Gru {
             .zip(chunks::split(kept, rows.offsets(), 4 * hidden))
             .collect();
         let zero = vec![0.0; hidden];
-        self.crews(parts).into_par_iter().with_max_len(1).for_each(|mut crew| {
-            let mut carry = vec![0.0; crew.len() * hidden];
-            let mut shares = vec![0.0; crew.len() * 3 * hidden];
+        self.groups(parts).into_par_iter().with_max_len(1).for_each(|mut group| {
+            let mut carry = vec![0.0; group.len() * hidden];
+            let mut shares = vec![0.0; group.len() * 3 * hidden];
             let mut running = 0;
-            for step in (0..self.steps(&crew)).rev() {
-                while running < crew.len() && rows.length(crew[running].0) > step {
+            for step in (0..self.steps(&group)).rev() {
+                while running < group.len() && rows.length(group[running].0) > step {
                     running += 1;
                 }
-                for (i, (row, (dx, kept))) in crew[..running].iter_mut().enumerate() {
+                for (i, (row, (dx, kept))) in group[..running].iter_mut().enumerate() {
                     let token = rows.row(*row).start + step;
                     let previous = if step == 0 { &zero } else { &y[(token - 1) * hidden..][..hidden] };
                     let record = &mut kept[step * 4 * hidden..][..4 * hidden];
-                    retreat(
+                    step_backward(
                         &mut carry[i * hidden..][..hidden],
                         &mut dx[step * 3 * hidden..][..3 * hidden],
                         record,
@@ -357,7 +363,7 @@ impl Gru {
                 }
                 multiply(
                     ViewMut::new(&mut carry, running, hidden),
-                    Into::Add,
+                    Store::Add,
                     View::new(&shares, running, 3 * hidden),
                     View::new(weight, 3 * hidden, hidden),
                     1.0,
@@ -368,7 +374,7 @@ impl Gru {
     }
 }
 
-/// The gradients of weight and bias from what the way back left at each token.
+/// The gradients of weight and bias from the factors that the backward pass left at each token.
 fn parameter_gradients(factors: &[f32], hidden: usize) -> (Vec<f32>, Vec<f32>) {
     let (weight_parts, bias_parts): (Vec<_>, Vec<_>) = factors
         .par_chunks(TOKENS * 4 * hidden)
@@ -377,12 +383,12 @@ fn parameter_gradients(factors: &[f32], hidden: usize) -> (Vec<f32>, Vec<f32>) {
             let mut weight_part = vec![0.0; 3 * hidden * hidden];
             multiply(
                 ViewMut::new(&mut weight_part, 3 * hidden, hidden),
-                Into::Overwrite,
+                Store::Overwrite,
                 View::strided(factors, count, 3 * hidden, 4 * hidden).t(),
                 View::strided(&factors[3 * hidden..], count, hidden, 4 * hidden),
                 1.0,
             );
-            // The last quarter of these sums, over states, is of no use and is left out when the parts are added.
+            // The last quarter of these sums, that over states, is not needed, and left out when the parts are added.
             let mut bias_part = vec![0.0; 4 * hidden];
             column_sums(&mut bias_part, factors);
             (weight_part, bias_part)
@@ -426,7 +432,7 @@ impl CustomOp3 for Gru {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut kept = match kept {
             Some(kept) => kept,
-            // A second way back over the same graph.
+            // A second backward pass over the same graph.
             None => chunks::with_values(x, |x| {
                 chunks::with_values(weight, |weight| {
                     chunks::with_values(bias, |bias| {
@@ -555,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_back_can_be_walked_twice() {
+    fn the_backward_pass_can_be_run_twice() {
         let rows = Rows::from_lengths([4, 2]);
         let v = inputs(&rows, 3);
         let loss = fused(&v[0], &v[1], &v[2], &rows).unwrap().sqr().unwrap().sum_all().unwrap();

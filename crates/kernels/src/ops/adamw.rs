@@ -1,15 +1,16 @@
 //! One AdamW step of one tensor, with the clipping of its gradient (Loshchilov & Hutter, arXiv 1711.05101).
 //!
-//! PyTorch's arithmetic to the letter: the gradient of each tensor is clipped on its own norm, decay is decoupled and comes
-//! first, epsilon is added to the root of the bias-corrected second moment. Fused, each of moments and parameter is updated in
-//! place in one pass.
+//! The arithmetic is PyTorch's: the gradient of each tensor is clipped by its own norm, decay is decoupled and comes first,
+//! and epsilon is added to the root of the bias-corrected second moment. Fused, both moments and the parameter are updated in
+//! place, each in one pass.
 
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, Var, bail};
 use rayon::prelude::*;
 
-use crate::{
+use crate::cpu::{
+    apply,
     chunks::{self, ELEMENTS},
-    lanes,
+    lanes, vectorized,
 };
 
 /// The settings of one step for one tensor.
@@ -32,7 +33,7 @@ pub struct AdamWStep {
 }
 
 impl AdamWStep {
-    /// What the gradient is multiplied with, given its norm: `min(1, clip / (norm + 1e-6))`.
+    /// The factor of a gradient of this norm: `min(1, clip / (norm + 1e-6))`.
     fn clip(&self, norm: f64) -> f64 {
         if self.clip_norm.is_finite() { (self.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
     }
@@ -102,10 +103,7 @@ pub(crate) fn fused(param: &Var, grad: &Tensor, first: &Var, second: &Var, s: &A
     param.inplace_op3(first, second, &update)
 }
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn square_sum(x: &[f32]) -> f32 {
     lanes::dot(x, x)
 }
@@ -117,10 +115,7 @@ struct Moment {
     squared: bool,
 }
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn average(moment: &mut [f32], grad: &[f32], kept: f32, taken: f32, clip: f32, squared: bool) {
     if squared {
         for (m, &g) in moment.iter_mut().zip(grad) {
@@ -142,10 +137,7 @@ struct Update {
     epsilon: f32,
 }
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn advance(param: &mut [f32], first: &[f32], second: &[f32], update: &Update) {
     for ((p, &m), &v) in param.iter_mut().zip(first).zip(second) {
         *p = *p * update.keep - update.rate * (m / (v.sqrt() * update.root + update.epsilon));

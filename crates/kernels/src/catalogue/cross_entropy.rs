@@ -1,52 +1,48 @@
 //! Mean cross entropy over the whole catalogue, without ever holding the whole score matrix.
 //!
-//! Rows are taken in blocks, and gradients are computed on the way forward while a block's scores are at hand: memory is
-//! bounded by [`BUDGET`] whatever the batch. A catalogue so large that a block would be a few rows is walked in chunks of
+//! Rows are taken in blocks, and gradients are computed in the forward pass, while a block's scores are at hand: memory is
+//! bounded by [`BUDGET`] whatever the batch. A catalogue so large that a block would be a few rows is taken in chunks of
 //! columns instead, twice: once for each row's sum of exponentials, once for the gradients.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{
-    attach::attach,
-    catalogue::Catalogue,
+use super::{Catalogue, score_blocks::BUDGET};
+use crate::cpu::{
+    apply,
+    bias::{add_to_rows, column_sums},
     chunks, lanes,
-    linear::column_sums,
-    matrix::{Into, View, ViewMut, multiply, multiply_parallel},
+    matrix::{Store, View, ViewMut, multiply, multiply_parallel},
     panels::Panels,
+    vectorized,
 };
 
-/// Most scores held at once, in elements.
-pub(crate) const BUDGET: usize = 4 << 20;
-
-/// Fewest rows of a block; a catalogue for which the budget does not reach so far is walked in chunks of columns.
+/// Fewest rows of a block; where the budget is less than that, the catalogue is taken in chunks of columns.
 const FEWEST_ROWS: usize = 64;
 
-/// Columns of one chunk of such a walk.
+/// Columns of one such chunk.
 const CHUNK: usize = 8192;
 
-pub(crate) fn cross_entropy(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let rows = states.dim(0)?;
-    if targets.dims() != [rows] {
-        bail!("cross entropy: {rows} states but targets {:?}", targets.dims());
-    }
-    if rows == 0 {
-        bail!("cross entropy: no rows");
-    }
-    if crate::fused(states.device()) {
-        fused(catalogue, states, targets, BUDGET)
-    } else {
-        plain(catalogue, states, targets)
+impl Catalogue {
+    /// Mean cross entropy of `targets` (u32, `(rows)`, columns) under the softmax over *all* columns; a scalar with gradients.
+    pub fn cross_entropy(&self, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
+        let rows = states.dim(0)?;
+        if targets.dims() != [rows] {
+            bail!("cross entropy: {rows} states but targets {:?}", targets.dims());
+        }
+        if rows == 0 {
+            bail!("cross entropy: no rows");
+        }
+        if crate::fused(states.device()) {
+            fused(self, states, targets, BUDGET)
+        } else {
+            plain(self, states, targets)
+        }
     }
 }
 
 /// Fused, with at most `budget` scores held at once.
-pub(crate) fn fused(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    targets: &Tensor,
-    budget: usize,
-) -> Result<Tensor> {
+fn fused(catalogue: &Catalogue, states: &Tensor, targets: &Tensor, budget: usize) -> Result<Tensor> {
     let columns = catalogue.columns()?;
     let targets = targets.to_vec1::<u32>()?;
     if let Some(row) = targets.iter().position(|&target| target as usize >= columns) {
@@ -88,7 +84,7 @@ pub(crate) fn fused(
     }
 }
 
-/// What the walk is given.
+/// What is to be computed.
 struct Problem<'a> {
     states: &'a [f32],
     weight: &'a [f32],
@@ -100,7 +96,7 @@ struct Problem<'a> {
     wanted: bool,
 }
 
-/// What it finds: the loss of each row, and gradients of their mean, empty where not wanted.
+/// The loss of each row, and the gradients of their mean, empty where not wanted.
 struct Solution {
     losses: Vec<f32>,
     states: Vec<f32>,
@@ -108,22 +104,8 @@ struct Solution {
     bias: Vec<f32>,
 }
 
-/// Adds the bias to rows of scores.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-fn add_bias(scores: &mut [f32], bias: &[f32]) {
-    for row in scores.chunks_exact_mut(bias.len()) {
-        lanes::axpy(row, 1.0, bias);
-    }
-}
-
 /// Turns a row of scores into the gradient of `share` times its loss, which is returned unscaled.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn softmax_loss(scores: &mut [f32], target: usize, share: f32) -> f32 {
     let most = lanes::max(scores);
     let at_target = scores[target];
@@ -140,10 +122,7 @@ fn softmax_loss(scores: &mut [f32], target: usize, share: f32) -> f32 {
 }
 
 /// Folds a chunk of a row's scores into its running maximum and sum of exponentials.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn fold_in(scores: &mut [f32], most: &mut f32, total: &mut f32) {
     let larger = lanes::max(scores).max(*most);
     for score in scores.iter_mut() {
@@ -154,10 +133,7 @@ fn fold_in(scores: &mut [f32], most: &mut f32, total: &mut f32) {
 }
 
 /// Turns a chunk of a row's scores into `share` times their probabilities, given the logarithm of the sum of exponentials.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn probabilities(scores: &mut [f32], logarithm: f32, share: f32) {
     for score in scores.iter_mut() {
         *score = share * lanes::exp(*score - logarithm);
@@ -165,18 +141,20 @@ fn probabilities(scores: &mut [f32], logarithm: f32, share: f32) {
 }
 
 impl Problem<'_> {
-    fn rows(&self) -> usize {
+    fn row_count(&self) -> usize {
         self.targets.len()
     }
 
+    /// The weight of a row in the mean.
     fn share(&self) -> f32 {
-        (1.0 / self.rows() as f64) as f32
+        (1.0 / self.row_count() as f64) as f32
     }
 
+    /// All zero.
     fn empty(&self) -> Solution {
         let size = |size: usize| vec![0.0; if self.wanted { size } else { 0 }];
         Solution {
-            losses: vec![0.0; self.rows()],
+            losses: vec![0.0; self.row_count()],
             states: vec![0.0; self.states.len()],
             weight: size(self.weight.len()),
             bias: size(self.columns),
@@ -190,7 +168,7 @@ impl Problem<'_> {
             panels.score(&mut scores[start..], columns, &self.states[row * self.hidden..], rows, start);
         }
         if let Some(bias) = self.bias {
-            add_bias(scores, &bias[first..first + columns]);
+            add_to_rows(scores, &bias[first..first + columns]);
         }
     }
 
@@ -198,13 +176,13 @@ impl Problem<'_> {
     fn by_rows(&self, block: usize) -> Solution {
         let (hidden, columns, share) = (self.hidden, self.columns, self.share());
         let mut solution = self.empty();
-        let block = block.min(self.rows());
+        let block = block.min(self.row_count());
         let mut scores = vec![0.0; block * columns];
         let panels = Panels::new(self.weight, hidden);
         // A task's rows: about half a megabyte of scores, but enough of them to make a fair product.
         let task = (131_072 / columns).clamp(16, 128).min(block);
-        for start in (0..self.rows()).step_by(block) {
-            let end = self.rows().min(start + block);
+        for start in (0..self.row_count()).step_by(block) {
+            let end = self.row_count().min(start + block);
             let scores = &mut scores[..(end - start) * columns];
             let bias_parts: Vec<Vec<f32>> = scores
                 .par_chunks_mut(task * columns)
@@ -224,7 +202,7 @@ impl Problem<'_> {
                     }
                     let gradient = View::new(scores, rows, columns);
                     let weight = View::new(self.weight, columns, hidden);
-                    multiply(ViewMut::new(ds, rows, hidden), Into::Overwrite, gradient, weight, 1.0);
+                    multiply(ViewMut::new(ds, rows, hidden), Store::Overwrite, gradient, weight, 1.0);
                     let mut bias_part = vec![0.0; if self.bias.is_some() { columns } else { 0 }];
                     if self.bias.is_some() {
                         column_sums(&mut bias_part, scores);
@@ -236,7 +214,7 @@ impl Problem<'_> {
                 let gradient = View::new(scores, end - start, columns);
                 let states = View::new(&self.states[start * hidden..], end - start, hidden);
                 let dw = ViewMut::new(&mut solution.weight, columns, hidden);
-                multiply_parallel(dw, Into::Add, gradient.t(), states, 1.0);
+                multiply_parallel(dw, Store::Add, gradient.t(), states, 1.0);
                 if self.bias.is_some() {
                     column_sums(&mut solution.bias, &chunks::add_up(&bias_parts, columns));
                 }
@@ -249,13 +227,13 @@ impl Problem<'_> {
     fn by_columns(&self, block: usize) -> Solution {
         let (hidden, columns, share) = (self.hidden, self.columns, self.share());
         let mut solution = self.empty();
-        let block = block.min(self.rows());
+        let block = block.min(self.row_count());
         let mut scores = vec![0.0; block * CHUNK.min(columns)];
         let task = 64.min(block);
         let chunks: Vec<Panels> =
             self.weight.chunks(CHUNK * hidden).map(|weight| Panels::new(weight, hidden)).collect();
-        for start in (0..self.rows()).step_by(block) {
-            let end = self.rows().min(start + block);
+        for start in (0..self.row_count()).step_by(block) {
+            let end = self.row_count().min(start + block);
             let mut logarithms = vec![0.0; end - start];
             let width = CHUNK.min(columns);
             scores[..(end - start) * width]
@@ -306,12 +284,12 @@ impl Problem<'_> {
                         }
                         let weight = View::new(&self.weight[first * hidden..], width, hidden);
                         let gradient = View::new(scores, rows, width);
-                        multiply(ViewMut::new(ds, rows, hidden), Into::Add, gradient, weight, 1.0);
+                        multiply(ViewMut::new(ds, rows, hidden), Store::Add, gradient, weight, 1.0);
                     });
                 let gradient = View::new(scores, end - start, width);
                 let states = View::new(&self.states[start * hidden..], end - start, hidden);
                 let dw = ViewMut::new(&mut solution.weight[first * hidden..], width, hidden);
-                multiply_parallel(dw, Into::Add, gradient.t(), states, 1.0);
+                multiply_parallel(dw, Store::Add, gradient.t(), states, 1.0);
                 if self.bias.is_some() {
                     column_sums(&mut solution.bias[first..first + width], scores);
                 }
@@ -321,7 +299,7 @@ impl Problem<'_> {
     }
 }
 
-/// The loss with the gradients found beside it; going back scales them.
+/// The loss with its gradients, which the backward pass scales.
 struct Solved {
     value: f32,
     states: Tensor,
@@ -392,11 +370,11 @@ impl CustomOp3 for Solved {
 
 /// Plain twin: blocks of rows, softmax less the one-hot target as the gradient of the scores. Products are of the type of
 /// the states, sums and softmax f32.
-pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
+fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let device = states.device();
     let rows = states.dim(0)?;
     let columns = catalogue.columns()?;
-    // Of the states' type once, and not again in every block.
+    // Cast to the states' type once, and not in every block.
     let (of_states, detached) = (states.dtype(), catalogue.detached());
     let narrow = Catalogue { weight: detached.weight.to_dtype(of_states)?, ..detached };
     let block = (BUDGET / columns).clamp(1, rows);
@@ -429,16 +407,30 @@ pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
     attach(&value, &gradients)
 }
 
+/// A scalar that equals `value` and whose gradient with respect to each tensor is the one given beside it, in f32.
+///
+/// [`plain`] computes the gradients with the value and keeps no graph of its blocks, so they are attached here: for each pair the
+/// inner product minus its own detached copy is added, which is exactly zero and has the wanted gradient.
+fn attach(value: &Tensor, gradients: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
+    let mut loss = value.detach();
+    for (tensor, gradient) in gradients {
+        if tensor.track_op() {
+            let product = (tensor.to_dtype(DType::F32)? * gradient.detach())?.sum_all()?;
+            loss = (loss + (&product - product.detach())?)?;
+        }
+    }
+    Ok(loss)
+}
+
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::Var;
 
     use super::*;
-    use crate::testing::{assert_gradients, assert_twins, ids, variable};
+    use crate::testing::{assert_gradients, assert_twins, catalogue_of, id_tensor, variable};
 
     fn of(v: &[Var]) -> Catalogue {
-        let items = v[1].dim(0).unwrap() - 1;
-        Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|b| b.as_tensor().clone()), items }
+        catalogue_of(v, v[1].dim(0).unwrap() - 1)
     }
 
     /// By autograd over the whole matrix.
@@ -456,7 +448,7 @@ mod tests {
             (150, 20_000, 8, 8192 * 70), // chunks of columns, three blocks of rows
         ] {
             let v = [variable(1, &[rows, hidden]), variable(2, &[columns, hidden]), variable(3, &[columns])];
-            let targets = Tensor::new(ids(4, rows, columns as u32), &Device::Cpu).unwrap();
+            let targets = id_tensor(4, rows, columns);
             for v in [&v[..], &v[..2]] {
                 assert_twins(
                     "cross entropy",
@@ -479,14 +471,14 @@ mod tests {
     #[test]
     fn gradients_are_differences() {
         let v = [variable(1, &[6, 5]), variable(2, &[12, 5]), variable(3, &[12])];
-        let targets = Tensor::new(ids(4, 6, 12), &Device::Cpu).unwrap();
+        let targets = id_tensor(4, 6, 12);
         assert_gradients("cross entropy", &v, 1e-2, 2e-2, |v| fused(&of(v), &v[0], &targets, BUDGET));
     }
 
     #[test]
     fn without_gradients_the_value_is_the_same() {
         let v = [variable(1, &[40, 8]), variable(2, &[300, 8])];
-        let targets = Tensor::new(ids(4, 40, 300), &Device::Cpu).unwrap();
+        let targets = id_tensor(4, 40, 300);
         let tracked = fused(&of(&v), &v[0], &targets, BUDGET).unwrap();
         let untracked = fused(&of(&v).detached(), &v[0].as_detached_tensor(), &targets, BUDGET).unwrap();
         assert!(!untracked.track_op());

@@ -1,26 +1,26 @@
 //! The self-attention sublayer of both transformers as one operation:
-//! `norm(asking + drop(output(attention(query(asking), key(x), value(x)))))`, where `asking` are the tokens that ask, all of
-//! them or those picked; SASRec normalises them first, and has no output map.
+//! `norm(q + drop(output(attention(query(q), key(x), value(x)))))`, where `q` are the query tokens, all tokens of `x` or some of
+//! them. SASRec normalises the query tokens first, and has no output map.
 //!
 //! Fused, a task takes a few rows of the batch through all of it. Queries, keys, values and scores exist while the task works
-//! on its rows, in its core's cache, and the way back computes them again; kept are the attended values, what the output map
-//! made of them, and the logarithms of the softmax. The plain twin is the chain of the plain operations.
+//! on its rows, in its core's cache, and the backward pass computes them again. Kept are the results of the attention and of the
+//! output map, and the logarithms of the softmax. The plain twin is the chain of the plain operations.
 
 use std::{borrow::Cow, ops::Range, sync::OnceLock};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{
-    Dropout,
-    attention::{Attention, KeysAndValues, Part, Queries, Scratch, attend_one},
+use super::{
+    attention::{Attention, KeyValueCache, QueryTokens, Scratch, Strided, attend_one},
+    dropout::{self, Dropout, Mask},
+    embedding, linear, norm,
+};
+use crate::cpu::{
+    bias::{column_sums, fill_rows},
     chunks::{self, TOKENS, add},
-    dropout::{self, Mask},
-    embedding,
-    linear::{self, column_sums, repeat},
-    matrix::{Into, View, ViewMut, multiply},
-    norm,
-    panels::turned,
+    matrix::{Store, View, ViewMut, multiply},
+    panels::transposed,
 };
 
 /// Fewest rows that a task of [`SelfAttention::extend`] takes.
@@ -29,17 +29,17 @@ const ROWS: usize = 8;
 /// A self-attention sublayer. Linear maps are `(out, in)` weights with biases `(out)`, norms two tensors `(hidden)`.
 #[derive(Clone, Debug)]
 pub struct SelfAttention<'a> {
-    /// Which tokens see which, and which ask.
+    /// Which tokens are query tokens, and which tokens each of them sees.
     pub attention: Attention,
-    /// A norm of the asking tokens, before anything else.
-    pub asking_norm: Option<(&'a Tensor, &'a Tensor)>,
-    /// The map of the asking tokens.
+    /// A norm of the query tokens, before anything else.
+    pub query_norm: Option<(&'a Tensor, &'a Tensor)>,
+    /// The map of the query tokens to queries.
     pub query: (&'a Tensor, &'a Tensor),
     /// The map of all tokens to keys.
     pub key: (&'a Tensor, &'a Tensor),
     /// The map of all tokens to values.
     pub value: (&'a Tensor, &'a Tensor),
-    /// The map of what was attended to.
+    /// The map of the attention's results.
     pub output: Option<(&'a Tensor, &'a Tensor)>,
     /// Dropout on its result, `(queries, hidden)`, before the residual sum.
     pub dropout: Option<Dropout>,
@@ -67,7 +67,7 @@ impl SelfAttention<'_> {
                 bail!("self-attention: hidden {hidden}, weight {:?}, bias {:?}", weight.dims(), bias.dims());
             }
         }
-        for (weight, bias) in [self.asking_norm, Some(self.norm)].into_iter().flatten() {
+        for (weight, bias) in [self.query_norm, Some(self.norm)].into_iter().flatten() {
             if hidden < 2 || weight.dims() != [hidden] || bias.dims() != [hidden] {
                 bail!("self-attention: hidden {hidden}, norm {:?}, {:?}", weight.dims(), bias.dims());
             }
@@ -82,24 +82,24 @@ impl SelfAttention<'_> {
     /// Plain twin.
     pub(crate) fn plain(&self, x: &Tensor) -> Result<Tensor> {
         let map = |x: &Tensor, (weight, bias): (&Tensor, &Tensor)| linear::plain(x, weight, Some(bias));
-        let asking = match self.attention.queries.tokens(&self.attention.rows) {
-            Some(tokens) => {
-                let count = tokens.len();
-                embedding::plain(x, &Tensor::from_vec(tokens, count, x.device())?)?
+        let query_tokens = match self.attention.queries.indices(&self.attention.rows) {
+            Some(indices) => {
+                let count = indices.len();
+                embedding::plain(x, &Tensor::from_vec(indices, count, x.device())?)?
             }
             None => x.clone(),
         };
-        let asking = match self.asking_norm {
-            Some((weight, bias)) => norm::plain(&asking, None, None, weight, bias)?,
-            None => asking,
+        let query_tokens = match self.query_norm {
+            Some((weight, bias)) => norm::plain(&query_tokens, None, None, weight, bias)?,
+            None => query_tokens,
         };
-        let (q, k, v) = (map(&asking, self.query)?, map(x, self.key)?, map(x, self.value)?);
+        let (q, k, v) = (map(&query_tokens, self.query)?, map(x, self.key)?, map(x, self.value)?);
         let attended = self.attention.plain(&q, &k, &v)?;
         let narrow = match self.output {
             Some(output) => map(&attended, output)?,
             None => attended,
         };
-        norm::plain(&narrow, Some(&asking), self.dropout, self.norm.0, self.norm.1)
+        norm::plain(&narrow, Some(&query_tokens), self.dropout, self.norm.0, self.norm.1)
     }
 
     pub(crate) fn fused(&self, x: &Tensor) -> Result<Tensor> {
@@ -112,14 +112,14 @@ impl SelfAttention<'_> {
     fn operation(&self, x: &Tensor) -> Result<(Fused, Tensor)> {
         let (query, key, value) = (self.query, self.key, self.value);
         let projections = [query.0, key.0, value.0, query.1, key.1, value.1];
-        let others = [self.output, self.asking_norm, Some(self.norm)];
+        let others = [self.output, self.query_norm, Some(self.norm)];
         let others = others.into_iter().flatten().flat_map(|(weight, bias)| [weight, bias]);
         let parameters =
             projections.into_iter().chain(others).map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
         let parameters = Tensor::cat(&parameters, 0)?;
         let op = Fused {
             attention: self.attention.clone(),
-            layout: Places::new(x.dim(1)?, self.output.is_some(), self.asking_norm.is_some()),
+            layout: ParameterLayout::new(x.dim(1)?, self.output.is_some(), self.query_norm.is_some()),
             mask: self.dropout.and_then(|dropout| dropout.mask(0)),
             tracked: x.track_op() || parameters.track_op(),
             kept: OnceLock::new(),
@@ -127,26 +127,26 @@ impl SelfAttention<'_> {
         Ok((op, parameters))
     }
 
-    /// One more token in each row, `(rows, hidden)`: from that token in `x` `(rows, hidden)` and what is `remembered` of those
-    /// before it, to which it is added. It sees all of them. The bytes are those of [`SelfAttention::forward`] over whole rows;
-    /// no dropout, no gradient, on the CPU only. Of the attention, only the number of heads counts.
-    pub fn extend(&self, x: &Tensor, remembered: &mut [KeysAndValues]) -> Result<Tensor> {
+    /// The results for one more token of each row, `(rows, hidden)`, from these tokens `x` `(rows, hidden)` and the cache of each
+    /// row. A token is added to its cache and attends to all tokens there. The bytes are those of [`SelfAttention::forward`] over
+    /// whole rows; no dropout, no gradient, on the CPU only. Of the attention's settings, only the number of heads counts.
+    pub fn extend(&self, x: &Tensor, caches: &mut [KeyValueCache]) -> Result<Tensor> {
         let (rows, hidden) = x.dims2()?;
         self.check(hidden)?;
-        if rows != remembered.len() {
-            bail!("self-attention: {rows} new tokens, {} memories", remembered.len());
+        if rows != caches.len() {
+            bail!("self-attention: {rows} new tokens, {} caches", caches.len());
         }
         let (op, parameters) = self.operation(x)?;
         let y = chunks::with_values(x, |x| {
-            chunks::with_values(&parameters, |parameters| Ok(op.extend(x, parameters, remembered)))
+            chunks::with_values(&parameters, |parameters| Ok(op.extend(x, parameters, caches)))
         })?;
         Tensor::from_vec(y, (rows, hidden), x.device())
     }
 }
 
-/// Where each parameter lies among all of them.
+/// Where each parameter lies in the one tensor of all.
 #[derive(Clone, Debug)]
-struct Places {
+struct ParameterLayout {
     hidden: usize,
     /// `(hidden, hidden)`
     query: Range<usize>,
@@ -158,19 +158,19 @@ struct Places {
     output: Range<usize>,
     output_bias: Range<usize>,
     /// Weight, then bias; or empty.
-    asking_norm: Range<usize>,
+    query_norm: Range<usize>,
     norm: Range<usize>,
 }
 
-impl Places {
-    fn new(hidden: usize, has_output: bool, has_asking_norm: bool) -> Self {
+impl ParameterLayout {
+    fn new(hidden: usize, has_output: bool, has_query_norm: bool) -> Self {
         let mut end = 0;
         let mut next = |length: usize| {
             end += length;
             end - length..end
         };
         let square = hidden * hidden;
-        let (output, asking_norm) = (usize::from(has_output), 2 * usize::from(has_asking_norm));
+        let (output, query_norm) = (usize::from(has_output), 2 * usize::from(has_query_norm));
         Self {
             hidden,
             query: next(square),
@@ -179,14 +179,14 @@ impl Places {
             key_value_bias: next(2 * hidden),
             output: next(output * square),
             output_bias: next(output * hidden),
-            asking_norm: next(asking_norm * hidden),
+            query_norm: next(query_norm * hidden),
             norm: next(2 * hidden),
         }
     }
 }
 
-/// The weights, turned once for all tasks.
-struct Turned {
+/// The weights, transposed once for all tasks.
+struct Transposed {
     /// `(hidden, hidden)`
     query: Vec<f32>,
     /// `(hidden, 2 hidden)`
@@ -195,7 +195,7 @@ struct Turned {
     output: Vec<f32>,
 }
 
-/// Rows of the batch that one task takes, and the tokens and queries of these rows.
+/// The rows of the batch that one task takes, and their tokens and query tokens.
 #[derive(Clone, Debug)]
 struct Group {
     rows: Range<usize>,
@@ -203,19 +203,19 @@ struct Group {
     queries: Range<usize>,
 }
 
-/// What is kept of a group for the way back.
+/// What is kept of a group for the backward pass.
 struct Kept {
-    /// `(queries, hidden)`
+    /// Results of the attention, `(queries, hidden)`.
     attended: Vec<f32>,
-    /// What the output map made of it; empty without one.
+    /// Results of the output map, `(queries, hidden)`; empty without one.
     narrow: Vec<f32>,
     /// `(queries, heads)`
     logarithms: Vec<f32>,
 }
 
-/// What the projections make of a group.
+/// The query tokens of a group, and the projections of its tokens.
 struct Projected<'a> {
-    /// The asking tokens as they are in x, `(queries, hidden)`.
+    /// The query tokens as they are in x, `(queries, hidden)`.
     picked: Cow<'a, [f32]>,
     /// The same after their norm; empty without one.
     normed: Vec<f32>,
@@ -226,7 +226,8 @@ struct Projected<'a> {
 }
 
 impl Projected<'_> {
-    fn asking(&self) -> &[f32] {
+    /// The query tokens, normalised where there is a norm.
+    fn query_tokens(&self) -> &[f32] {
         if self.normed.is_empty() { &self.picked } else { &self.normed }
     }
 }
@@ -234,35 +235,35 @@ impl Projected<'_> {
 /// One call of [`SelfAttention::forward`].
 struct Fused {
     attention: Attention,
-    layout: Places,
+    layout: ParameterLayout,
     mask: Option<Mask>,
-    /// Whether there may be a way back.
+    /// Whether there may be a backward pass.
     tracked: bool,
     kept: OnceLock<Vec<Kept>>,
 }
 
-/// `y = x w + b` for rows of `x` as wide as `w`, which is turned, is long.
-fn map(x: &[f32], turned: &[f32], bias: &[f32], hidden: usize) -> Vec<f32> {
+/// `x W^T + b`, `(rows, out)`, of `x` `(rows, hidden)` and the transposed weight `(hidden, out)`.
+fn map(x: &[f32], transposed: &[f32], bias: &[f32], hidden: usize) -> Vec<f32> {
     let (rows, columns) = (x.len() / hidden, bias.len());
     let mut y = vec![0.0; rows * columns];
-    repeat(&mut y, bias);
-    let (x, weight) = (View::new(x, rows, hidden), View::new(turned, hidden, columns));
-    multiply(ViewMut::new(&mut y, rows, columns), Into::Add, x, weight, 1.0);
+    fill_rows(&mut y, bias);
+    let (x, weight) = (View::new(x, rows, hidden), View::new(transposed, hidden, columns));
+    multiply(ViewMut::new(&mut y, rows, columns), Store::Add, x, weight, 1.0);
     y
 }
 
-/// The way back of [`map`]: adds to the gradients of weight and bias, and adds to or overwrites that of `x`.
+/// The backward pass of [`map`]: adds to the gradients of weight and bias, and stores that of `x` as told.
 fn map_backward(
     (x, weight, g): (&[f32], &[f32], &[f32]),
     (d_weight, d_bias): (&mut [f32], &mut [f32]),
-    (dx, into): (&mut [f32], Into),
+    (dx, store): (&mut [f32], Store),
     hidden: usize,
 ) {
     let (rows, columns) = (x.len() / hidden, d_bias.len());
     column_sums(d_bias, g);
     let (x, g) = (View::new(x, rows, hidden), View::new(g, rows, columns));
-    multiply(ViewMut::new(d_weight, columns, hidden), Into::Add, g.t(), x, 1.0);
-    multiply(ViewMut::new(dx, rows, hidden), into, g, View::new(weight, columns, hidden), 1.0);
+    multiply(ViewMut::new(d_weight, columns, hidden), Store::Add, g.t(), x, 1.0);
+    multiply(ViewMut::new(dx, rows, hidden), store, g, View::new(weight, columns, hidden), 1.0);
 }
 
 impl Fused {
@@ -282,23 +283,29 @@ impl Fused {
         groups
     }
 
-    fn turned(&self, parameters: &[f32]) -> Turned {
-        let places = &self.layout;
-        let turned = |range: &Range<usize>| turned(&parameters[range.clone()], places.hidden);
-        Turned {
-            query: turned(&places.query),
-            key_value: turned(&places.key_value),
-            output: turned(&places.output),
+    fn transposed(&self, parameters: &[f32]) -> Transposed {
+        let layout = &self.layout;
+        let transposed = |range: &Range<usize>| transposed(&parameters[range.clone()], layout.hidden);
+        Transposed {
+            query: transposed(&layout.query),
+            key_value: transposed(&layout.key_value),
+            output: transposed(&layout.output),
         }
     }
 
-    /// The asking tokens, queries, keys and values of a group whose tokens are `x`.
-    fn project<'a>(&self, group: &Group, x: &'a [f32], parameters: &[f32], turned: &Turned) -> Projected<'a> {
-        let (places, hidden) = (&self.layout, self.layout.hidden);
+    /// The query tokens, queries, keys and values of a group whose tokens are `x`.
+    fn project<'a>(
+        &self,
+        group: &Group,
+        x: &'a [f32],
+        parameters: &[f32],
+        transposed: &Transposed,
+    ) -> Projected<'a> {
+        let (layout, hidden) = (&self.layout, self.layout.hidden);
         let picked = match &self.attention.queries {
-            Queries::All => Cow::Borrowed(x),
-            Queries::Picked { .. } => {
-                let rows = self.asking(group).flat_map(|token| &x[token * hidden..][..hidden]);
+            QueryTokens::All => Cow::Borrowed(x),
+            QueryTokens::Picked { .. } => {
+                let rows = self.query_indices(group).flat_map(|token| &x[token * hidden..][..hidden]);
                 Cow::Owned(rows.copied().collect())
             }
         };
@@ -306,14 +313,14 @@ impl Fused {
             Cow::Owned(normed) => normed,
             Cow::Borrowed(_) => Vec::new(),
         };
-        let asking: &[f32] = if normed.is_empty() { &picked } else { &normed };
-        let query = map(asking, &turned.query, &parameters[places.query_bias.clone()], hidden);
-        let key_value = map(x, &turned.key_value, &parameters[places.key_value_bias.clone()], hidden);
+        let query_tokens: &[f32] = if normed.is_empty() { &picked } else { &normed };
+        let query = map(query_tokens, &transposed.query, &parameters[layout.query_bias.clone()], hidden);
+        let key_value = map(x, &transposed.key_value, &parameters[layout.key_value_bias.clone()], hidden);
         Projected { picked, normed, query, key_value }
     }
 
-    /// The asking tokens of a group, counted from its first token.
-    fn asking<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = usize> + 'a {
+    /// The indices of a group's query tokens, counted from its first token.
+    fn query_indices<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = usize> + 'a {
         group.rows.clone().flat_map(move |row| {
             let start = self.attention.rows.row(row).start - group.tokens.start;
             self.attention.queries.places(&self.attention.rows, row).map(move |place| start + place)
@@ -321,27 +328,27 @@ impl Fused {
     }
 
     /// The queries, keys and values of one row of a group.
-    fn parts<'a>(&self, group: &Group, row: usize, projected: &'a Projected<'_>) -> [Part<'a>; 3] {
+    fn row<'a>(&self, group: &Group, row: usize, projected: &'a Projected<'_>) -> [Strided<'a>; 3] {
         let hidden = self.layout.hidden;
         let query = (self.attention.query_rows().row(row).start - group.queries.start) * hidden;
         let key = (self.attention.rows.row(row).start - group.tokens.start) * 2 * hidden;
-        let part = |values, stride| Part { values, stride };
+        let strided = |values, stride| Strided { values, stride };
         [
-            part(&projected.query[query..], hidden),
-            part(&projected.key_value[key..], 2 * hidden),
-            part(&projected.key_value[key + hidden..], 2 * hidden),
+            strided(&projected.query[query..], hidden),
+            strided(&projected.key_value[key..], 2 * hidden),
+            strided(&projected.key_value[key + hidden..], 2 * hidden),
         ]
     }
 
-    /// The queries of one row, counted from the group's first.
-    fn queries(&self, group: &Group, row: usize) -> Range<usize> {
+    /// The queries of one row of a group, counted from the group's first.
+    fn query_range(&self, group: &Group, row: usize) -> Range<usize> {
         let range = self.attention.query_rows().row(row);
         range.start - group.queries.start..range.end - group.queries.start
     }
 
     fn run(&self, x: &[f32], parameters: &[f32]) -> (Vec<f32>, Vec<Kept>) {
-        let (places, hidden, heads) = (&self.layout, self.layout.hidden, self.attention.heads);
-        let turned = self.turned(parameters);
+        let (layout, hidden, heads) = (&self.layout, self.layout.hidden, self.attention.heads);
+        let transposed = self.transposed(parameters);
         let groups = self.groups();
         let mut y = vec![0.0; self.attention.query_rows().tokens() * hidden];
         let kept = split(&mut y, &groups, |group| &group.queries, hidden)
@@ -350,76 +357,76 @@ impl Fused {
             .with_max_len(1)
             .map_init(Scratch::default, |scratch, (y, group)| {
                 let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
-                let projected = self.project(group, x, parameters, &turned);
+                let projected = self.project(group, x, parameters, &transposed);
                 let mut attended = vec![0.0; y.len()];
                 let mut logarithms = vec![0.0; group.queries.len() * heads];
                 for row in group.rows.clone() {
-                    let range = self.queries(group, row);
+                    let range = self.query_range(group, row);
                     self.attention.attend(
                         row,
-                        self.parts(group, row, &projected),
+                        self.row(group, row, &projected),
                         &mut attended[range.start * hidden..range.end * hidden],
                         &mut logarithms[range.start * heads..range.end * heads],
                         scratch,
                     );
                 }
                 let mut narrow = Vec::new();
-                if !places.output.is_empty() {
-                    let bias = &parameters[places.output_bias.clone()];
-                    narrow = map(&attended, &turned.output, bias, hidden);
+                if !layout.output.is_empty() {
+                    let bias = &parameters[layout.output_bias.clone()];
+                    narrow = map(&attended, &transposed.output, bias, hidden);
                 }
                 let sum = if narrow.is_empty() { &attended } else { &narrow };
                 let start = group.queries.start * hidden;
-                let norm = &parameters[places.norm.clone()];
-                norm::forward(y, sum, Some(projected.asking()), self.mask, norm, start);
+                let norm = &parameters[layout.norm.clone()];
+                norm::forward(y, sum, Some(projected.query_tokens()), self.mask, norm, start);
                 Kept { attended, narrow, logarithms }
             })
             .collect::<Vec<_>>();
         (y, kept)
     }
 
-    /// The asking tokens `x` after their norm, if there is one.
+    /// The query tokens `x` after their norm, if there is one.
     fn normed<'a>(&self, x: &'a [f32], parameters: &[f32]) -> Cow<'a, [f32]> {
-        if self.layout.asking_norm.is_empty() {
+        if self.layout.query_norm.is_empty() {
             return Cow::Borrowed(x);
         }
         let mut normed = vec![0.0; x.len()];
-        norm::forward(&mut normed, x, None, None, &parameters[self.layout.asking_norm.clone()], 0);
+        norm::forward(&mut normed, x, None, None, &parameters[self.layout.query_norm.clone()], 0);
         Cow::Owned(normed)
     }
 
     /// See [`SelfAttention::extend`].
-    fn extend(&self, x: &[f32], parameters: &[f32], remembered: &mut [KeysAndValues]) -> Vec<f32> {
-        let (places, hidden) = (&self.layout, self.layout.hidden);
-        let turned = self.turned(parameters);
-        let asking = self.normed(x, parameters);
-        let query = map(&asking, &turned.query, &parameters[places.query_bias.clone()], hidden);
-        let key_value = map(x, &turned.key_value, &parameters[places.key_value_bias.clone()], hidden);
+    fn extend(&self, x: &[f32], parameters: &[f32], caches: &mut [KeyValueCache]) -> Vec<f32> {
+        let (layout, hidden) = (&self.layout, self.layout.hidden);
+        let transposed = self.transposed(parameters);
+        let query_tokens = self.normed(x, parameters);
+        let query = map(&query_tokens, &transposed.query, &parameters[layout.query_bias.clone()], hidden);
+        let key_value = map(x, &transposed.key_value, &parameters[layout.key_value_bias.clone()], hidden);
         let mut attended = vec![0.0; x.len()];
         attended
             .par_chunks_exact_mut(hidden)
-            .zip(remembered.par_iter_mut())
+            .zip(caches.par_iter_mut())
             .zip(query.par_chunks_exact(hidden).zip(key_value.par_chunks_exact(2 * hidden)))
             .with_min_len(ROWS)
-            .for_each_init(Scratch::default, |scratch, ((attended, remembered), (query, key_value))| {
+            .for_each_init(Scratch::default, |scratch, ((attended, cache), (query, key_value))| {
                 let (key, value) = key_value.split_at(hidden);
-                remembered.push(key, value);
-                attend_one(self.attention.heads, query, remembered, attended, scratch);
+                cache.push(key, value);
+                attend_one(self.attention.heads, query, cache, attended, scratch);
             });
-        let sum = if places.output.is_empty() {
+        let sum = if layout.output.is_empty() {
             attended
         } else {
-            map(&attended, &turned.output, &parameters[places.output_bias.clone()], hidden)
+            map(&attended, &transposed.output, &parameters[layout.output_bias.clone()], hidden)
         };
         let mut y = vec![0.0; x.len()];
-        norm::forward(&mut y, &sum, Some(&asking), None, &parameters[places.norm.clone()], 0);
+        norm::forward(&mut y, &sum, Some(&query_tokens), None, &parameters[layout.norm.clone()], 0);
         y
     }
 
     /// Gradients of x and of the parameters.
     fn gradients(&self, x: &[f32], parameters: &[f32], g: &[f32]) -> [Vec<f32>; 2] {
         let hidden = self.layout.hidden;
-        let turned = self.turned(parameters);
+        let transposed = self.transposed(parameters);
         let groups = self.groups();
         let kept = self.kept.get_or_init(|| self.run(x, parameters).1);
         let mut dx = vec![0.0; x.len()];
@@ -431,45 +438,53 @@ impl Fused {
                 let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
                 let g = &g[group.queries.start * hidden..group.queries.end * hidden];
                 let mut part = vec![0.0; parameters.len()];
-                self.group_gradients(group, kept, (x, parameters, g), &turned, dx, &mut part, scratch);
+                self.group_gradients(group, kept, (x, parameters, g), &transposed, dx, &mut part, scratch);
                 part
             })
             .collect();
         [dx, chunks::add_up(&parts, parameters.len())]
     }
 
-    /// The gradients of a group's tokens, into `dx`, and its share of the parameters', into `part`, both zero before.
+    /// Writes the gradients of a group's tokens to `dx`, and its share of the parameters' gradients to `part`, both zero before.
     #[expect(clippy::too_many_arguments, reason = "one task's inputs, outputs and scratch")]
     fn group_gradients(
         &self,
         group: &Group,
         kept: &Kept,
         (x, parameters, g): (&[f32], &[f32], &[f32]),
-        turned: &Turned,
+        transposed: &Transposed,
         dx: &mut [f32],
         part: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let (places, hidden, heads) = (&self.layout, self.layout.hidden, self.attention.heads);
-        let projected = self.project(group, x, parameters, turned);
+        let (layout, hidden, heads) = (&self.layout, self.layout.hidden, self.attention.heads);
+        let projected = self.project(group, x, parameters, transposed);
         let start = group.queries.start * hidden;
 
-        // Through the norm into the residual sum, from there into the asking tokens and into what was attended to.
-        let mut d_asking = vec![0.0; g.len()];
+        // Through the norm into the residual sum, and from there into the query tokens and the attention's results.
+        let mut d_query_tokens = vec![0.0; g.len()];
         let sum = if kept.narrow.is_empty() { &kept.attended } else { &kept.narrow };
-        let arguments = (sum.as_slice(), Some(projected.asking()));
-        let weight = &parameters[places.norm.clone()][..hidden];
-        norm::backward(&mut d_asking, &mut part[places.norm.clone()], g, arguments, self.mask, weight, start);
-        let mut d_attended = d_asking.clone();
+        let arguments = (sum.as_slice(), Some(projected.query_tokens()));
+        let weight = &parameters[layout.norm.clone()][..hidden];
+        norm::backward(
+            &mut d_query_tokens,
+            &mut part[layout.norm.clone()],
+            g,
+            arguments,
+            self.mask,
+            weight,
+            start,
+        );
+        let mut d_attended = d_query_tokens.clone();
         if let Some(mask) = self.mask {
-            dropout::masked(mask, start as u32, &mut d_attended, &d_asking);
+            dropout::masked(mask, start as u32, &mut d_attended, &d_query_tokens);
         }
-        if !places.output.is_empty() {
+        if !layout.output.is_empty() {
             let d_narrow = d_attended;
             d_attended = vec![0.0; d_narrow.len()];
-            let (output, bias) = two(part, &places.output, &places.output_bias);
-            let weight = &parameters[places.output.clone()];
-            let to = (d_attended.as_mut_slice(), Into::Overwrite);
+            let (output, bias) = two_parts(part, &layout.output, &layout.output_bias);
+            let weight = &parameters[layout.output.clone()];
+            let to = (d_attended.as_mut_slice(), Store::Overwrite);
             map_backward((&kept.attended, weight, &d_narrow), (output, bias), to, hidden);
         }
 
@@ -477,13 +492,13 @@ impl Fused {
         let mut dq = vec![0.0; d_attended.len()];
         let mut dkv = vec![0.0; 2 * x.len()];
         for row in group.rows.clone() {
-            let range = self.queries(group, row);
+            let range = self.query_range(group, row);
             let elements = range.start * hidden..range.end * hidden;
             let keys = self.attention.rows.row(row);
             let keys = keys.start - group.tokens.start..keys.end - group.tokens.start;
             self.attention.attend_backward(
                 row,
-                self.parts(group, row, &projected),
+                self.row(group, row, &projected),
                 (
                     &kept.attended[elements.clone()],
                     &kept.logarithms[range.start * heads..range.end * heads],
@@ -495,25 +510,27 @@ impl Fused {
             );
         }
 
-        // Through the projections, and the norm of the asking tokens, into x.
-        let (query, bias) = two(part, &places.query, &places.query_bias);
-        let arguments = (projected.asking(), &parameters[places.query.clone()], dq.as_slice());
-        map_backward(arguments, (query, bias), (&mut d_asking, Into::Add), hidden);
-        let (key_value, bias) = two(part, &places.key_value, &places.key_value_bias);
-        let arguments = (x, &parameters[places.key_value.clone()], dkv.as_slice());
-        map_backward(arguments, (key_value, bias), (&mut *dx, Into::Overwrite), hidden);
-        if !places.asking_norm.is_empty() {
-            let d_normed = std::mem::replace(&mut d_asking, vec![0.0; g.len()]);
-            let weight = &parameters[places.asking_norm.clone()][..hidden];
+        // Through the projections, and the norm of the query tokens, into x.
+        let (query, bias) = two_parts(part, &layout.query, &layout.query_bias);
+        let arguments = (projected.query_tokens(), &parameters[layout.query.clone()], dq.as_slice());
+        map_backward(arguments, (query, bias), (&mut d_query_tokens, Store::Add), hidden);
+        let (key_value, bias) = two_parts(part, &layout.key_value, &layout.key_value_bias);
+        let arguments = (x, &parameters[layout.key_value.clone()], dkv.as_slice());
+        map_backward(arguments, (key_value, bias), (&mut *dx, Store::Overwrite), hidden);
+        if !layout.query_norm.is_empty() {
+            let d_normed = std::mem::replace(&mut d_query_tokens, vec![0.0; g.len()]);
+            let weight = &parameters[layout.query_norm.clone()][..hidden];
             let arguments = (projected.picked.as_ref(), None);
-            let part = &mut part[places.asking_norm.clone()];
-            norm::backward(&mut d_asking, part, &d_normed, arguments, None, weight, 0);
+            let part = &mut part[layout.query_norm.clone()];
+            norm::backward(&mut d_query_tokens, part, &d_normed, arguments, None, weight, 0);
         }
         match &self.attention.queries {
-            Queries::All => add(dx, &d_asking),
-            Queries::Picked { .. } => {
-                for (token, d_asking) in self.asking(group).zip(d_asking.chunks_exact(hidden)) {
-                    add(&mut dx[token * hidden..][..hidden], d_asking);
+            QueryTokens::All => add(dx, &d_query_tokens),
+            QueryTokens::Picked { .. } => {
+                for (token, d_query_tokens) in
+                    self.query_indices(group).zip(d_query_tokens.chunks_exact(hidden))
+                {
+                    add(&mut dx[token * hidden..][..hidden], d_query_tokens);
                 }
             }
         }
@@ -532,7 +549,7 @@ fn split<'a>(
 }
 
 /// Two parts of `values`, the first before the second.
-fn two<'a>(
+fn two_parts<'a>(
     values: &'a mut [f32],
     first: &Range<usize>,
     second: &Range<usize>,
@@ -581,18 +598,20 @@ mod tests {
         testing::{assert_gradients, assert_twins, values, variable},
     };
 
-    /// Rows that ask with all or with some of their tokens, look ahead or not, with dropout or not; and more rows than one
-    /// task takes.
+    /// Rows with all or some of their tokens as query tokens, causal or not, with dropout or not; and more rows than one task
+    /// takes.
     fn cases() -> Vec<Attention> {
         let rows = Rows::from_lengths([1, 7, 40, 3, 19]);
-        let picked = Queries::Picked {
+        let picked = QueryTokens::Picked {
             rows: Rows::from_lengths([1, 0, 3, 3, 2]),
             places: vec![0, 39, 0, 17, 0, 1, 2, 18, 5].into(),
         };
         let many = Rows::from_lengths((0..40).map(|row| 1 + row * 7 % 60));
-        let single = (Rows::from_lengths([1]), Queries::All);
+        let single = (Rows::from_lengths([1]), QueryTokens::All);
         let mut cases = Vec::new();
-        for (rows, queries) in [(rows.clone(), Queries::All), (rows, picked), single, (many, Queries::All)] {
+        for (rows, queries) in
+            [(rows.clone(), QueryTokens::All), (rows, picked), single, (many, QueryTokens::All)]
+        {
             for causal in [false, true] {
                 for dropout in [None, Some(Dropout { probability: 0.3, key: 5 })] {
                     let (rows, queries) = (rows.clone(), queries.clone());
@@ -617,7 +636,7 @@ mod tests {
         let pair = |place: usize| (v[place].as_tensor(), v[place + 1].as_tensor());
         SelfAttention {
             attention: attention.clone(),
-            asking_norm: (!cloze).then(|| pair(9)),
+            query_norm: (!cloze).then(|| pair(9)),
             query: pair(1),
             // One bias for key and value: the key's alone has no gradient but rounding where nothing is dropped.
             key: (v[3].as_tensor(), v[6].as_tensor()),
@@ -631,7 +650,7 @@ mod tests {
     /// The variables that a sublayer has.
     fn used(mut v: Vec<Var>, cloze: bool) -> Vec<Var> {
         v[4] = v[6].clone();
-        // Those it has not are given another role, so that every variable has a gradient: none is left over.
+        // Variables that it does not have get another role, so that each has a gradient.
         if cloze {
             (v[9], v[10]) = (v[11].clone(), v[12].clone());
         } else {
@@ -672,7 +691,8 @@ mod tests {
     fn a_row_means_the_same_alone() {
         let v = inputs(41, 24);
         let attend = |rows: Rows, x: &Tensor| {
-            let attention = Attention { rows, queries: Queries::All, heads: 2, causal: true, dropout: None };
+            let attention =
+                Attention { rows, queries: QueryTokens::All, heads: 2, causal: true, dropout: None };
             values(&layer(&v, &attention, true).fused(x).unwrap())
         };
         let together = attend(Rows::from_lengths([30, 11]), &v[0]);
@@ -688,42 +708,42 @@ mod tests {
             let v = inputs(rows.tokens(), 24);
             let attention = Attention {
                 rows: rows.clone(),
-                queries: Queries::All,
+                queries: QueryTokens::All,
                 heads: 3,
                 causal: true,
                 dropout: None,
             };
             let layer = layer(&v, &attention, cloze);
             let whole = layer.fused(&v[0]).unwrap();
-            let mut remembered = vec![KeysAndValues::default(); 3];
+            let mut caches = vec![KeyValueCache::default(); 3];
             for length in 1..=lengths[0] {
                 let running = lengths.iter().filter(|&&row| row >= length).count();
                 let tokens: Vec<u32> =
                     (0..running).map(|r| (rows.row(r).start + length - 1) as u32).collect();
                 let tokens = Tensor::from_vec(tokens, running, whole.device()).unwrap();
                 let x = v[0].index_select(&tokens, 0).unwrap();
-                let y = layer.extend(&x, &mut remembered[..running]).unwrap();
+                let y = layer.extend(&x, &mut caches[..running]).unwrap();
                 assert_eq!(values(&y), values(&whole.index_select(&tokens, 0).unwrap()), "length {length}");
             }
-            assert_eq!(remembered.iter().map(KeysAndValues::tokens).collect::<Vec<_>>(), lengths);
+            assert_eq!(caches.iter().map(KeyValueCache::tokens).collect::<Vec<_>>(), lengths);
         }
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let v = inputs(4, 6);
-        let refused = |rows: Rows, queries: Queries, heads: usize| {
+        let refused = |rows: Rows, queries: QueryTokens, heads: usize| {
             let attention = Attention { rows, queries, heads, causal: true, dropout: None };
             layer(&v, &attention, true).forward(&v[0]).is_err()
         };
         let rows = |length: usize| Rows::from_lengths([length]);
-        assert!(!refused(rows(4), Queries::All, 2));
-        assert!(refused(rows(3), Queries::All, 2));
-        assert!(refused(rows(4), Queries::All, 4));
-        let places = Queries::Picked { rows: rows(4), places: vec![0, 1, 2, 4].into() };
+        assert!(!refused(rows(4), QueryTokens::All, 2));
+        assert!(refused(rows(3), QueryTokens::All, 2));
+        assert!(refused(rows(4), QueryTokens::All, 4));
+        let places = QueryTokens::Picked { rows: rows(4), places: vec![0, 1, 2, 4].into() };
         assert!(refused(rows(4), places, 2));
         let attention =
-            Attention { rows: rows(4), queries: Queries::All, heads: 2, causal: true, dropout: None };
+            Attention { rows: rows(4), queries: QueryTokens::All, heads: 2, causal: true, dropout: None };
         let crossed = SelfAttention { query: (&v[2], &v[1]), ..layer(&v, &attention, true) };
         assert!(crossed.forward(&v[0]).is_err());
     }

@@ -1,18 +1,18 @@
-//! A safe face for the `gemm` crate: matrices are views of slices, and their bounds are checked once per product.
+//! Matrix products by the `gemm` crate, over views of slices whose bounds are checked once per product.
 //!
 //! gemm splits rows and columns of the result among threads and never the inner sum, so a product is the same bytes for any
-//! number of threads. How it cuts a long inner sum, and in what order it adds a very small product, depends on the shape; here
-//! sums are cut at [`DEPTH`] and small products made larger, so that where the right matrix lies row by row, every number is
-//! the same in a product of any size: a row alone is what it is in company. (Where the right matrix is a transpose, small
-//! products add in another order.) Most callers multiply serially inside a task of their own, where the operands are still in
-//! cache.
+//! number of threads. But how it cuts a long inner sum, and in what order it adds up a very small product, depends on the
+//! shape. So sums are cut here, at [`DEPTH`], and very small products are made larger. Then, where the right matrix lies row by
+//! row, a number is the same in a product of any size: a row alone is what it is among others. (Where the right matrix is a
+//! transpose, small products add in another order.) Most callers multiply serially inside a task of their own, where the
+//! operands are still in cache.
 
 use gemm::Parallelism;
 
 /// The shortest inner sum that gemm treats as any other.
 const SHORTEST: usize = 3;
 
-/// The longest inner sum of one call to gemm, which cuts none that is not longer; each is one chain of fused multiply-adds.
+/// The longest inner sum of one call to gemm. gemm does not cut sums of this length: each is one chain of fused multiply-adds.
 pub(crate) const DEPTH: usize = 512;
 
 /// A read-only matrix in a slice.
@@ -90,36 +90,36 @@ impl<'a> ViewMut<'a> {
     }
 }
 
-/// What becomes of the values a product finds in its destination.
+/// How a product is stored.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Into {
-    /// They are overwritten.
+pub(crate) enum Store {
+    /// Over the values of its destination.
     Overwrite,
-    /// The product is added to them.
+    /// Added to them.
     Add,
 }
 
 /// `dst = scale * lhs * rhs`, or `dst += …`, on this thread alone.
-pub(crate) fn multiply(dst: ViewMut<'_>, into: Into, lhs: View<'_>, rhs: View<'_>, scale: f32) {
-    Product { into, scale, parallelism: Parallelism::None }.run(dst, lhs, rhs);
+pub(crate) fn multiply(dst: ViewMut<'_>, store: Store, lhs: View<'_>, rhs: View<'_>, scale: f32) {
+    Product { store, scale, parallelism: Parallelism::None }.run(dst, lhs, rhs);
 }
 
 /// As [`multiply`], split over the threads of the current pool; the same bytes.
-pub(crate) fn multiply_parallel(dst: ViewMut<'_>, into: Into, lhs: View<'_>, rhs: View<'_>, scale: f32) {
+pub(crate) fn multiply_parallel(dst: ViewMut<'_>, store: Store, lhs: View<'_>, rhs: View<'_>, scale: f32) {
     let parallelism = Parallelism::Rayon(rayon::current_num_threads());
-    Product { into, scale, parallelism }.run(dst, lhs, rhs);
+    Product { store, scale, parallelism }.run(dst, lhs, rhs);
 }
 
-/// What is done with a product, and by whom.
+/// How a product is computed and stored.
 #[derive(Clone, Copy)]
 struct Product {
-    into: Into,
+    store: Store,
     scale: f32,
     parallelism: Parallelism,
 }
 
 impl Product {
-    /// Checks the shapes, and makes those larger that gemm has routines of their own for.
+    /// Checks the shapes, and makes products larger that gemm would compute by a routine for small ones.
     fn run(self, mut dst: ViewMut<'_>, lhs: View<'_>, rhs: View<'_>) {
         assert!(
             dst.rows == lhs.rows && dst.columns == rhs.columns && lhs.columns == rhs.rows,
@@ -130,21 +130,21 @@ impl Product {
             return;
         }
         if lhs.columns == 1 || lhs.columns == 2 {
-            // Short sums; with zeros to the end they are sums like others.
+            // Short sums; with zeros at the end they are sums like others.
             let (lhs, rhs) = (lhs.padded(rows, SHORTEST), rhs.padded(SHORTEST, columns));
             return self.run(dst, View::new(&lhs, rows, SHORTEST), View::new(&rhs, SHORTEST, columns));
         }
         if rows > 1 && columns > 1 {
             return self.run_in_depth(&mut dst, lhs, rhs);
         }
-        // A single row or column, for which there is then another.
+        // A single row or column gets a second one beside it, which is thrown away.
         let lhs = if rows == 1 { View { rows: 2, row_stride: 0, ..lhs } } else { lhs };
         // A single column may lie like the transpose of a row, so it is laid out anew, with zeros beside it.
         let beside = if columns == 1 { rhs.padded(rhs.rows, 2) } else { Vec::new() };
         let rhs = if columns == 1 { View::new(&beside, rhs.rows, 2) } else { rhs };
         let width = rhs.columns;
         let mut values = vec![0.0; lhs.rows * width];
-        if self.into == Into::Add {
+        if self.store == Store::Add {
             for (row, twice) in values.chunks_exact_mut(width).take(rows).enumerate() {
                 twice[..columns].copy_from_slice(&dst.data[row * dst.row_stride..][..columns]);
             }
@@ -155,14 +155,14 @@ impl Product {
         }
     }
 
-    /// One part of the inner sum after the other, each added to those before it. Without any, the sums are zero.
+    /// Adds one part of the inner sum after another. Without any part the sums are zero.
     fn run_in_depth(self, dst: &mut ViewMut<'_>, lhs: View<'_>, rhs: View<'_>) {
         for first in (0..lhs.columns.max(1)).step_by(DEPTH) {
             let depth = DEPTH.min(lhs.columns - first);
             let lhs = View { data: &lhs.data[first * lhs.column_stride..], columns: depth, ..lhs };
             let rhs = View { data: &rhs.data[first * rhs.row_stride..], rows: depth, ..rhs };
-            let into = if first == 0 { self.into } else { Into::Add };
-            Self { into, ..self }.gemm(dst, lhs, rhs);
+            let store = if first == 0 { self.store } else { Store::Add };
+            Self { store, ..self }.gemm(dst, lhs, rhs);
         }
     }
 
@@ -178,7 +178,7 @@ impl Product {
                 dst.data.as_mut_ptr(),
                 1,
                 dst.row_stride as isize,
-                self.into == Into::Add,
+                self.store == Store::Add,
                 lhs.data.as_ptr(),
                 lhs.column_stride as isize,
                 lhs.row_stride as isize,
@@ -211,7 +211,7 @@ mod tests {
                     let mut c = vec![0.0; rows * columns];
                     let a = View::strided(a, rows, inner, longest);
                     let to = ViewMut::new(&mut c, rows, columns);
-                    super::multiply(to, Into::Overwrite, a, View::new(&b, inner, columns), 1.0);
+                    super::multiply(to, Store::Overwrite, a, View::new(&b, inner, columns), 1.0);
                     c
                 };
                 let ended: Vec<f32> =
@@ -225,12 +225,12 @@ mod tests {
     fn a_row_and_a_column_are_the_same_alone_and_in_company() {
         for (rows, inner, columns) in [(9, 70, 35), (9, 1300, 35), (90, 600, 70)] {
             let (a, b) = (numbers(1, rows * inner), numbers(2, inner * columns));
-            for into in [Into::Overwrite, Into::Add] {
+            for store in [Store::Overwrite, Store::Add] {
                 let multiply = |rows: usize, first_row: usize, columns_: usize, first_column: usize| {
                     let mut c = vec![0.25; rows * columns_];
                     let a = View::new(&a[first_row * inner..], rows, inner);
                     let b = View::strided(&b[first_column..], inner, columns_, columns);
-                    super::multiply(ViewMut::new(&mut c, rows, columns_), into, a, b, 0.7);
+                    super::multiply(ViewMut::new(&mut c, rows, columns_), store, a, b, 0.7);
                     c
                 };
                 let whole = multiply(rows, 0, columns, 0);
@@ -246,7 +246,7 @@ mod tests {
                 let column: Vec<f32> = b.iter().skip(4).step_by(columns).copied().collect();
                 let mut c = vec![0.25; rows];
                 let (a, b) = (View::new(&a, rows, inner), View::new(&column, inner, 1));
-                super::multiply(ViewMut::new(&mut c, rows, 1), into, a, b, 0.7);
+                super::multiply(ViewMut::new(&mut c, rows, 1), store, a, b, 0.7);
                 let expected: Vec<f32> = whole.chunks_exact(columns).map(|row| row[4]).collect();
                 assert_eq!(c, expected);
             }
@@ -258,7 +258,7 @@ mod tests {
         let mut c = vec![1.0; 6];
         multiply(
             ViewMut::new(&mut c, 2, 3),
-            Into::Overwrite,
+            Store::Overwrite,
             View::new(&[], 2, 0),
             View::new(&[], 0, 3),
             1.0,

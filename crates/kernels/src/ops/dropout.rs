@@ -1,31 +1,35 @@
 //! Dropout whose mask is a function of a key and the element's index.
 //!
-//! No mask is stored and none depends on which thread drew it: forward and backward, the fused and the plain versions
-//! compute the same bit from `(key, index)`. The caller draws a fresh key per step and layer from its own named stream.
+//! No mask is stored and none depends on a thread: the forward and the backward pass, fused and plain, compute the same bit
+//! from `(key, index)`. The caller draws a fresh key for each step and layer from a random stream of its own.
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::chunks::{self, ELEMENTS};
+use crate::cpu::{
+    apply,
+    chunks::{self, ELEMENTS},
+    vectorized,
+};
 
 /// Dropout with probability `probability`, its mask decided by `key`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Share of elements set to zero, in `[0, 1)`; those kept are scaled by `1 / (1 - probability)`.
     pub probability: f64,
-    /// What decides the mask: equal keys and shapes give equal masks.
+    /// Decides the mask: equal keys and shapes give equal masks.
     pub key: u64,
 }
 
-/// A [`Dropout`] made ready for its inner loop; element `i` is kept when `hash(i) >= threshold`.
+/// The mask of a [`Dropout`], as the inner loops compute it: element `i` is kept where `hash(i) >= threshold`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mask {
     low: u32,
     high: u32,
     threshold: u32,
-    /// What kept elements are multiplied with.
+    /// The factor of the elements that are kept.
     pub(crate) scale: f32,
 }
 
@@ -90,8 +94,10 @@ impl Dropout {
     }
 }
 
-/// The dropout factors of `parts` blocks of `(rows, width)` elements, computed on the device. Part `p` has a mask of its own, over
-/// its rows of `lengths[p / sharers]` elements each; what lies past them is padding, whose factors nobody asks for.
+/// The dropout factors of `parts` padded matrices of `(rows, width)` elements, computed on the device.
+///
+/// Every part has a mask of its own. `sharers` parts in succession, the heads of one row, share a length: in part `p` the first
+/// `lengths[p / sharers]` columns are real, and the mask numbers their elements row by row. The factors of padding are not used.
 pub(crate) struct Factors {
     pub(crate) dropout: Dropout,
     pub(crate) parts: usize,
@@ -106,7 +112,7 @@ impl Factors {
         self.parts * self.rows * self.width
     }
 
-    /// What a hash must reach, and what the elements of those that do are multiplied with.
+    /// The hash from which on an element is kept, and the factor of those kept.
     #[cfg(any(feature = "cuda", test))]
     pub(crate) fn threshold_and_scale(&self) -> (u32, f32) {
         self.dropout.mask(0).map_or((0, 1.0), |mask| (mask.threshold, mask.scale))
@@ -164,7 +170,7 @@ pub(crate) fn fused(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
     }
 }
 
-/// Multiplication with the mask: its own backward.
+/// Multiplication with the mask, which is also its own backward pass.
 struct Masked(Mask);
 
 impl Masked {
@@ -177,10 +183,7 @@ impl Masked {
 }
 
 /// `y = mask * x` for elements from `start` on.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn masked(mask: Mask, start: u32, y: &mut [f32], x: &[f32]) {
     for ((y, &x), offset) in y.iter_mut().zip(x).zip(0u32..) {
         *y = x * mask.factor(start.wrapping_add(offset));

@@ -1,23 +1,27 @@
-//! NARM's local attention (Li et al. 2017, arXiv 1711.04725): what of a row matters to a state, for every prefix in one pass.
+//! NARM's local attention (Li et al. 2017, arXiv 1711.04725): which tokens of a row matter to a state, for every prefix at once.
 //!
-//! A query and a key do not meet in an inner product but in `v . hardsigmoid(query + key)`, so scores are no matrix product:
-//! each pair costs a pass over the attention's width. Fused, this is two operations, from which autograd makes the way back.
-//! The first yields the probabilities, a `(queries, tokens)` block for each row; its way back needs them and their gradient
-//! and meets each pair once more. The second is the weighted sum, a matrix product for each row.
+//! The score of a query and a key is `v . hardsigmoid(query + key)`, no inner product: scores are no matrix product, and each
+//! pair costs a pass over the attention's width. Fused, this is two operations, whose backward passes autograd joins. The first
+//! yields the probabilities, a `(queries, keys)` matrix for each row; its backward pass needs them and their gradient and
+//! computes each pair once more. The second is the weighted sum of the values, a matrix product for each row.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::attention::{self, QueryTokens};
 use crate::{
-    attention::{self, Queries},
-    chunks,
-    lanes::{self, LANES},
-    linear::column_sums,
-    matrix::{Into, View, ViewMut, multiply},
+    cpu::{
+        apply,
+        bias::column_sums,
+        chunks,
+        lanes::{self, LANES},
+        matrix::{Store, View, ViewMut, multiply},
+        vectorized,
+    },
     rows::Rows,
 };
 
-/// `hardsigmoid(x) = clamp(x / 6 + 1 / 2, 0, 1)`, the slope of which is taken to be 0 at both bends.
+/// The slope of `hardsigmoid(x) = clamp(x / 6 + 1 / 2, 0, 1)` between its bends; at both bends it is taken to be 0.
 const SLOPE: f32 = 1.0 / 6.0;
 
 /// Rows that a task of [`additive_attention_step`] takes.
@@ -28,26 +32,25 @@ const ABREAST: usize = 4;
 
 /// For a query at place `p` of its row `sum_t softmax_t(v . hardsigmoid(query + key_t)) value_t` over `t = 0..=p`.
 ///
-/// `keys` is `(tokens, width)` and `values` `(tokens, hidden)`, packed as `rows` says; `v` is `(width)`. The states that ask
-/// are `query`, `(tokens, width)`, or `(picked, width)` where `queries` picks places. The result is `(tokens, hidden)` or
-/// `(picked, hidden)`.
+/// `keys` is `(tokens, width)` and `values` `(tokens, hidden)`, packed as `rows` says; `v` is `(width)`. `queries` says which
+/// tokens are query tokens: `query` is `(queries, width)`, one for each, and the result `(queries, hidden)`.
 pub fn additive_attention(
     query: &Tensor,
     keys: &Tensor,
     v: &Tensor,
     values: &Tensor,
     rows: &Rows,
-    queries: &Queries,
+    queries: &QueryTokens,
 ) -> Result<Tensor> {
-    let (asked, tokens) = (queries.rows(rows).tokens(), rows.tokens());
+    let (count, tokens) = (queries.query_rows(rows).tokens(), rows.tokens());
     let width = v.dim(0)?;
     if width == 0
-        || query.dims() != [asked, width]
+        || query.dims() != [count, width]
         || keys.dims() != [tokens, width]
         || values.dim(0)? != tokens
     {
         bail!(
-            "additive attention: query {:?}, keys {:?}, v {:?} and values {:?} do not fit {tokens} tokens and {asked} queries",
+            "additive attention: query {:?}, keys {:?}, v {:?} and values {:?} do not fit {tokens} tokens and {count} queries",
             query.dims(),
             keys.dims(),
             v.dims(),
@@ -62,8 +65,9 @@ pub fn additive_attention(
     }
 }
 
-/// [`additive_attention`] of one query a row, `(rows, width)`, over all that is remembered of its row: keys `(tokens, width)`
-/// and values `(tokens, hidden)`, at least one token. The same bytes, `(rows, hidden)`; no gradient. On the CPU only.
+/// [`additive_attention`] of one query a row, `(rows, width)`, over all tokens of its row so far, at least one. Their keys
+/// `(tokens, width)` and values `(tokens, hidden)` are given row by row. The same bytes, `(rows, hidden)`; no gradient. On the CPU
+/// only.
 pub fn additive_attention_step(
     query: &Tensor,
     keys: &[Vec<f32>],
@@ -73,7 +77,12 @@ pub fn additive_attention_step(
     let (rows, width) = query.dims2()?;
     let length = |row: usize| keys[row].len() / width;
     if v.dims() != [width] || keys.len() != rows || values.len() != rows {
-        bail!("additive attention: query {:?}, {} and {} memories", query.dims(), keys.len(), values.len());
+        bail!(
+            "additive attention: query {:?}, keys of {} rows, values of {}",
+            query.dims(),
+            keys.len(),
+            values.len()
+        );
     }
     let hidden = values.first().map_or(0, |values| values.len() / length(0).max(1));
     if let Some(row) = (0..rows).find(|&row| length(row) == 0 || values[row].len() != length(row) * hidden) {
@@ -82,13 +91,13 @@ pub fn additive_attention_step(
     let y = chunks::with_values(query, |query| {
         chunks::with_values(v, |v| {
             Ok(chunks::build(rows * hidden, ROWS * hidden, |index, y| {
-                let mut bent = vec![0.0; width];
+                let mut rescaled = vec![0.0; width];
                 for (row, y) in (index * ROWS..).zip(y.chunks_exact_mut(hidden)) {
                     let mut seen = vec![0.0; length(row)];
-                    probabilities(&mut seen, &mut bent, &query[row * width..][..width], &keys[row], v);
+                    probabilities(&mut seen, &mut rescaled, &query[row * width..][..width], &keys[row], v);
                     let (seen, values) =
                         (View::new(&seen, 1, length(row)), View::new(&values[row], length(row), hidden));
-                    multiply(ViewMut::new(y, 1, hidden), Into::Overwrite, seen, values, 1.0);
+                    multiply(ViewMut::new(y, 1, hidden), Store::Overwrite, seen, values, 1.0);
                 }
             }))
         })
@@ -96,35 +105,35 @@ pub fn additive_attention_step(
     Tensor::from_vec(y, (rows, hidden), query.device())
 }
 
-/// Plain twin, row by row: all sums of queries and keys of a row at once, those to come masked. Computes in f32.
+/// Plain twin, row by row: the sums of all queries and keys of a row at once, keys after the query masked. Computes in f32.
 pub(crate) fn plain(
     query: &Tensor,
     keys: &Tensor,
     v: &Tensor,
     values: &Tensor,
     rows: &Rows,
-    queries: &Queries,
+    queries: &QueryTokens,
 ) -> Result<Tensor> {
     let (device, width) = (keys.device(), v.dim(0)?);
-    let asked = queries.rows(rows);
+    let query_rows = queries.query_rows(rows);
     let v = v.reshape((width, 1))?;
     let of_result = values.dtype();
     let [query, keys, values] = [query, keys, values].map(|x| x.to_dtype(DType::F32));
     let (query, keys, values) = (query?, keys?, values?);
-    if asked.tokens() == 0 {
+    if query_rows.tokens() == 0 {
         return Tensor::zeros((0, values.dim(1)?), of_result, device);
     }
     let visible =
-        (0..rows.len()).flat_map(|r| (0..asked.length(r)).map(move |i| queries.visible(r, i) as u32));
+        (0..rows.len()).flat_map(|r| (0..query_rows.length(r)).map(move |i| queries.visible(r, i) as u32));
     let unseen = attention::unseen(visible.collect(), rows.longest(), device)?; // (all queries, longest)
     let mut results = Vec::with_capacity(rows.len());
-    for r in (0..rows.len()).filter(|&r| asked.length(r) > 0) {
-        let (nq, nk) = (asked.length(r), rows.length(r));
-        let query = query.narrow(0, asked.row(r).start, nq)?.unsqueeze(1)?;
+    for r in (0..rows.len()).filter(|&r| query_rows.length(r) > 0) {
+        let (nq, nk) = (query_rows.length(r), rows.length(r));
+        let query = query.narrow(0, query_rows.row(r).start, nq)?.unsqueeze(1)?;
         let keys = keys.narrow(0, rows.row(r).start, nk)?.unsqueeze(0)?;
-        let bent = ((query.broadcast_add(&keys)? * f64::from(SLOPE))? + 0.5)?.clamp(0f32, 1f32)?; // (queries, keys, width)
-        let scores = bent.reshape((nq * nk, width))?.matmul(&v)?.reshape((nq, nk))?;
-        let scores = (scores + unseen.narrow(0, asked.row(r).start, nq)?.narrow(1, 0, nk)?)?;
+        let activated = ((query.broadcast_add(&keys)? * f64::from(SLOPE))? + 0.5)?.clamp(0f32, 1f32)?; // (queries, keys, width)
+        let scores = activated.reshape((nq * nk, width))?.matmul(&v)?.reshape((nq, nk))?;
+        let scores = (scores + unseen.narrow(0, query_rows.row(r).start, nq)?.narrow(1, 0, nk)?)?;
         let probabilities = candle_nn::ops::softmax(&scores, D::Minus1)?;
         results.push(probabilities.matmul(&values.narrow(0, rows.row(r).start, nk)?.contiguous()?)?);
     }
@@ -137,86 +146,87 @@ pub(crate) fn fused(
     v: &Tensor,
     values: &Tensor,
     rows: &Rows,
-    queries: &Queries,
+    queries: &QueryTokens,
 ) -> Result<Tensor> {
-    let blocks = Blocks::new(rows, queries);
+    let layout = PairLayout::new(rows, queries);
     let probabilities = query.contiguous()?.apply_op3(
         &keys.contiguous()?,
         &v.contiguous()?,
-        Probabilities(blocks.clone()),
+        Probabilities(layout.clone()),
     )?;
-    probabilities.apply_op2(&values.contiguous()?, WeightedSum(blocks))
+    probabilities.apply_op2(&values.contiguous()?, WeightedSum(layout))
 }
 
-/// A `(queries, keys)` block of numbers for each row, one after another.
+/// Where numbers of pairs lie: a `(queries, keys)` matrix for each row, one after another.
 #[derive(Clone)]
-struct Blocks {
+struct PairLayout {
     rows: Rows,
-    queries: Queries,
-    /// Where each row's block begins, and the end.
+    queries: QueryTokens,
+    /// Where each row's matrix begins, and the end.
     offsets: Vec<usize>,
 }
 
-impl Blocks {
-    fn new(rows: &Rows, queries: &Queries) -> Self {
-        let asked = queries.rows(rows);
+impl PairLayout {
+    fn new(rows: &Rows, queries: &QueryTokens) -> Self {
+        let query_rows = queries.query_rows(rows);
         let mut offsets = vec![0];
         offsets.extend((0..rows.len()).scan(0, |end, r| {
-            *end += asked.length(r) * rows.length(r);
+            *end += query_rows.length(r) * rows.length(r);
             Some(*end)
         }));
         Self { rows: rows.clone(), queries: queries.clone(), offsets }
     }
 
-    fn asked(&self) -> &Rows {
-        self.queries.rows(&self.rows)
+    /// Where each row's query tokens lie.
+    fn query_rows(&self) -> &Rows {
+        self.queries.query_rows(&self.rows)
     }
 
-    /// Number of elements of all blocks.
+    /// Number of elements of all matrices.
     fn len(&self) -> usize {
         self.offsets[self.rows.len()]
     }
 
-    /// The block of row `r`.
-    fn of<'a>(&self, values: &'a [f32], r: usize) -> &'a [f32] {
+    /// The matrix of row `r`.
+    fn matrix<'a>(&self, values: &'a [f32], r: usize) -> &'a [f32] {
         &values[self.offsets[r]..self.offsets[r + 1]]
     }
 }
 
 /// The part of a packed `(tokens, width)` tensor that is row `r`.
-fn part<'a>(values: &'a [f32], rows: &Rows, r: usize, width: usize) -> &'a [f32] {
+fn row_of<'a>(values: &'a [f32], rows: &Rows, r: usize, width: usize) -> &'a [f32] {
     let row = rows.row(r);
     &values[row.start * width..row.end * width]
 }
 
-/// `x / 6 + 1 / 2`: what the hard sigmoid clamps, but for the key's share.
+/// `x / 6 + 1 / 2`, of a query: what the hard sigmoid clamps, less the key's share.
 #[inline(always)]
-fn bend(x: f32) -> f32 {
+fn rescale(x: f32) -> f32 {
     x.mul_add(SLOPE, 0.5)
 }
 
-/// `sum += v * hardsigmoid(query + key)` in sixteen columns, the query bent.
+/// `sum += v * hardsigmoid(query + key)` in sixteen columns; the query comes rescaled.
 #[inline(always)]
-fn meet(sum: &mut [f32; LANES], v: &[f32; LANES], query: &[f32; LANES], key: &[f32; LANES]) {
+fn add_products(sum: &mut [f32; LANES], v: &[f32; LANES], query: &[f32; LANES], key: &[f32; LANES]) {
     for lane in 0..LANES {
         let x = key[lane].mul_add(SLOPE, query[lane]).clamp(0.0, 1.0);
         sum[lane] = v[lane].mul_add(x, sum[lane]);
     }
 }
 
-/// The scores of four keys. Each is the same sum whatever the others.
+/// The scores of four keys. Each is the same bytes whatever the others are.
 #[inline(always)]
 fn score(query: &[f32], keys: [&[f32]; ABREAST], v: &[f32]) -> [f32; ABREAST] {
     let (query, query_tail) = query.as_chunks::<LANES>();
     let (v, v_tail) = v.as_chunks::<LANES>();
     let [(k0, tail0), (k1, tail1), (k2, tail2), (k3, tail3)] = keys.map(<[f32]>::as_chunks::<LANES>);
-    // Four sums by name: of an array of sums the compiler makes scalar code.
+    // Four sums by name: from an array of sums the compiler makes scalar code.
     let [mut s0, mut s1, mut s2, mut s3] = [[0.0; LANES]; ABREAST];
     for (((((query, v), k0), k1), k2), k3) in query.iter().zip(v).zip(k0).zip(k1).zip(k2).zip(k3) {
-        meet(&mut s0, v, query, k0);
-        meet(&mut s1, v, query, k1);
-        meet(&mut s2, v, query, k2);
-        meet(&mut s3, v, query, k3);
+        add_products(&mut s0, v, query, k0);
+        add_products(&mut s1, v, query, k1);
+        add_products(&mut s2, v, query, k2);
+        add_products(&mut s3, v, query, k3);
     }
     let mut scores = [0.0; ABREAST];
     for ((score, sum), tail) in scores.iter_mut().zip([s0, s1, s2, s3]).zip([tail0, tail1, tail2, tail3]) {
@@ -228,14 +238,11 @@ fn score(query: &[f32], keys: [&[f32]; ABREAST], v: &[f32]) -> [f32; ABREAST] {
     scores
 }
 
-/// The probabilities of one query over the keys it sees. `bent` is as long as the query, for its own use.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-fn probabilities(seen: &mut [f32], bent: &mut [f32], query: &[f32], keys: &[f32], v: &[f32]) {
-    for (bent, &x) in bent.iter_mut().zip(query) {
-        *bent = bend(x);
+/// The probabilities of one query over the keys it sees. `rescaled` is room for the rescaled query.
+#[apply(vectorized!)]
+fn probabilities(seen: &mut [f32], rescaled: &mut [f32], query: &[f32], keys: &[f32], v: &[f32]) {
+    for (rescaled, &x) in rescaled.iter_mut().zip(query) {
+        *rescaled = rescale(x);
     }
     let (width, last) = (v.len(), seen.len() - 1);
     for (place, scores) in seen.chunks_mut(ABREAST).enumerate() {
@@ -244,7 +251,7 @@ fn probabilities(seen: &mut [f32], bent: &mut [f32], query: &[f32], keys: &[f32]
         for (j, key) in four.iter_mut().enumerate() {
             *key = &keys[(place * ABREAST + j).min(last) * width..][..width];
         }
-        scores.copy_from_slice(&score(bent, four, v)[..scores.len()]);
+        scores.copy_from_slice(&score(rescaled, four, v)[..scores.len()]);
     }
     let most = lanes::max(seen);
     for score in seen.iter_mut() {
@@ -257,10 +264,7 @@ fn probabilities(seen: &mut [f32], bent: &mut [f32], query: &[f32], keys: &[f32]
 }
 
 /// The gradient of the scores of one query from its probabilities and their gradient.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn softmax_backward(gradient: &mut [f32], probabilities: &[f32], g: &[f32]) {
     let inner = lanes::dot(probabilities, g);
     for ((gradient, &probability), &g) in gradient.iter_mut().zip(probabilities).zip(g) {
@@ -268,9 +272,9 @@ fn softmax_backward(gradient: &mut [f32], probabilities: &[f32], g: &[f32]) {
     }
 }
 
-/// `g` where the hard sigmoid of `x`, bent, rises.
+/// `g` where the hard sigmoid rises, elsewhere 0; `x` comes rescaled.
 #[inline(always)]
-fn rising(g: f32, x: &[f32; LANES]) -> [f32; LANES] {
+fn where_rising(g: f32, x: &[f32; LANES]) -> [f32; LANES] {
     let mut y = [0.0; LANES];
     for lane in 0..LANES {
         y[lane] = if x[lane] > 0.0 && x[lane] < 1.0 { g } else { 0.0 };
@@ -286,13 +290,11 @@ fn add(sum: &mut [f32; LANES], x: &[f32; LANES]) {
     }
 }
 
-/// The way back of one query through sixteen columns of the attention's width, for which `v` has yet to be multiplied in.
+/// The backward pass of one query, which comes rescaled, in sixteen columns of the attention's width.
 ///
-/// Writes the gradient of the query, which comes bent; adds to those of the keys it sees and to that of `v`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+/// Writes the gradient of the query to `dq` and adds to those of the keys it sees, in `dk`, both still without their factor
+/// `v`; adds to the gradient of `v` in `dv`.
+#[apply(vectorized!)]
 fn pairs_backward(
     query: &[f32; LANES],
     keys: &[[f32; LANES]],
@@ -307,7 +309,7 @@ fn pairs_backward(
         for lane in 0..LANES {
             x[lane] = key[lane].mul_add(SLOPE, query[lane]);
         }
-        let share = rising(g, &x);
+        let share = where_rising(g, &x);
         add(&mut query_sum, &share);
         add(dk, &share);
         for lane in 0..LANES {
@@ -317,9 +319,9 @@ fn pairs_backward(
     (*dq, *dv) = (query_sum, v_sum);
 }
 
-/// Columns `first ..` of the keys of a row, sixteen or as many as are left, padded with zeros.
+/// Copies sixteen columns of the keys of a row, from `first` on, or as many as are left and zeros.
 #[inline(always)]
-fn columns(panel: &mut [[f32; LANES]], x: &[f32], width: usize, first: usize) {
+fn copy_columns(panel: &mut [[f32; LANES]], x: &[f32], width: usize, first: usize) {
     let count = LANES.min(width - first);
     for (lanes, x) in panel.iter_mut().zip(x.chunks_exact(width)) {
         *lanes = [0.0; LANES];
@@ -327,7 +329,7 @@ fn columns(panel: &mut [[f32; LANES]], x: &[f32], width: usize, first: usize) {
     }
 }
 
-/// What the way back over one row reads.
+/// What the backward pass over one row reads.
 struct RowPairs<'a> {
     query: &'a [f32],
     keys: &'a [f32],
@@ -338,11 +340,8 @@ struct RowPairs<'a> {
     visible: &'a [usize],
 }
 
-/// The way back of all pairs of a row, sixteen columns at a time, so that keys and their gradients stay in the first cache.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+/// The backward pass over all pairs of a row, sixteen columns at a time, so that keys and their gradients stay in the first cache.
+#[apply(vectorized!)]
 fn row_backward(pairs: &RowPairs<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
     let width = pairs.v.len();
     let nk = pairs.keys.len() / width;
@@ -350,13 +349,13 @@ fn row_backward(pairs: &RowPairs<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [
     for first in (0..width).step_by(LANES) {
         let count = LANES.min(width - first);
         let v = &pairs.v[first..first + count];
-        columns(&mut keys, pairs.keys, width, first);
+        copy_columns(&mut keys, pairs.keys, width, first);
         dk_panel.fill([0.0; LANES]);
         let mut dv_lanes = [0.0; LANES];
         for (i, &visible) in pairs.visible.iter().enumerate() {
             let (mut query, mut query_gradient) = ([0.0; LANES], [0.0; LANES]);
             for (lane, &x) in query.iter_mut().zip(&pairs.query[i * width + first..][..count]) {
-                *lane = bend(x);
+                *lane = rescale(x);
             }
             let gradient = &pairs.gradient[i * nk..][..visible];
             pairs_backward(&query, &keys, gradient, &mut query_gradient, &mut dk_panel, &mut dv_lanes);
@@ -373,20 +372,20 @@ fn row_backward(pairs: &RowPairs<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [
     }
 }
 
-/// From query, keys and `v` the probabilities.
-struct Probabilities(Blocks);
+/// The probabilities, from query, keys and `v`.
+struct Probabilities(PairLayout);
 
 impl Probabilities {
     fn forward(&self, query: &[f32], keys: &[f32], v: &[f32]) -> Vec<f32> {
-        let Blocks { rows, queries, offsets } = &self.0;
-        let (asked, width) = (self.0.asked(), v.len());
+        let PairLayout { rows, queries, offsets } = &self.0;
+        let (query_rows, width) = (self.0.query_rows(), v.len());
         let mut y = vec![0.0; self.0.len()];
         chunks::split(&mut y, offsets, 1).into_par_iter().with_max_len(1).enumerate().for_each(|(r, y)| {
-            let keys = part(keys, rows, r, width);
-            let mut bent = vec![0.0; width];
-            let query = part(query, asked, r, width).chunks_exact(width);
+            let keys = row_of(keys, rows, r, width);
+            let mut rescaled = vec![0.0; width];
+            let query = row_of(query, query_rows, r, width).chunks_exact(width);
             for (i, (y, query)) in y.chunks_exact_mut(rows.length(r).max(1)).zip(query).enumerate() {
-                probabilities(&mut y[..queries.visible(r, i)], &mut bent, query, keys, v);
+                probabilities(&mut y[..queries.visible(r, i)], &mut rescaled, query, keys, v);
             }
         });
         y
@@ -394,11 +393,11 @@ impl Probabilities {
 
     /// Gradients of query, keys and `v` from the probabilities `y` and their gradient `g`.
     fn backward(&self, query: &[f32], keys: &[f32], v: &[f32], y: &[f32], g: &[f32]) -> [Vec<f32>; 3] {
-        let Blocks { rows, queries, .. } = &self.0;
-        let (asked, width) = (self.0.asked(), v.len());
+        let PairLayout { rows, queries, .. } = &self.0;
+        let (query_rows, width) = (self.0.query_rows(), v.len());
         let (mut dq, mut dk) = (vec![0.0; query.len()], vec![0.0; keys.len()]);
         let mut dv_parts = vec![0.0; rows.len() * width];
-        chunks::split(&mut dq, asked.offsets(), width)
+        chunks::split(&mut dq, query_rows.offsets(), width)
             .into_par_iter()
             .zip(chunks::split(&mut dk, rows.offsets(), width))
             .zip(dv_parts.par_chunks_exact_mut(width))
@@ -406,14 +405,14 @@ impl Probabilities {
             .enumerate()
             .for_each(|(r, ((dq, dk), dv))| {
                 let nk = rows.length(r);
-                let (y, g) = (self.0.of(y, r), self.0.of(g, r));
+                let (y, g) = (self.0.matrix(y, r), self.0.matrix(g, r));
                 let mut gradient = vec![0.0; y.len()];
-                let visible: Vec<usize> = (0..asked.length(r)).map(|i| queries.visible(r, i)).collect();
+                let visible: Vec<usize> = (0..query_rows.length(r)).map(|i| queries.visible(r, i)).collect();
                 for (i, &visible) in visible.iter().enumerate() {
                     let seen = i * nk..i * nk + visible;
                     softmax_backward(&mut gradient[seen.clone()], &y[seen.clone()], &g[seen]);
                 }
-                let (query, keys) = (part(query, asked, r, width), part(keys, rows, r, width));
+                let (query, keys) = (row_of(query, query_rows, r, width), row_of(keys, rows, r, width));
                 let pairs = RowPairs { query, keys, v, gradient: &gradient, visible: &visible };
                 row_backward(&pairs, dq, dk, dv);
             });
@@ -466,31 +465,33 @@ impl CustomOp3 for Probabilities {
     }
 }
 
-/// From probabilities and values the sums.
-struct WeightedSum(Blocks);
+/// The weighted sums, from probabilities and values.
+struct WeightedSum(PairLayout);
 
 impl WeightedSum {
     fn forward(&self, probabilities: &[f32], values: &[f32], hidden: usize) -> Vec<f32> {
-        let (rows, asked) = (&self.0.rows, self.0.asked());
-        let mut y = vec![0.0; asked.tokens() * hidden];
-        chunks::split(&mut y, asked.offsets(), hidden).into_par_iter().with_max_len(1).enumerate().for_each(
-            |(r, y)| {
-                let (nq, nk) = (asked.length(r), rows.length(r));
+        let (rows, query_rows) = (&self.0.rows, self.0.query_rows());
+        let mut y = vec![0.0; query_rows.tokens() * hidden];
+        chunks::split(&mut y, query_rows.offsets(), hidden)
+            .into_par_iter()
+            .with_max_len(1)
+            .enumerate()
+            .for_each(|(r, y)| {
+                let (nq, nk) = (query_rows.length(r), rows.length(r));
                 multiply(
                     ViewMut::new(y, nq, hidden),
-                    Into::Overwrite,
-                    View::new(self.0.of(probabilities, r), nq, nk),
-                    View::new(part(values, rows, r, hidden), nk, hidden),
+                    Store::Overwrite,
+                    View::new(self.0.matrix(probabilities, r), nq, nk),
+                    View::new(row_of(values, rows, r, hidden), nk, hidden),
                     1.0,
                 );
-            },
-        );
+            });
         y
     }
 
-    /// Gradients of the probabilities (also of those of keys a query does not see, which nobody reads) and of the values.
+    /// Gradients of the probabilities and of the values. Those of keys that a query does not see are computed too, and not read.
     fn backward(&self, probabilities: &[f32], values: &[f32], g: &[f32], hidden: usize) -> [Vec<f32>; 2] {
-        let (rows, asked) = (&self.0.rows, self.0.asked());
+        let (rows, query_rows) = (&self.0.rows, self.0.query_rows());
         let (mut dp, mut dv) = (vec![0.0; probabilities.len()], vec![0.0; values.len()]);
         chunks::split(&mut dp, &self.0.offsets, 1)
             .into_par_iter()
@@ -498,12 +499,12 @@ impl WeightedSum {
             .with_max_len(1)
             .enumerate()
             .for_each(|(r, (dp, dv))| {
-                let (nq, nk) = (asked.length(r), rows.length(r));
-                let g = View::new(part(g, asked, r, hidden), nq, hidden);
-                let values = View::new(part(values, rows, r, hidden), nk, hidden);
-                let probabilities = View::new(self.0.of(probabilities, r), nq, nk);
-                multiply(ViewMut::new(dp, nq, nk), Into::Overwrite, g, values.t(), 1.0);
-                multiply(ViewMut::new(dv, nk, hidden), Into::Overwrite, probabilities.t(), g, 1.0);
+                let (nq, nk) = (query_rows.length(r), rows.length(r));
+                let g = View::new(row_of(g, query_rows, r, hidden), nq, hidden);
+                let values = View::new(row_of(values, rows, r, hidden), nk, hidden);
+                let probabilities = View::new(self.0.matrix(probabilities, r), nq, nk);
+                multiply(ViewMut::new(dp, nq, nk), Store::Overwrite, g, values.t(), 1.0);
+                multiply(ViewMut::new(dv, nk, hidden), Store::Overwrite, probabilities.t(), g, 1.0);
             });
         [dp, dv]
     }
@@ -523,7 +524,7 @@ impl CustomOp2 for WeightedSum {
     ) -> Result<(CpuStorage, Shape)> {
         let hidden = l2.dims()[1];
         let y = self.forward(chunks::slice(s1, l1)?, chunks::slice(s2, l2)?, hidden);
-        Ok((CpuStorage::F32(y), (self.0.asked().tokens(), hidden).into()))
+        Ok((CpuStorage::F32(y), (self.0.query_rows().tokens(), hidden).into()))
     }
 
     fn bwd(
@@ -547,29 +548,29 @@ mod tests {
     use super::*;
     use crate::testing::{assert_gradients, assert_twins, values, variable};
 
-    fn cases() -> Vec<(Rows, Queries)> {
+    fn cases() -> Vec<(Rows, QueryTokens)> {
         let rows = Rows::from_lengths([1, 7, 40, 3, 19]);
-        let picked = Queries::Picked {
+        let picked = QueryTokens::Picked {
             rows: Rows::from_lengths([1, 0, 3, 3, 2]),
             places: vec![0, 39, 0, 17, 0, 1, 2, 18, 5].into(),
         };
-        let single = Queries::Picked { rows: Rows::from_lengths([1]), places: vec![4].into() };
+        let single = QueryTokens::Picked { rows: Rows::from_lengths([1]), places: vec![4].into() };
         vec![
-            (rows.clone(), Queries::All),
+            (rows.clone(), QueryTokens::All),
             (rows, picked),
-            (Rows::from_lengths([1]), Queries::All),
+            (Rows::from_lengths([1]), QueryTokens::All),
             (Rows::from_lengths([5]), single),
         ]
     }
 
     /// Query, keys, v and values; sums reach beyond both bends of the hard sigmoid.
-    fn inputs(rows: &Rows, queries: &Queries, width: usize, hidden: usize) -> [Var; 4] {
+    fn inputs(rows: &Rows, queries: &QueryTokens, width: usize, hidden: usize) -> [Var; 4] {
         let far = |seed, count| {
             let x = (variable(seed, &[count, width]).as_tensor() * 4.0).unwrap();
             Var::from_tensor(&x).unwrap()
         };
         [
-            far(1, queries.rows(rows).tokens()),
+            far(1, queries.query_rows(rows).tokens()),
             far(2, rows.tokens()),
             variable(3, &[width]),
             variable(4, &[rows.tokens(), hidden]),
@@ -606,7 +607,7 @@ mod tests {
     #[test]
     fn the_slope_is_zero_at_and_beyond_the_bends() {
         let rows = Rows::from_lengths([3]);
-        let last = Queries::Picked { rows: Rows::from_lengths([1]), places: vec![2].into() };
+        let last = QueryTokens::Picked { rows: Rows::from_lengths([1]), places: vec![2].into() };
         let device = &Device::Cpu;
         let query = Var::new(&[[1f32]], device).unwrap();
         // Sums -3, 3 and 4: hard sigmoids 0, 1 and 1.
@@ -626,15 +627,15 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let rows = Rows::from_lengths([2, 2]);
-        let [query, keys, v, x] = inputs(&rows, &Queries::All, 6, 4);
+        let [query, keys, v, x] = inputs(&rows, &QueryTokens::All, 6, 4);
         let attend =
-            |rows: Rows, queries: Queries| additive_attention(&query, &keys, &v, &x, &rows, &queries);
-        assert!(attend(rows.clone(), Queries::All).is_ok());
-        assert!(attend(Rows::from_lengths([3]), Queries::All).is_err(), "tokens");
-        let picked = |places: [u32; 4]| Queries::Picked { rows: rows.clone(), places: places.into() };
+            |rows: Rows, queries: QueryTokens| additive_attention(&query, &keys, &v, &x, &rows, &queries);
+        assert!(attend(rows.clone(), QueryTokens::All).is_ok());
+        assert!(attend(Rows::from_lengths([3]), QueryTokens::All).is_err(), "tokens");
+        let picked = |places: [u32; 4]| QueryTokens::Picked { rows: rows.clone(), places: places.into() };
         assert!(attend(rows.clone(), picked([0, 1, 1, 0])).is_ok());
         assert!(attend(rows.clone(), picked([0, 1, 2, 0])).is_err(), "place");
         let wide = variable(3, &[7]);
-        assert!(additive_attention(&query, &keys, &wide, &x, &rows, &Queries::All).is_err(), "width");
+        assert!(additive_attention(&query, &keys, &wide, &x, &rows, &QueryTokens::All).is_err(), "width");
     }
 }

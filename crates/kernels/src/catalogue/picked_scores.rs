@@ -1,36 +1,67 @@
-//! Scores of chosen columns, and their way back: what `pick`, the ranking loss, the swap loss and the binary cross
-//! entropy have in common.
+//! Scores of chosen columns and their backward pass: what [`Catalogue::pick`], the ranking loss, the swap loss and the binary
+//! cross entropy have in common.
 //!
-//! Each row asks for `count` columns of its own. Where that is a fair share of all columns, whole blocks of scores come from
-//! a matrix product and the chosen ones are read out of it, and the way back scatters coefficients into such a block; where
-//! it is not, each score is an inner product, and the way back sorts the choices by column. Either way each task owns what it
-//! writes, and sums run in the order of rows.
+//! Each row picks `count` columns of its own. Where these are a fair share of all columns, whole blocks of scores come from a
+//! matrix product and the picked ones are read out of it; the backward pass scatters the derivatives of the picked scores into
+//! such a block. Where they are few, each score is an inner product, and the backward pass sorts the picked ids by column.
+//! Either way each task owns what it writes, and sums run in the order of rows.
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::Catalogue;
 use crate::{
-    catalogue::Catalogue,
-    chunks,
-    embedding::Sorted,
-    lanes,
-    matrix::{Into, View, ViewMut, multiply},
+    cpu::{
+        apply, chunks, lanes,
+        matrix::{Store, View, ViewMut, multiply},
+        vectorized,
+    },
+    ops::embedding::{self, Sorted},
 };
 
 /// Rows of one task.
 const ROWS: usize = 64;
 
 /// Most partial weight gradients held at once.
-const GROUPS: usize = 16;
+const PARTIALS: usize = 16;
 
-/// Columns per choice up to which whole blocks of scores are cheaper than inner products.
+/// Columns for each picked one, up to which whole blocks of scores are cheaper than inner products.
 const DENSE: usize = 12;
 
-/// The choices of all rows and the sizes that go with them.
+impl Catalogue {
+    /// The scores of chosen columns, `(rows, c)`, of `ids` `(rows, c)` of u32; differentiable.
+    pub fn pick(&self, states: &Tensor, ids: &Tensor) -> Result<Tensor> {
+        if states.dim(0)? != ids.dim(0)? {
+            bail!("pick: {} states but ids {:?}", states.dim(0)?, ids.dims());
+        }
+        if crate::fused(states.device()) {
+            PickedScores::new(self, &[ids])?.tensor(self, states)
+        } else {
+            plain(self, states, ids)
+        }
+    }
+}
+
+/// Plain twin: chosen rows of the weight, batched products with the states.
+pub(super) fn plain(catalogue: &Catalogue, states: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (rows, count) = ids.dims2()?;
+    let flat = ids.flatten_all()?;
+    let hidden = catalogue.weight.dim(1)?;
+    let chosen = embedding::plain(&catalogue.weight, &flat)?.reshape((rows, count, hidden))?;
+    let states = states.to_dtype(DType::F32)?.contiguous()?;
+    let scores = chosen.matmul(&states.reshape((rows, hidden, 1))?)?.squeeze(2)?;
+    match &catalogue.bias {
+        Some(bias) => scores + embedding::plain(&bias.unsqueeze(1)?, &flat)?.reshape((rows, count))?,
+        None => Ok(scores),
+    }
+}
+
+/// The picked ids of all rows, and the sizes that go with them.
 #[derive(Clone)]
-pub(crate) struct Picked {
+pub(crate) struct PickedScores {
+    /// `(rows, count)`
     ids: Arc<[u32]>,
     count: usize,
     hidden: usize,
@@ -39,18 +70,17 @@ pub(crate) struct Picked {
 
 /// A loss computed from picked scores: its value, and its derivative with respect to each of them.
 struct Loss {
-    picked: Picked,
+    picked: PickedScores,
     value: f32,
+    /// `(rows, count)`
     coefficients: Vec<f32>,
 }
 
 /// Gradients of states, weight and bias, where wanted.
 type Gradients = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+/// The scores of `ids` in one row, without bias.
+#[apply(vectorized!)]
 fn products(scores: &mut [f32], state: &[f32], weight: &[f32], ids: &[u32]) {
     let hidden = state.len();
     for (score, &id) in scores.iter_mut().zip(ids) {
@@ -59,10 +89,7 @@ fn products(scores: &mut [f32], state: &[f32], weight: &[f32], ids: &[u32]) {
 }
 
 /// `sum += coefficient * row` of `table` for each row number and coefficient that is not zero.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn weighted_rows(sum: &mut [f32], table: &[f32], choices: impl Iterator<Item = (usize, f32)>) {
     let hidden = sum.len();
     for (row, coefficient) in choices {
@@ -72,8 +99,8 @@ fn weighted_rows(sum: &mut [f32], table: &[f32], choices: impl Iterator<Item = (
     }
 }
 
-impl Picked {
-    /// The choices of `parts`, each `(rows, k)` of u32, side by side; checks that they are columns of the catalogue.
+impl PickedScores {
+    /// The ids of `parts`, each `(rows, k)` of u32, side by side; checks that they are columns of the catalogue.
     pub(crate) fn new(catalogue: &Catalogue, parts: &[&Tensor]) -> Result<Self> {
         let columns = catalogue.columns()?;
         let hidden = catalogue.weight.dim(1)?;
@@ -97,10 +124,11 @@ impl Picked {
     }
 
     /// Number of rows.
-    fn rows(&self) -> usize {
+    fn row_count(&self) -> usize {
         self.ids.len().checked_div(self.count).unwrap_or(0)
     }
 
+    /// Whether whole blocks of scores are computed.
     fn dense(&self) -> bool {
         self.columns <= DENSE * self.count
     }
@@ -118,7 +146,7 @@ impl Picked {
                 let product = ViewMut::new(&mut block, rows, columns);
                 multiply(
                     product,
-                    Into::Overwrite,
+                    Store::Overwrite,
                     View::new(states, rows, hidden),
                     View::new(weight, columns, hidden).t(),
                     1.0,
@@ -149,7 +177,7 @@ impl Picked {
         })
     }
 
-    /// The gradients given the derivative with respect to each score, times `scale`.
+    /// The gradients of states, weight and bias, from the derivatives with respect to the scores, times `scale`.
     fn gradients(
         &self,
         states: &Tensor,
@@ -199,9 +227,9 @@ impl Picked {
         states_wanted: bool,
         weight_wanted: bool,
     ) -> (Vec<f32>, Vec<f32>) {
-        let (hidden, columns, count, rows) = (self.hidden, self.columns, self.count, self.rows());
+        let (hidden, columns, count, rows) = (self.hidden, self.columns, self.count, self.row_count());
         // Groups of whole blocks; one partial weight gradient for each.
-        let group = rows.div_ceil(ROWS).div_ceil(GROUPS).max(1) * ROWS;
+        let group = rows.div_ceil(ROWS).div_ceil(PARTIALS).max(1) * ROWS;
         let mut ds = vec![0.0; if states_wanted { rows * hidden } else { rows }];
         let width = if states_wanted { hidden } else { 1 };
         let partials: Vec<Vec<f32>> = ds
@@ -223,11 +251,11 @@ impl Picked {
                     let block = View::new(&block, rows, columns);
                     if states_wanted {
                         let weight = View::new(weight, columns, hidden);
-                        multiply(ViewMut::new(ds, rows, hidden), Into::Overwrite, block, weight, 1.0);
+                        multiply(ViewMut::new(ds, rows, hidden), Store::Overwrite, block, weight, 1.0);
                     }
                     if weight_wanted {
                         let states = View::new(&states[first * hidden..], rows, hidden);
-                        multiply(ViewMut::new(&mut dw, columns, hidden), Into::Add, block.t(), states, 1.0);
+                        multiply(ViewMut::new(&mut dw, columns, hidden), Store::Add, block.t(), states, 1.0);
                     }
                 }
                 dw
@@ -248,7 +276,7 @@ impl Picked {
         let (hidden, count) = (self.hidden, self.count);
         let mut ds = Vec::new();
         if states_wanted {
-            ds = vec![0.0; self.rows() * hidden];
+            ds = vec![0.0; self.row_count() * hidden];
             ds.par_chunks_mut(hidden).with_min_len(8).enumerate().for_each(|(row, ds)| {
                 let choices = row * count..(row + 1) * count;
                 let choices = self.ids[choices.clone()].iter().zip(&coefficients[choices]);
@@ -303,7 +331,7 @@ impl Picked {
     }
 }
 
-impl CustomOp2 for Picked {
+impl CustomOp2 for PickedScores {
     fn name(&self) -> &'static str {
         "pick"
     }
@@ -331,7 +359,7 @@ impl CustomOp2 for Picked {
     }
 }
 
-impl CustomOp3 for Picked {
+impl CustomOp3 for PickedScores {
     fn name(&self) -> &'static str {
         "pick with bias"
     }

@@ -1,74 +1,81 @@
 //! Multi-head attention over packed rows.
 //!
-//! Each row attends to itself only; no padded position is computed. In training with picked positions, and in prediction,
-//! the last block needs attention at a few places of each row: [`Queries::Picked`] computes those and no others.
+//! Each row attends to itself only, and no padded position is computed. In training with picked positions, and in prediction,
+//! the last block needs attention at a few tokens of each row: [`QueryTokens::Picked`] computes those and no others.
 //!
-//! This file takes one row through all its heads, forward and back, while its scores and probabilities lie in a cache; the
-//! way back computes them again from the kept logarithm of each query's sum of exponentials, in place of keeping them.
+//! This file takes one row through all its heads, forward and backward, while its scores and probabilities stay in
+//! the processor's cache. They are not kept: the backward pass computes them again from the logarithm of each query's sum of
+//! exponentials.
 //! [`SelfAttention`](crate::SelfAttention) makes a sublayer of it.
 
 use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::{
+use super::{
     dropout::{Dropout, Factors, Mask},
     embedding,
-    lanes::{self, LANES},
-    matrix::{DEPTH, Into, View, ViewMut, multiply},
+};
+use crate::{
+    cpu::{
+        apply,
+        lanes::{self, LANES},
+        matrix::{DEPTH, Store, View, ViewMut, multiply},
+        vectorized,
+    },
     rows::Rows,
 };
 
-/// Which places of each row are asked.
+/// Which tokens of the packed rows are query tokens of the attention: those whose results are computed.
 #[derive(Clone, Debug)]
-pub enum Queries {
-    /// Every token: the queries are packed as the keys are.
+pub enum QueryTokens {
+    /// Every token: query tokens are packed as the keys are.
     All,
-    /// Chosen places only.
+    /// Chosen tokens only.
     Picked {
-        /// Where each row's queries lie in the packed queries; as many rows as the keys have, possibly empty ones.
+        /// Where each row's query tokens lie among all query tokens; as many rows as the keys have, some possibly empty.
         rows: Rows,
-        /// The place of each query within its row, from 0: what a causal query may see ends there.
+        /// The place of each query token within its row, from 0: the last that it sees in causal attention.
         places: Arc<[u32]>,
     },
 }
 
-impl Queries {
-    /// Where each row's queries lie, given where its keys do.
-    pub(crate) fn rows<'a>(&'a self, keys: &'a Rows) -> &'a Rows {
+impl QueryTokens {
+    /// Where each row's query tokens lie, given where its keys do.
+    pub(crate) fn query_rows<'a>(&'a self, keys: &'a Rows) -> &'a Rows {
         match self {
-            Queries::All => keys,
-            Queries::Picked { rows, .. } => rows,
+            QueryTokens::All => keys,
+            QueryTokens::Picked { rows, .. } => rows,
         }
     }
 
-    /// How many keys of its row the `i`-th query of row `r` sees when it does not look ahead.
+    /// How many keys of its row the `i`-th query of row `r` sees in causal attention.
     pub(crate) fn visible(&self, r: usize, i: usize) -> usize {
         match self {
-            Queries::All => i + 1,
-            Queries::Picked { rows, places } => places[rows.row(r).start + i] as usize + 1,
+            QueryTokens::All => i + 1,
+            QueryTokens::Picked { rows, places } => places[rows.row(r).start + i] as usize + 1,
         }
     }
 
-    /// The places of row `r` that ask.
+    /// The places of the query tokens of row `r`.
     pub(crate) fn places(&self, keys: &Rows, r: usize) -> impl Iterator<Item = usize> {
         let (all, picked) = match self {
-            Queries::All => (0..keys.length(r), &[][..]),
-            Queries::Picked { rows, places } => (0..0, &places[rows.row(r)]),
+            QueryTokens::All => (0..keys.length(r), &[][..]),
+            QueryTokens::Picked { rows, places } => (0..0, &places[rows.row(r)]),
         };
         all.chain(picked.iter().map(|&place| place as usize))
     }
 
-    /// The index of each query among the tokens; `None` where every token asks.
-    pub(crate) fn tokens(&self, keys: &Rows) -> Option<Vec<u32>> {
+    /// The index of each query token among the tokens; `None` where every token is one.
+    pub(crate) fn indices(&self, keys: &Rows) -> Option<Vec<u32>> {
         let rows = 0..keys.len();
         let token = |r: usize| self.places(keys, r).map(move |place| (keys.row(r).start + place) as u32);
-        matches!(self, Queries::Picked { .. }).then(|| rows.flat_map(token).collect())
+        matches!(self, QueryTokens::Picked { .. }).then(|| rows.flat_map(token).collect())
     }
 
     /// Checks that the places lie in the rows of the keys.
     pub(crate) fn check(&self, keys: &Rows) -> Result<()> {
-        let Queries::Picked { rows, places } = self else { return Ok(()) };
+        let QueryTokens::Picked { rows, places } = self else { return Ok(()) };
         if rows.len() != keys.len() {
             bail!("attention: {} rows of queries for {} rows of keys", rows.len(), keys.len());
         }
@@ -89,8 +96,8 @@ impl Queries {
 pub struct Attention {
     /// Where the rows of keys and values lie.
     pub rows: Rows,
-    /// Which places ask.
-    pub queries: Queries,
+    /// Which tokens are query tokens.
+    pub queries: QueryTokens,
     /// Number of heads; divides `hidden`. Head `h` is the columns `h * hidden / heads ..`.
     pub heads: usize,
     /// Whether a query at place `p` sees keys `0..=p` only.
@@ -100,9 +107,9 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Where each row's queries lie.
+    /// Where each row's query tokens lie.
     pub(crate) fn query_rows(&self) -> &Rows {
-        self.queries.rows(&self.rows)
+        self.queries.query_rows(&self.rows)
     }
 
     /// How many keys of its row the `i`-th query of row `r` sees.
@@ -135,8 +142,8 @@ impl Attention {
         }
         let (batch, heads, size) = (keys.len(), self.heads, hidden / self.heads);
         let (most_queries, most_keys) = (queries.longest(), keys.longest());
-        // Padded places point at some token, each at another, so that none of them gets the gradients of all; the mask keeps
-        // what they hold from reaching a real place.
+        // Padding points at real tokens, each at another, so that no token collects the gradients of all padding. The mask
+        // keeps what padding holds from reaching a real place.
         let places = |rows: &Rows, longest: usize| -> Vec<u32> {
             let place = |r: usize, i: usize| {
                 if i < rows.length(r) { rows.row(r).start + i } else { (r * longest + i) % rows.tokens() }
@@ -186,8 +193,8 @@ impl Attention {
     }
 }
 
-/// What is added to scores `(queries, keys)` before their softmax: 0 for the first `visible` keys of each query, -1e9 for those
-/// that it does not see.
+/// What is added to scores `(queries, keys)` before their softmax: 0 for the first `visible` keys of each query, which it sees,
+/// and -1e9 for the others.
 pub(crate) fn unseen(visible: Vec<u32>, keys: usize, device: &Device) -> Result<Tensor> {
     let queries = visible.len();
     let visible = Tensor::from_vec(visible, (queries, 1), device)?;
@@ -201,8 +208,8 @@ impl Attention {
     }
 }
 
-/// What the inner loops need to know of one row and head.
-struct Block<'a> {
+/// One row in one head, as the inner loops need it.
+struct RowHead<'a> {
     attention: &'a Attention,
     row: usize,
     queries: usize,
@@ -210,8 +217,8 @@ struct Block<'a> {
     mask: Option<Mask>,
 }
 
-/// Turns scores into their exponentials, but for a factor; returns the logarithm of their true sum and what makes them
-/// probabilities.
+/// Turns scores into multiples of their exponentials. Returns the logarithm of the sum of the exponentials themselves, and the
+/// factor that makes the multiples probabilities.
 #[inline(always)]
 fn exponentials(scores: &mut [f32]) -> (f32, f32) {
     let most = lanes::max(scores);
@@ -223,20 +230,17 @@ fn exponentials(scores: &mut [f32]) -> (f32, f32) {
 }
 
 /// Turns scores into masked probabilities, row by row, and writes the logarithms of the sums, `heads` apart.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-fn softmax(block: &Block<'_>, scores: &mut [f32], logarithms: &mut [f32], heads: usize) {
-    for i in 0..block.queries {
-        let (seen, unseen) =
-            scores[i * block.keys..(i + 1) * block.keys].split_at_mut(block.attention.visible(block.row, i));
+#[apply(vectorized!)]
+fn softmax(row_head: &RowHead<'_>, scores: &mut [f32], logarithms: &mut [f32], heads: usize) {
+    for i in 0..row_head.queries {
+        let (seen, unseen) = scores[i * row_head.keys..(i + 1) * row_head.keys]
+            .split_at_mut(row_head.attention.visible(row_head.row, i));
         let (logarithm, scale) = exponentials(seen);
         logarithms[i * heads] = logarithm;
-        match block.mask {
+        match row_head.mask {
             Some(mask) => {
                 for (probability, j) in seen.iter_mut().zip(0u32..) {
-                    *probability *= scale * mask.factor(((i * block.keys) as u32).wrapping_add(j));
+                    *probability *= scale * mask.factor(((i * row_head.keys) as u32).wrapping_add(j));
                 }
             }
             None => {
@@ -251,29 +255,26 @@ fn softmax(block: &Block<'_>, scores: &mut [f32], logarithms: &mut [f32], heads:
 
 /// From scores and the gradient of the masked probabilities, `scores` becomes the masked probabilities and `gradient` the
 /// gradient of the scores. `inner` is the inner product of each query's result and its gradient.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn softmax_backward(
-    block: &Block<'_>,
+    row_head: &RowHead<'_>,
     scores: &mut [f32],
     gradient: &mut [f32],
     inner: &[f32],
     logarithms: &[f32],
     heads: usize,
 ) {
-    for i in 0..block.queries {
-        let range = i * block.keys..(i + 1) * block.keys;
-        let visible = block.attention.visible(block.row, i);
+    for i in 0..row_head.queries {
+        let range = i * row_head.keys..(i + 1) * row_head.keys;
+        let visible = row_head.attention.visible(row_head.row, i);
         let (seen, unseen) = scores[range.clone()].split_at_mut(visible);
         let (gradient, unseen_gradient) = gradient[range].split_at_mut(visible);
         let (logarithm, inner) = (logarithms[i * heads], inner[i]);
-        match block.mask {
+        match row_head.mask {
             Some(mask) => {
                 for ((score, gradient), j) in seen.iter_mut().zip(gradient.iter_mut()).zip(0u32..) {
                     let probability = lanes::exp(*score - logarithm);
-                    let factor = mask.factor(((i * block.keys) as u32).wrapping_add(j));
+                    let factor = mask.factor(((i * row_head.keys) as u32).wrapping_add(j));
                     *gradient = probability * (factor * *gradient - inner);
                     *score = probability * factor;
                 }
@@ -292,44 +293,41 @@ fn softmax_backward(
 }
 
 /// Inner products of the rows of two `(queries, hidden)` parts within the columns of one head.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn row_products(products: &mut [f32], a: &[f32], b: &[f32], hidden: usize, first: usize, size: usize) {
     for ((product, a), b) in products.iter_mut().zip(a.chunks_exact(hidden)).zip(b.chunks_exact(hidden)) {
         *product = lanes::dot(&a[first..first + size], &b[first..first + size]);
     }
 }
 
-/// A part of a wider matrix in a slice: rows of it begin `stride` elements apart.
+/// Columns of a wider matrix: their rows begin `stride` elements apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Part<'a> {
+pub(crate) struct Strided<'a> {
     pub(crate) values: &'a [f32],
     pub(crate) stride: usize,
 }
 
-impl<'a> Part<'a> {
+impl<'a> Strided<'a> {
     /// `size` columns from column `first` on, of `rows` rows.
     fn columns(self, rows: usize, first: usize, size: usize) -> View<'a> {
         View::strided(&self.values[first..], rows, size, self.stride)
     }
 }
 
-/// What a row is computed in, kept from row to row.
+/// Buffers for one row and head, used again for the next.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    turned: Vec<f32>,
+    keys_transposed: Vec<f32>,
     scores: Vec<f32>,
     gradient: Vec<f32>,
     inner: Vec<f32>,
 }
 
-/// Keys and values of the tokens that a row has so far, for one query after another.
+/// The keys and values of the tokens that one row has so far, to which the row's next token attends.
 ///
-/// Keys lie turned, `(hidden, room)`, so that the scores of a query over all keys are vector sums.
+/// Keys lie transposed, `(hidden, room)`, so that the scores of a query over all keys are vector sums.
 #[derive(Clone, Debug, Default)]
-pub struct KeysAndValues {
+pub struct KeyValueCache {
     keys: Vec<f32>,
     /// Tokens that `keys` has room for.
     room: usize,
@@ -338,8 +336,8 @@ pub struct KeysAndValues {
     tokens: usize,
 }
 
-impl KeysAndValues {
-    /// Number of tokens remembered.
+impl KeyValueCache {
+    /// Number of tokens in the cache.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
@@ -362,24 +360,21 @@ impl KeysAndValues {
     }
 }
 
-/// Attends from one query `(hidden)` to all that is remembered, with `heads` heads and no dropout: `y` `(hidden)`, the bytes
-/// of [`Attention::attend`].
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+/// Attends from one query `(hidden)` to all tokens in the cache, with `heads` heads and no dropout, and writes the result to `y`
+/// `(hidden)`: the bytes of [`Attention::attend`].
+#[apply(vectorized!)]
 pub(crate) fn attend_one(
     heads: usize,
     query: &[f32],
-    remembered: &KeysAndValues,
+    cache: &KeyValueCache,
     y: &mut [f32],
     scratch: &mut Scratch,
 ) {
-    let KeysAndValues { keys, room, values, tokens } = remembered;
+    let KeyValueCache { keys, room, values, tokens } = cache;
     let hidden = query.len();
     let size = hidden / heads;
     let root = 1.0 / (size as f32).sqrt();
-    // There is room for keys by the vector; what the last of them yields beyond the tokens is not looked at.
+    // Keys have room for whole vectors; scores beyond the last token are computed and not used.
     scratch.scores.resize(tokens.next_multiple_of(LANES), 0.0);
     for first in (0..hidden).step_by(size) {
         let (blocks, _) = scratch.scores.as_chunks_mut::<LANES>();
@@ -401,7 +396,7 @@ pub(crate) fn attend_one(
             *probability *= scale;
         }
         y[first..first + size].fill(0.0);
-        // Long sums are cut where products cut them.
+        // Long sums are cut where `multiply` cuts them.
         for (probabilities, values) in probabilities.chunks(DEPTH).zip(values.chunks(DEPTH * hidden)) {
             let (blocks, tail) = y[first..first + size].as_chunks_mut::<LANES>();
             for (block, y) in blocks.iter_mut().enumerate() {
@@ -428,43 +423,41 @@ pub(crate) fn attend_one(
     }
 }
 
-/// Turns `size` columns of a part, from column `first` on, into `(size, rows)`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-fn turn_columns(turned: &mut [f32], part: Part<'_>, rows: usize, first: usize) {
-    for (place, turned) in turned.chunks_exact_mut(rows).enumerate() {
-        for (value, row) in turned.iter_mut().zip(part.values.chunks(part.stride)) {
+/// Transposes `size` columns, from column `first` on, into `transposed` `(size, rows)`.
+#[apply(vectorized!)]
+fn transpose_columns(transposed: &mut [f32], matrix: Strided<'_>, rows: usize, first: usize) {
+    for (place, transposed) in transposed.chunks_exact_mut(rows).enumerate() {
+        for (value, row) in transposed.iter_mut().zip(matrix.values.chunks(matrix.stride)) {
             *value = row[first + place];
         }
     }
 }
 
 impl Attention {
-    /// Scores of a row's queries over its keys in one head, before the softmax, into `scores` `(queries, keys)`.
-    fn score(&self, row: usize, [q, k]: [Part<'_>; 2], hidden: usize, head: usize, scratch: &mut Scratch) {
+    /// Writes the scores of a row's queries over its keys in one head, before the softmax, to `scores` `(queries, keys)`.
+    fn score(&self, row: usize, [q, k]: [Strided<'_>; 2], hidden: usize, head: usize, scratch: &mut Scratch) {
         let (nq, nk) = (self.query_rows().length(row), self.rows.length(row));
         let size = hidden / self.heads;
-        let Scratch { turned, scores, .. } = scratch;
-        turned.resize(size * nk, 0.0);
+        let Scratch { keys_transposed, scores, .. } = scratch;
+        keys_transposed.resize(size * nk, 0.0);
         scores.resize(nq * nk, 0.0);
-        turn_columns(turned, k, nk, head * size);
-        let (q, k) = (q.columns(nq, head * size, size), View::new(turned, size, nk));
-        multiply(ViewMut::new(scores, nq, nk), Into::Overwrite, q, k, 1.0 / (size as f32).sqrt());
+        transpose_columns(keys_transposed, k, nk, head * size);
+        let (q, k) = (q.columns(nq, head * size, size), View::new(keys_transposed, size, nk));
+        multiply(ViewMut::new(scores, nq, nk), Store::Overwrite, q, k, 1.0 / (size as f32).sqrt());
     }
 
-    fn block(&self, row: usize, head: usize) -> Block<'_> {
+    fn row_head(&self, row: usize, head: usize) -> RowHead<'_> {
         let (queries, keys) = (self.query_rows().length(row), self.rows.length(row));
-        Block { attention: self, row, queries, keys, mask: self.mask(row, head) }
+        RowHead { attention: self, row, queries, keys, mask: self.mask(row, head) }
     }
 
-    /// Attends within row `row`: its queries `(queries, hidden)`, keys and values `(keys, hidden)`, to `y`
-    /// `(queries, hidden)` and the logarithms `(queries, heads)`. A row without queries is left alone.
+    /// Attends within row `row`, from its queries `(queries, hidden)`, keys and values `(keys, hidden)`. Writes the result to `y`
+    /// `(queries, hidden)` and the logarithms of the sums of exponentials to `logarithms` `(queries, heads)`; nothing for a row
+    /// without queries.
     pub(crate) fn attend(
         &self,
         row: usize,
-        [q, k, v]: [Part<'_>; 3],
+        [q, k, v]: [Strided<'_>; 3],
         y: &mut [f32],
         logarithms: &mut [f32],
         scratch: &mut Scratch,
@@ -479,19 +472,19 @@ impl Attention {
             let first = head * size;
             self.score(row, [q, k], hidden, head, scratch);
             let scores = &mut scratch.scores;
-            softmax(&self.block(row, head), scores, &mut logarithms[head..], self.heads);
+            softmax(&self.row_head(row, head), scores, &mut logarithms[head..], self.heads);
             let y = ViewMut::strided(&mut y[first..], nq, size, hidden);
-            multiply(y, Into::Overwrite, View::new(scores, nq, nk), v.columns(nk, first, size), 1.0);
+            multiply(y, Store::Overwrite, View::new(scores, nq, nk), v.columns(nk, first, size), 1.0);
         }
     }
 
-    /// The way back of [`Attention::attend`]: from its arguments and results and the gradient `g` `(queries, hidden)` to
-    /// the gradients of the queries, `dq` `(queries, hidden)`, and of keys and values side by side, `dkv`
-    /// `(keys, 2 hidden)`, which are overwritten. A row without queries is left alone.
+    /// The backward pass of [`Attention::attend`], from its arguments and results and the gradient `g` `(queries, hidden)`.
+    /// Overwrites `dq` `(queries, hidden)` with the gradient of the queries, and `dkv` `(keys, 2 hidden)` with those of keys and
+    /// values side by side; nothing for a row without queries.
     pub(crate) fn attend_backward(
         &self,
         row: usize,
-        [q, k, v]: [Part<'_>; 3],
+        [q, k, v]: [Strided<'_>; 3],
         (y, logarithms, g): (&[f32], &[f32], &[f32]),
         dq: &mut [f32],
         dkv: &mut [f32],
@@ -513,10 +506,10 @@ impl Attention {
             let g_view = View::strided(&g[first..], nq, size, hidden);
             let (q, k, v) =
                 (q.columns(nq, first, size), k.columns(nk, first, size), v.columns(nk, first, size));
-            multiply(ViewMut::new(gradient, nq, nk), Into::Overwrite, g_view, v.t(), 1.0);
+            multiply(ViewMut::new(gradient, nq, nk), Store::Overwrite, g_view, v.t(), 1.0);
             row_products(inner, y, g, hidden, first, size);
             softmax_backward(
-                &self.block(row, head),
+                &self.row_head(row, head),
                 scores,
                 gradient,
                 inner,
@@ -525,11 +518,11 @@ impl Attention {
             );
             let (scores, gradient) = (View::new(scores, nq, nk), View::new(gradient, nq, nk));
             let dv = ViewMut::strided(&mut dkv[hidden + first..], nk, size, 2 * hidden);
-            multiply(dv, Into::Overwrite, scores.t(), g_view, 1.0);
+            multiply(dv, Store::Overwrite, scores.t(), g_view, 1.0);
             let dq = ViewMut::strided(&mut dq[first..], nq, size, hidden);
-            multiply(dq, Into::Overwrite, gradient, k, root);
+            multiply(dq, Store::Overwrite, gradient, k, root);
             let dk = ViewMut::strided(&mut dkv[first..], nk, size, 2 * hidden);
-            multiply(dk, Into::Overwrite, gradient.t(), q, root);
+            multiply(dk, Store::Overwrite, gradient.t(), q, root);
         }
     }
 }

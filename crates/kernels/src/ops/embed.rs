@@ -1,19 +1,18 @@
 //! The input of both transformers as one operation: `drop(norm(token + position))`, the norm in BERT4Rec only.
 //!
-//! Fused, the two rows of a token are looked up, summed, normalised and masked in one pass. Nothing is kept for the way back
-//! but the ids; the gradient of each table is summed as [`embedding`](crate::embedding()) sums it.
+//! Fused, the two rows of a token are looked up, summed, normalised and masked in one pass. The backward pass keeps only the
+//! ids, and sums the gradient of each table as [`embedding`](crate::embedding()) does.
 
 use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
-use crate::{
-    Dropout,
-    chunks::{self, TOKENS, add},
-    dropout::{self, Mask},
+use super::{
+    dropout::{self, Dropout, Mask},
     embedding::{self, gather},
     norm,
 };
+use crate::cpu::chunks::{self, TOKENS, add};
 
 /// The input sublayer of a transformer.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +25,7 @@ pub struct Embed<'a> {
     pub norm: Option<(&'a Tensor, &'a Tensor)>,
     /// Dropout on the result.
     pub dropout: Option<Dropout>,
-    /// Type of the result, and so of all activations after it: f32, or bf16 for the plain twin.
+    /// Type of the result, and so of all activations after it: f32, or bf16 in the plain twin.
     pub activations: DType,
 }
 
@@ -98,8 +97,8 @@ struct Fused {
 }
 
 impl Fused {
-    /// The rows of both tables for chunk `index`.
-    fn rows(
+    /// The looked-up rows of both tables for chunk `index`.
+    fn lookup(
         &self,
         index: usize,
         count: usize,
@@ -117,7 +116,7 @@ impl Fused {
 
     fn run(&self, token: &[f32], position: &[f32], norm: Option<&[f32]>, hidden: usize) -> Vec<f32> {
         chunks::build(self.ids.len() * hidden, TOKENS * hidden, |index, y| {
-            let [mut x, residual] = self.rows(index, y.len() / hidden, token, position, hidden);
+            let [mut x, residual] = self.lookup(index, y.len() / hidden, token, position, hidden);
             let start = index * TOKENS * hidden;
             if let Some(norm) = norm {
                 norm::forward(y, &x, Some(&residual), None, norm, start);
@@ -132,7 +131,7 @@ impl Fused {
         })
     }
 
-    /// Gradients of the tables and of the norm, which is empty without one.
+    /// Gradients of the tables and of the norm's parameters, the latter empty without a norm.
     fn gradients(
         &self,
         (token, position, norm): (&Tensor, &Tensor, Option<&Tensor>),
@@ -175,7 +174,7 @@ impl Fused {
         ])
     }
 
-    /// The gradient of a chunk's sums of rows, into `sum`, and its share of the norm's, into `parts`.
+    /// Writes the gradient of a chunk's sums of rows to `sum`, and its share of the norm's gradient to `parts`.
     fn sum_gradient(
         &self,
         index: usize,
@@ -188,7 +187,7 @@ impl Fused {
             sum.copy_from_slice(g);
             return;
         }
-        let [x, residual] = self.rows(index, g.len() / hidden, token, position, hidden);
+        let [x, residual] = self.lookup(index, g.len() / hidden, token, position, hidden);
         norm::backward(sum, parts, g, (&x, Some(&residual)), None, &norm[..hidden], 0);
     }
 }
@@ -262,7 +261,7 @@ mod tests {
     use super::*;
     use crate::testing::{assert_gradients, assert_twins, ids, values, variable};
 
-    /// Two tables and a norm; ids and positions of so many tokens.
+    /// Two tables and a norm; ids and positions of `tokens` tokens.
     fn inputs(tokens: usize, hidden: usize) -> (Vec<Var>, Tensor, Tensor) {
         let v = [(1, vec![9, hidden]), (2, vec![5, hidden]), (3, vec![hidden]), (4, vec![hidden])];
         let draw = |seed, bound| Tensor::new(ids(seed, tokens, bound), &Device::Cpu).unwrap();

@@ -1,22 +1,26 @@
 //! The feed-forward sublayer of both transformers as one operation:
 //! `norm(x + drop(down(drop(activation(up(x))))))`.
 //!
-//! The values between the two linear maps are four times as wide as the model, and the largest thing a training step would
-//! hold. Fused, they exist for a few hundred tokens at a time, in the cache of the core that works on them, and the way back
+//! The values between the two linear maps are four times as wide as the model, and the largest that a training step would hold.
+//! Fused, they exist for a few hundred tokens at a time, in the cache of the core that works on them, and the backward pass
 //! computes them again. The plain twin is the chain of the plain operations.
 
 use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
-use crate::{
+use super::{
     activation::Activation,
-    chunks::{self, TOKENS},
     dropout::{self, Dropout, Mask},
-    linear::{self, column_sums, repeat},
-    matrix::{Into, View, ViewMut, multiply},
-    norm,
-    panels::turned,
+    linear, norm,
+};
+use crate::cpu::{
+    apply,
+    bias::{column_sums, fill_rows},
+    chunks::{self, TOKENS},
+    matrix::{Store, View, ViewMut, multiply},
+    panels::transposed,
+    vectorized,
 };
 
 /// Tokens whose wide values are held at once: three such blocks of 256 columns fit into a second-level cache of 1 MB.
@@ -27,7 +31,7 @@ const BLOCK: usize = TOKENS / 2;
 pub struct FeedForward<'a> {
     /// Weight `(wide, hidden)` and bias `(wide)` of the first linear map.
     pub up: (&'a Tensor, &'a Tensor),
-    /// What is applied to its result.
+    /// The activation of its result.
     pub activation: Activation,
     /// Dropout on the activated values, `(tokens, wide)`.
     pub inner_dropout: Option<Dropout>,
@@ -102,13 +106,13 @@ struct Fused {
     wide: usize,
     inner_mask: Option<Mask>,
     mask: Option<Mask>,
-    /// Whether there may be a way back.
+    /// Whether there may be a backward pass.
     tracked: bool,
-    /// The results of the second linear map, chunk by chunk, kept for the way back.
+    /// The results of the second linear map, chunk by chunk, kept for the backward pass.
     narrow: OnceLock<Vec<Vec<f32>>>,
 }
 
-/// The parameters, or their gradients, as they lie one after another.
+/// The parameters, as they lie one after another.
 struct Parameters<'a> {
     up: &'a [f32],
     up_bias: &'a [f32],
@@ -138,10 +142,7 @@ impl<'a> Parameters<'a> {
 }
 
 /// Turns the results of the first linear map, whose first element has index `start`, into activated, masked values.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn activate(values: &mut [f32], activation: Activation, mask: Option<Mask>, start: u32) {
     match activation {
         Activation::Gelu => {
@@ -163,10 +164,7 @@ fn activate(values: &mut [f32], activation: Activation, mask: Option<Mask>, star
 }
 
 /// As [`activate`], with the derivative of each value.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn activate_with_slopes(
     values: &mut [f32],
     slopes: &mut [f32],
@@ -196,10 +194,7 @@ fn activate_with_slopes(
 }
 
 /// `y *= x`, elementwise.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn scale(y: &mut [f32], x: &[f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y *= x;
@@ -207,33 +202,33 @@ fn scale(y: &mut [f32], x: &[f32]) {
 }
 
 impl Fused {
-    /// The result of the first linear map for the tokens of `x`, into `wide`. `up` is its weight, turned.
-    fn raise(&self, wide: &mut [f32], x: &[f32], up: &[f32], bias: &[f32]) {
+    /// Writes the result of the first linear map for the tokens of `x` to `wide`. `up` is its weight, transposed.
+    fn map_up(&self, wide: &mut [f32], x: &[f32], up: &[f32], bias: &[f32]) {
         let count = wide.len() / self.wide;
         let hidden = x.len() / count;
-        repeat(wide, bias);
+        fill_rows(wide, bias);
         let (x, up) = (View::new(x, count, hidden), View::new(up, hidden, self.wide));
-        multiply(ViewMut::new(wide, count, self.wide), Into::Add, x, up, 1.0);
+        multiply(ViewMut::new(wide, count, self.wide), Store::Add, x, up, 1.0);
     }
 
     fn run(&self, x: &[f32], parameters: &[f32], hidden: usize) -> (Vec<f32>, Vec<Vec<f32>>) {
         let parameters = Parameters::new(parameters, hidden, self.wide);
-        let (up, down) = (turned(parameters.up, hidden), turned(parameters.down, self.wide));
+        let (up, down) = (transposed(parameters.up, hidden), transposed(parameters.down, self.wide));
         chunks::build_with(x.len(), TOKENS * hidden, |index, y| {
             let x = &x[index * TOKENS * hidden..][..y.len()];
             let mut narrow = vec![0.0; y.len()];
             let mut wide = vec![0.0; BLOCK.min(y.len() / hidden) * self.wide];
-            repeat(&mut narrow, parameters.down_bias);
+            fill_rows(&mut narrow, parameters.down_bias);
             for (block, (narrow, x)) in
                 narrow.chunks_mut(BLOCK * hidden).zip(x.chunks(BLOCK * hidden)).enumerate()
             {
                 let count = x.len() / hidden;
                 let wide = &mut wide[..count * self.wide];
-                self.raise(wide, x, &up, parameters.up_bias);
+                self.map_up(wide, x, &up, parameters.up_bias);
                 let start = (index * TOKENS + block * BLOCK) * self.wide;
                 activate(wide, self.activation, self.inner_mask, start as u32);
                 let (wide, down) = (View::new(wide, count, self.wide), View::new(&down, self.wide, hidden));
-                multiply(ViewMut::new(narrow, count, hidden), Into::Add, wide, down, 1.0);
+                multiply(ViewMut::new(narrow, count, hidden), Store::Add, wide, down, 1.0);
             }
             norm::forward(y, &narrow, Some(x), self.mask, parameters.norm, index * TOKENS * hidden);
             narrow
@@ -245,7 +240,7 @@ impl Fused {
         let kept = self.narrow.get_or_init(|| self.run(x, parameters, hidden).1);
         let length = parameters.len();
         let parameters = Parameters::new(parameters, hidden, self.wide);
-        let up_turned = turned(parameters.up, hidden);
+        let up_transposed = transposed(parameters.up, hidden);
         let [up, up_bias, down, down_bias] = ends(hidden, self.wide);
         let (dx, parts) = chunks::build_with(x.len(), TOKENS * hidden, |index, dx| {
             let start = index * TOKENS;
@@ -273,7 +268,7 @@ impl Fused {
                 let size = count * self.wide;
                 let (values, slopes) = (&mut values[..size], &mut slopes[..size]);
                 let d_wide = &mut d_wide[..size];
-                self.raise(values, x, &up_turned, parameters.up_bias);
+                self.map_up(values, x, &up_transposed, parameters.up_bias);
                 let first = (start + block * BLOCK) * self.wide;
                 activate_with_slopes(values, slopes, self.activation, self.inner_mask, first as u32);
 
@@ -281,15 +276,15 @@ impl Fused {
                 let down_weight = View::new(parameters.down, hidden, self.wide);
                 let values = View::new(values, count, self.wide);
                 let part = ViewMut::new(down_part, hidden, self.wide);
-                multiply(part, Into::Add, d_narrow.t(), values, 1.0);
+                multiply(part, Store::Add, d_narrow.t(), values, 1.0);
                 let to = ViewMut::new(d_wide, count, self.wide);
-                multiply(to, Into::Overwrite, d_narrow, down_weight, 1.0);
+                multiply(to, Store::Overwrite, d_narrow, down_weight, 1.0);
                 scale(d_wide, slopes);
                 column_sums(up_bias_part, d_wide);
                 let d_wide = View::new(d_wide, count, self.wide);
-                multiply(ViewMut::new(up_part, self.wide, hidden), Into::Add, d_wide.t(), x, 1.0);
+                multiply(ViewMut::new(up_part, self.wide, hidden), Store::Add, d_wide.t(), x, 1.0);
                 let up_weight = View::new(parameters.up, self.wide, hidden);
-                multiply(ViewMut::new(dx, count, hidden), Into::Add, d_wide, up_weight, 1.0);
+                multiply(ViewMut::new(dx, count, hidden), Store::Add, d_wide, up_weight, 1.0);
             }
             parts
         });

@@ -1,7 +1,7 @@
-//! Turning uniform draws into items outside a row's answers.
+//! Negatives: uniform draws turned into items outside a row's answers.
 //!
-//! Negatives are uniform over the items that are not answers. Drawing a number below `items - k` and walking past the
-//! answers gives that without a rejection loop, so the draws of a step are a fixed number of one stream.
+//! A negative is uniform over the items that are not answers. A uniform number below `items - k`, counted up past the answers,
+//! is one without a rejection loop, so that a step takes a fixed number of draws from its random stream.
 
 use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -20,13 +20,13 @@ pub fn outside(answers: &Tensor, draws: &Tensor, items: usize) -> Result<Tensor>
             draws.dims()
         );
     }
-    if crate::fused(answers.device()) { on_the_host(answers, draws, items) } else { plain(answers, draws) }
+    if crate::fused(answers.device()) { fused(answers, draws, items) } else { plain(answers, draws) }
 }
 
 /// Columns that candle can sort on CUDA: a row must fit into a block's shared memory.
 const GPU_SORTS: usize = 8192;
 
-/// Plain twin, which trusts answers and draws: a look at them would have the host wait for the device.
+/// Plain twin, which trusts answers and draws: to check them, the host would have to wait for the device.
 pub(crate) fn plain(answers: &Tensor, draws: &Tensor) -> Result<Tensor> {
     let (_, k) = answers.dims2()?;
     if answers.device().is_cuda() && k > GPU_SORTS {
@@ -40,7 +40,8 @@ pub(crate) fn plain(answers: &Tensor, draws: &Tensor) -> Result<Tensor> {
     (draws + past)? + draws.ones_like()?
 }
 
-fn on_the_host(answers: &Tensor, draws: &Tensor, items: usize) -> Result<Tensor> {
+/// Fused, on the host; checks answers and draws.
+fn fused(answers: &Tensor, draws: &Tensor, items: usize) -> Result<Tensor> {
     let ((rows, k), count) = (answers.dims2()?, draws.dim(1)?);
     let device = answers.device();
     let answers = answers.flatten_all()?.to_vec1::<u32>()?;
@@ -110,7 +111,7 @@ mod tests {
         let answers = Tensor::from_vec(answers, (rows as usize, k as usize), &Device::Cpu).unwrap();
         let draws = Tensor::from_vec(draws, (rows as usize, count as usize), &Device::Cpu).unwrap();
         let values = |tensor: Tensor| tensor.to_vec2::<u32>().unwrap();
-        let found = values(on_the_host(&answers, &draws, items as usize).unwrap());
+        let found = values(fused(&answers, &draws, items as usize).unwrap());
         assert_eq!(found, values(plain(&answers, &draws).unwrap()));
     }
 

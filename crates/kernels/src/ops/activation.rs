@@ -1,10 +1,11 @@
-//! The two activations of the feed-forward sublayers, and GELU as an operation of its own.
+//! The activations of the feed-forward sublayers, GELU in BERT4Rec and ReLU in SASRec, and GELU as an operation of its own.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use crate::{
+use crate::cpu::{
+    apply,
     chunks::{self, ELEMENTS},
-    lanes,
+    lanes, vectorized,
 };
 
 /// The tanh form of GELU, elementwise (Hendrycks & Gimpel 2016, arXiv 1606.08415; the form BERT4Rec uses).
@@ -26,7 +27,7 @@ pub(crate) fn fused(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Gelu)
 }
 
-/// Which activation.
+/// An activation, applied elementwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// [`gelu`].
@@ -55,7 +56,7 @@ impl Activation {
         if x > 0.0 { (x, 1.0) } else { (0.0, 0.0) }
     }
 
-    /// Plain twin of either.
+    /// Plain twin of either activation.
     pub(crate) fn plain(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Activation::Gelu => plain_gelu(x),
@@ -65,10 +66,7 @@ impl Activation {
 }
 
 /// `y = gelu(x)`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn forward(y: &mut [f32], x: &[f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = Activation::gelu(x).0;
@@ -76,10 +74,7 @@ fn forward(y: &mut [f32], x: &[f32]) {
 }
 
 /// `dx = gelu'(x) * g`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn backward(dx: &mut [f32], x: &[f32], g: &[f32]) {
     for ((dx, &x), &g) in dx.iter_mut().zip(x).zip(g) {
         *dx = g * Activation::gelu(x).1;

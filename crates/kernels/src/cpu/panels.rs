@@ -1,13 +1,14 @@
-//! The weight of the scores, turned once for many products.
+//! Weights, transposed once for many products.
 //!
-//! A product of states with the transposed weight makes gemm pack, that is turn, the weight; a task with a few dozen rows
-//! spends longer on that than on multiplying. So the weight is turned once per call, in panels of columns whose scores stay
-//! in the second-level cache, and gemm takes a panel as it lies.
+//! In a product of states with the transpose of a weight, gemm first transposes (packs) the weight, and a task with a few
+//! dozen rows would spend longer on that than on multiplying. So the weight is transposed once per call; that of a catalogue
+//! in panels of columns whose scores stay in the second-level cache. gemm takes a panel as it lies.
 
-use crate::{
-    chunks,
+use super::{
+    apply, chunks,
     lanes::LANES,
-    matrix::{Into, View, ViewMut, multiply},
+    matrix::{Store, View, ViewMut, multiply},
+    vectorized,
 };
 
 /// Most columns of one panel.
@@ -21,41 +22,38 @@ pub(crate) struct Panels {
     width: usize,
 }
 
-/// Turns `(width, hidden)` into `(hidden, width)`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-pub(crate) fn turn(panel: &mut [f32], weight: &[f32], hidden: usize) {
+/// Transposes `weight` `(width, hidden)` into `panel` `(hidden, width)`.
+#[apply(vectorized!)]
+pub(crate) fn transpose_into(panel: &mut [f32], weight: &[f32], hidden: usize) {
     let width = weight.len() / hidden;
     // A few rows at a time, which stay in the first cache while their columns are read.
     for (block, rows) in weight.chunks(LANES * hidden).enumerate() {
         let first = block * LANES;
-        for (h, turned) in panel.chunks_exact_mut(width).enumerate() {
-            for (value, row) in turned[first..].iter_mut().zip(rows.chunks_exact(hidden)) {
+        for (h, transposed) in panel.chunks_exact_mut(width).enumerate() {
+            for (value, row) in transposed[first..].iter_mut().zip(rows.chunks_exact(hidden)) {
                 *value = row[h];
             }
         }
     }
 }
 
-/// A matrix of `columns` columns, turned; it may have no rows.
-pub(crate) fn turned(matrix: &[f32], columns: usize) -> Vec<f32> {
+/// The transpose of a matrix of `columns` columns, which may have no rows.
+pub(crate) fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
     let mut panel = vec![0.0; matrix.len()];
     if !matrix.is_empty() {
-        turn(&mut panel, matrix, columns);
+        transpose_into(&mut panel, matrix, columns);
     }
     panel
 }
 
 impl Panels {
-    /// Turns a `(columns, hidden)` weight. Panels are equally wide but for a rounding at the end: a narrow last one would be
-    /// multiplied by another routine, which adds in another order.
+    /// The panels of a `(columns, hidden)` weight. They are equally wide but for a rounding at the end: a narrow last one would
+    /// be multiplied by another routine, which adds in another order.
     pub(crate) fn new(weight: &[f32], hidden: usize) -> Self {
         let columns = weight.len() / hidden;
         let width = columns.div_ceil(columns.div_ceil(WIDEST).max(1)).max(1);
         let values = chunks::build(weight.len(), width * hidden, |index, panel| {
-            turn(panel, &weight[index * width * hidden..][..panel.len()], hidden);
+            transpose_into(panel, &weight[index * width * hidden..][..panel.len()], hidden);
         });
         Self { values, hidden, columns, width }
     }
@@ -75,6 +73,6 @@ impl Panels {
         let width = self.width.min(self.columns - first);
         let panel = View::new(&self.values[first * self.hidden..], self.hidden, width);
         let states = View::new(states, rows, self.hidden);
-        multiply(ViewMut::strided(scores, rows, width, stride), Into::Overwrite, states, panel, 1.0);
+        multiply(ViewMut::strided(scores, rows, width, stride), Store::Overwrite, states, panel, 1.0);
     }
 }

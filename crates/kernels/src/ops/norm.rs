@@ -1,16 +1,14 @@
-//! The normalisation of both transformers, with the residual sum and the dropout before it: a part of their sublayers
+//! The normalisation of both transformers, with the dropout and the residual sum before it: a part of their sublayers
 //! ([`Embed`](crate::Embed), [`SelfAttention`](crate::SelfAttention), [`FeedForward`](crate::FeedForward)).
 //!
 //! Not PyTorch's `LayerNorm`: the models divide by the *sample* standard deviation (divisor `hidden - 1`) and add the
-//! epsilon outside the root. A row is summed, masked and normalised while it is in registers; nothing is kept for the way
-//! back but the arguments, from which a row's mean and deviation are computed again.
+//! epsilon outside the root. A row is masked, summed and normalised while it is in registers. The backward pass keeps only the
+//! arguments, and computes a row's mean and deviation again.
 
 use candle_core::{D, DType, Result, Tensor};
 
-use crate::{
-    dropout::{self, Dropout, Mask},
-    lanes,
-};
+use super::dropout::{self, Dropout, Mask};
+use crate::cpu::{apply, lanes, vectorized};
 
 /// Added to the standard deviation, outside the root.
 const EPSILON: f64 = 1e-6;
@@ -18,7 +16,7 @@ const EPSILON: f64 = 1e-6;
 /// Plain twin: `weight * (y - mean) / (std + 1e-6) + bias` for each row `y` of `residual + dropout(x)`.
 ///
 /// `x` and `residual` are `(tokens, hidden)`, `weight` and `bias` `(hidden)`; `hidden` must be at least 2.
-/// A constant row becomes `bias`; through its deviation flows no gradient. The sum is of the type of `x`, all else f32.
+/// A constant row becomes `bias`, and no gradient flows through its deviation. The sum is of the type of `x`, all else f32.
 pub(crate) fn plain(
     x: &Tensor,
     residual: Option<&Tensor>,
@@ -43,7 +41,7 @@ pub(crate) fn plain(
     scaled.broadcast_mul(weight)?.broadcast_add(bias)?.to_dtype(of_result)
 }
 
-/// `y = residual + mask * x` for a row that begins at element `start`; then its mean is taken off. Returns the deviation.
+/// Writes `residual + mask * x`, less its mean, to `y`, for a row that begins at element `start`. Returns the deviation.
 #[inline(always)]
 fn centre(y: &mut [f32], x: &[f32], residual: Option<&[f32]>, mask: Option<Mask>, start: u32) -> f32 {
     match mask {
@@ -67,10 +65,7 @@ fn centre(y: &mut [f32], x: &[f32], residual: Option<&[f32]>, mask: Option<Mask>
 }
 
 /// Normalises the rows of a chunk whose first element has index `start`; `parameters` holds weight, then bias.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 pub(crate) fn forward(
     y: &mut [f32],
     x: &[f32],
@@ -91,11 +86,9 @@ pub(crate) fn forward(
     }
 }
 
-/// The gradient of the sum that was normalised, into `dy`, and a chunk's share of weight's and bias's into `parts`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+/// Writes the gradient of the sum that was normalised to `dy`, and a chunk's share of the gradients of weight and bias to
+/// `parts`.
+#[apply(vectorized!)]
 pub(crate) fn backward(
     dy: &mut [f32],
     parts: &mut [f32],
@@ -122,7 +115,7 @@ pub(crate) fn backward(
             *dy = g * weight;
         }
         let mean = lanes::sum(dy) / hidden as f32;
-        // d deviation / d y = centred / ((hidden - 1) deviation); a constant row has no direction there.
+        // d deviation / d y = centred / ((hidden - 1) deviation), taken to be 0 for a constant row.
         let through_deviation = if deviation > 0.0 {
             lanes::dot(dy, &centred) * scale * scale / ((hidden - 1) as f32 * deviation)
         } else {

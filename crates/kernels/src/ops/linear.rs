@@ -1,16 +1,16 @@
 //! The affine map `x W^T + b`, weights laid out as PyTorch's `Linear` has them.
 //!
-//! Fused, a task takes a chunk of tokens through one serial product and adds the bias while the result is in cache; going
-//! back, the same task yields the gradient of its tokens and its share of the gradients of weight and bias.
+//! Fused, a task takes a chunk of tokens through one serial product and adds the bias while the result is in cache. In the
+//! backward pass a task yields the gradient of its tokens and its share of the gradients of weight and bias.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{
+use crate::cpu::{
+    bias::{column_sums, fill_rows},
     chunks::{self, TOKENS},
-    lanes,
-    matrix::{Into, View, ViewMut, multiply},
-    panels::turned,
+    matrix::{Store, View, ViewMut, multiply},
+    panels::transposed,
 };
 
 /// `x W^T + b`: `x` is `(tokens, in)`, `weight` `(out, in)`, `bias` `(out)`; the result is `(tokens, out)`.
@@ -52,43 +52,22 @@ struct Linear;
 
 fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outputs: usize) -> Vec<f32> {
     let tokens = x.len() / inputs;
-    // Turned, so that a token's result is the same bytes in any batch, and no product need turn it again.
-    let weight = turned(weight, inputs);
+    // So that a token's result is the same bytes in any batch, and no product has to transpose it again.
+    let weight = transposed(weight, inputs);
     chunks::build(tokens * outputs, TOKENS * outputs, |index, y| {
         let count = y.len() / outputs;
         let x = &x[index * TOKENS * inputs..];
         if let Some(bias) = bias {
-            repeat(y, bias);
+            fill_rows(y, bias);
         }
         multiply(
             ViewMut::new(y, count, outputs),
-            if bias.is_some() { Into::Add } else { Into::Overwrite },
+            if bias.is_some() { Store::Add } else { Store::Overwrite },
             View::new(x, count, inputs),
             View::new(&weight, inputs, outputs),
             1.0,
         );
     })
-}
-
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-pub(crate) fn repeat(y: &mut [f32], bias: &[f32]) {
-    for row in y.chunks_exact_mut(bias.len()) {
-        row.copy_from_slice(bias);
-    }
-}
-
-/// Adds each row of `g` to `total`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
-pub(crate) fn column_sums(total: &mut [f32], g: &[f32]) {
-    for row in g.chunks_exact(total.len()) {
-        lanes::axpy(total, 1.0, row);
-    }
 }
 
 /// Which gradients of `x`, weight and bias are wanted.
@@ -117,7 +96,7 @@ fn backward(
         let mut weight_part = vec![0.0; if wanted.weight { outputs * inputs } else { 0 }];
         if wanted.weight {
             let (g, x) = (View::new(g, count, outputs), View::new(x, count, inputs));
-            multiply(ViewMut::new(&mut weight_part, outputs, inputs), Into::Overwrite, g.t(), x, 1.0);
+            multiply(ViewMut::new(&mut weight_part, outputs, inputs), Store::Overwrite, g.t(), x, 1.0);
         }
         let mut bias_part = vec![0.0; if wanted.bias { outputs } else { 0 }];
         if wanted.bias {
@@ -131,7 +110,7 @@ fn backward(
             let count = part.len() / inputs;
             let g = View::new(&g[index * TOKENS * outputs..], count, outputs);
             let weight = View::new(weight, outputs, inputs);
-            multiply(ViewMut::new(part, count, inputs), Into::Overwrite, g, weight, 1.0);
+            multiply(ViewMut::new(part, count, inputs), Store::Overwrite, g, weight, 1.0);
             share(index)
         })
     } else {

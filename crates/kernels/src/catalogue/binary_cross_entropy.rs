@@ -1,35 +1,46 @@
-//! SASRec's training loss (Kang & McAuley 2018, arXiv 1808.09781): at each position the next item against one drawn item.
+//! SASRec's training loss (Kang & McAuley 2018, arXiv 1808.09781): the binary cross entropy of the next item of each position
+//! against one drawn item.
 
 use candle_core::{D, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{catalogue::Catalogue, lanes, picked::Picked};
+use super::{
+    Catalogue,
+    picked_scores::{self, PickedScores},
+};
+use crate::cpu::lanes;
 
 /// Positions of one task.
 const POSITIONS: usize = 1024;
 
-pub(crate) fn binary_cross_entropy(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    positives: &Tensor,
-    negatives: &Tensor,
-) -> Result<Tensor> {
-    let (positions, _) = states.dims2()?;
-    if positives.dims() != [positions] || negatives.dims() != [positions] {
-        bail!(
-            "binary cross entropy: states {:?}, positives {:?} and negatives {:?} do not fit",
-            states.dims(),
-            positives.dims(),
-            negatives.dims()
-        );
-    }
-    if positions == 0 {
-        bail!("binary cross entropy: needs at least one position");
-    }
-    if crate::fused(states.device()) {
-        fused(catalogue, states, positives, negatives)
-    } else {
-        plain(catalogue, states, positives, negatives)
+impl Catalogue {
+    /// Mean binary cross entropy over `2 * positions` terms, `softplus(-score(positive))` and `softplus(score(negative))`;
+    /// a scalar with gradients.
+    ///
+    /// `states` is `(positions, hidden)`, `positives` and `negatives` `(positions)` of u32, columns.
+    pub fn binary_cross_entropy(
+        &self,
+        states: &Tensor,
+        positives: &Tensor,
+        negatives: &Tensor,
+    ) -> Result<Tensor> {
+        let (positions, _) = states.dims2()?;
+        if positives.dims() != [positions] || negatives.dims() != [positions] {
+            bail!(
+                "binary cross entropy: states {:?}, positives {:?} and negatives {:?} do not fit",
+                states.dims(),
+                positives.dims(),
+                negatives.dims()
+            );
+        }
+        if positions == 0 {
+            bail!("binary cross entropy: needs at least one position");
+        }
+        if crate::fused(states.device()) {
+            fused(self, states, positives, negatives)
+        } else {
+            plain(self, states, positives, negatives)
+        }
     }
 }
 
@@ -38,14 +49,9 @@ fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
-/// Fused: both scores of every position at once, then one walk over them for value and derivatives.
-pub(crate) fn fused(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    positives: &Tensor,
-    negatives: &Tensor,
-) -> Result<Tensor> {
-    let picked = Picked::new(catalogue, &[&positives.unsqueeze(1)?, &negatives.unsqueeze(1)?])?;
+/// Fused: both scores of every position at once, then one pass over them for value and derivatives.
+fn fused(catalogue: &Catalogue, states: &Tensor, positives: &Tensor, negatives: &Tensor) -> Result<Tensor> {
+    let picked = PickedScores::new(catalogue, &[&positives.unsqueeze(1)?, &negatives.unsqueeze(1)?])?;
     let scores = picked.values(catalogue, states)?; // (positions, 2): positive, negative
     let terms = scores.len() as f64;
     let share = (1.0 / terms) as f32;
@@ -69,14 +75,9 @@ pub(crate) fn fused(
 }
 
 /// Plain twin.
-pub(crate) fn plain(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    positives: &Tensor,
-    negatives: &Tensor,
-) -> Result<Tensor> {
-    let positive = catalogue.plain_pick(states, &positives.unsqueeze(1)?)?;
-    let negative = catalogue.plain_pick(states, &negatives.unsqueeze(1)?)?;
+fn plain(catalogue: &Catalogue, states: &Tensor, positives: &Tensor, negatives: &Tensor) -> Result<Tensor> {
+    let positive = picked_scores::plain(catalogue, states, &positives.unsqueeze(1)?)?;
+    let negative = picked_scores::plain(catalogue, states, &negatives.unsqueeze(1)?)?;
     let x = Tensor::cat(&[positive.neg()?, negative], 0)?;
     // ln(e^0 + e^x): smooth at 0, where a sum of relu and abs would have a slope of its own.
     Tensor::cat(&[x.zeros_like()?, x], 1)?.log_sum_exp(D::Minus1)?.mean_all()
@@ -87,15 +88,9 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
-    use crate::testing::{assert_close, assert_gradients, assert_twins, ids, values, variable};
-
-    fn of(v: &[Var], items: usize) -> Catalogue {
-        Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|b| b.as_tensor().clone()), items }
-    }
-
-    fn choices(seed: u64, positions: usize, columns: usize) -> Tensor {
-        Tensor::from_vec(ids(seed, positions, columns as u32), positions, &Device::Cpu).unwrap()
-    }
+    use crate::testing::{
+        assert_close, assert_gradients, assert_twins, catalogue_of, id_tensor, values, variable,
+    };
 
     #[test]
     fn twins_agree() {
@@ -106,14 +101,15 @@ mod tests {
                 variable(2, &[items + 2, hidden]),
                 variable(3, &[items + 2]),
             ];
-            let (positives, negatives) = (choices(4, positions, items + 2), choices(5, positions, items + 2));
+            let (positives, negatives) =
+                (id_tensor(4, positions, items + 2), id_tensor(5, positions, items + 2));
             for v in [&v[..], &v[..2]] {
                 assert_twins(
                     "binary cross entropy",
                     v,
                     2e-5,
-                    |v| fused(&of(v, items), &v[0], &positives, &negatives)? * 100.0,
-                    |v| plain(&of(v, items), &v[0], &positives, &negatives)? * 100.0,
+                    |v| fused(&catalogue_of(v, items), &v[0], &positives, &negatives)? * 100.0,
+                    |v| plain(&catalogue_of(v, items), &v[0], &positives, &negatives)? * 100.0,
                 );
             }
         }
@@ -122,9 +118,9 @@ mod tests {
     #[test]
     fn gradients_are_differences() {
         let v = [variable(1, &[6, 5]), variable(2, &[12, 5]), variable(3, &[12])];
-        let (positives, negatives) = (choices(4, 6, 12), choices(5, 6, 12));
+        let (positives, negatives) = (id_tensor(4, 6, 12), id_tensor(5, 6, 12));
         assert_gradients("binary cross entropy", &v, 1e-2, 5e-3, |v| {
-            fused(&of(v, 10), &v[0], &positives, &negatives)
+            fused(&catalogue_of(v, 10), &v[0], &positives, &negatives)
         });
     }
 
@@ -152,14 +148,14 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let v = [variable(1, &[3, 2]), variable(2, &[6, 2])];
         let loss = |positives: Tensor, negatives: Tensor| {
-            of(&v, 5)
+            catalogue_of(&v, 5)
                 .binary_cross_entropy(&v[0], &positives, &negatives)
                 .map(|_| ())
                 .map_err(|e| e.to_string())
         };
-        assert_eq!(loss(choices(1, 3, 6), choices(2, 3, 6)), Ok(()));
-        assert!(loss(choices(1, 2, 6), choices(2, 3, 6)).is_err());
+        assert_eq!(loss(id_tensor(1, 3, 6), id_tensor(2, 3, 6)), Ok(()));
+        assert!(loss(id_tensor(1, 2, 6), id_tensor(2, 3, 6)).is_err());
         let outside = Tensor::new(&[1u32, 6, 2], &Device::Cpu).unwrap();
-        assert!(loss(choices(1, 3, 6), outside).is_err_and(|message| message.contains("id 6 in row 1")));
+        assert!(loss(id_tensor(1, 3, 6), outside).is_err_and(|message| message.contains("id 6 in row 1")));
     }
 }

@@ -1,7 +1,8 @@
 //! Looking rows of a table up by id.
 //!
-//! The gradient is the interesting half: many tokens share a row. The tokens are sorted by id (a counting sort, stable), and
-//! each task takes a range of ids, so that equal ids add in token order whatever the threads, without partial tables.
+//! Many tokens may look up the same row, whose gradient is then a sum. The tokens are sorted by id (a stable counting sort) and
+//! each task takes a range of ids: gradients of equal ids add in token order whatever the threads, and no task needs a table of
+//! partial sums.
 
 use std::sync::Arc;
 
@@ -11,9 +12,10 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{
+use crate::cpu::{
+    apply,
     chunks::{self, TOKENS},
-    lanes,
+    lanes, vectorized,
 };
 
 /// Row `ids[t]` of `table` for each `t`: `table` is `(rows, hidden)`, `ids` `(tokens)` of u32; the result is `(tokens, hidden)`.
@@ -23,8 +25,8 @@ pub fn embedding(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     if crate::fused(table.device()) { fused(table, ids) } else { plain(table, ids) }
 }
 
-/// Plain twin: candle's own lookup, which has no quick way back on CUDA, with [`SegmentSum`] as its gradient. The table may
-/// be of any type.
+/// Plain twin: candle's own lookup, but with [`SegmentSum`] as its gradient, since candle's is slow on CUDA. The table may be of
+/// any type.
 pub(crate) fn plain(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     table.contiguous()?.apply_op2(&ids.contiguous()?, Gather)
 }
@@ -34,7 +36,7 @@ pub(crate) fn fused(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     table.contiguous()?.apply_op1(Lookup { ids })
 }
 
-/// The ids, found to lie within a table of `rows` rows.
+/// The ids, checked to lie within a table of `rows` rows.
 pub(crate) fn checked_ids(ids: &Tensor, rows: usize) -> Result<Arc<[u32]>> {
     let ids = ids.to_vec1::<u32>()?;
     if let Some(place) = ids.iter().position(|&id| id as usize >= rows) {
@@ -51,7 +53,7 @@ pub(crate) fn gather(y: &mut [f32], table: &[f32], ids: &[u32]) {
     }
 }
 
-/// The gradient of a table of `rows` rows, from that of the rows looked up, `g` `(ids, hidden)`.
+/// The gradient of a table of `rows` rows, from the gradient `g` `(ids, hidden)` of the rows looked up.
 pub(crate) fn gradient(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Vec<f32> {
     let sorted = Sorted::new(ids, rows, |_| true);
     let mut gradient = vec![0.0; rows * hidden];
@@ -63,11 +65,12 @@ pub(crate) fn gradient(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Ve
     gradient
 }
 
+/// The fused lookup: the ids are part of the operation.
 struct Lookup {
     ids: Arc<[u32]>,
 }
 
-/// The plain lookup: a table, and ids on the same device.
+/// The plain lookup: table and ids are its arguments, on one device.
 struct Gather;
 
 impl CustomOp2 for Gather {
@@ -111,8 +114,8 @@ impl CustomOp2 for Gather {
     }
 }
 
-/// The gradient of a table of so many rows, from that of the rows looked up and their ids: the ids are sorted, and the rows of
-/// equal ones added in their order.
+/// The gradient of a table of `rows` rows, from the gradient of the rows looked up and their ids: the ids are sorted, and the
+/// gradients of equal ids added in their order.
 struct SegmentSum {
     rows: usize,
 }
@@ -151,7 +154,7 @@ impl CustomOp2 for SegmentSum {
     }
 }
 
-/// Places sorted by key: those with key `i` are `places[starts[i]..starts[i + 1]]`, ascending.
+/// Places sorted by their key: those of key `i` are `places[starts[i]..starts[i + 1]]`, ascending.
 pub(crate) struct Sorted {
     pub(crate) starts: Vec<u32>,
     pub(crate) places: Vec<u32>,
@@ -179,17 +182,14 @@ impl Sorted {
         Self { starts, places }
     }
 
-    /// Places with this key.
+    /// The places of this key.
     pub(crate) fn of(&self, key: usize) -> &[u32] {
         &self.places[self.starts[key] as usize..self.starts[key + 1] as usize]
     }
 }
 
 /// Adds to `sum` the rows of `g` at `places`.
-#[multiversion::multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+fma+avx2",
-    "x86_64+avx2+fma"
-))]
+#[apply(vectorized!)]
 fn add_rows(sum: &mut [f32], g: &[f32], places: &[u32]) {
     let hidden = sum.len();
     for &place in places {

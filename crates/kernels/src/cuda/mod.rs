@@ -8,7 +8,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaView, LaunchConfig, PushKern
 use candle_core::cuda_backend::{CudaDType, CudaStorage, WrapErr};
 use candle_core::{Layout, Result, bail};
 
-use crate::dropout::Factors;
+use crate::ops::dropout::Factors;
 
 /// The kernels, for the compute capability that the crate was built for and later ones.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -35,7 +35,7 @@ fn values<'a, T: CudaDType>(storage: &'a CudaStorage, layout: &Layout) -> Result
     }
 }
 
-/// [`Factors`] of rows of these `lengths`.
+/// The [`Factors`] of rows of these `lengths`.
 pub(crate) fn dropout_factors(
     lengths: &CudaStorage,
     layout: &Layout,
@@ -128,7 +128,7 @@ pub(crate) fn segment_sum(
 }
 
 /// The ids, from 1, of the `k` best of each row of `scores` `(rows, columns)`, best first; `k` is at most
-/// [`LONGEST`](crate::selection::LONGEST) and `columns`.
+/// [`LONGEST`](crate::catalogue::top_k::LONGEST) and `columns`.
 pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<CudaStorage> {
     let device = scores.device().clone();
     let (rows, columns) = layout.shape().dims2()?;
@@ -146,14 +146,14 @@ pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<C
     Ok(CudaStorage::wrap_cuda_slice(ids, device))
 }
 
-/// What the emulation cannot see: the kernels as a GPU runs them. `bench/cuda.sh` runs these where there is one.
+/// The kernels as a GPU runs them, which the emulation cannot show. `bench/cuda.sh` runs these tests where there is a GPU.
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Tensor};
 
-    use crate::dropout::Dropout;
+    use crate::catalogue::{Catalogue, top_k};
+    use crate::ops::{dropout::Dropout, embedding};
     use crate::testing::{ids, numbers};
-    use crate::{Catalogue, embedding};
 
     fn gpu() -> Device {
         Device::new_cuda(0).expect("a GPU")
@@ -196,7 +196,7 @@ mod tests {
                 let weight = Tensor::from_slice(&weight, (items + 1, 1), device).unwrap();
                 let catalogue = Catalogue { weight, bias: None, items };
                 let states = Tensor::from_slice(&states, (rows, 1), device).unwrap();
-                catalogue.plain_top_k(&states, k).unwrap().to_vec2::<u32>().unwrap()
+                top_k::plain(&catalogue, &states, k).unwrap().to_vec2::<u32>().unwrap()
             };
             assert!(on(&gpu()) == on(&Device::Cpu), "{k} of {items}");
         }

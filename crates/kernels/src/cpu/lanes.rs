@@ -1,16 +1,16 @@
-//! Arithmetic the compiler turns into vector instructions.
+//! Arithmetic that the compiler turns into vector instructions.
 //!
 //! Sums run in sixteen lanes, the width of AVX-512, and the lanes are added in a fixed order: the result is the same bytes
-//! on AVX-512 and AVX2. The functions are inlined into callers that `multiversion` compiles once per instruction set. Those
-//! callers use plain `for` loops: a closure handed to an iterator's method may stay outside the version, and scalar.
+//! on AVX-512 and AVX2. The functions are inlined into callers marked `vectorized!`, each compiled once per instruction set.
+//! Those callers use plain `for` loops: a closure handed to an iterator's method may stay outside the version, and scalar.
 
 /// Number of lanes of every sum.
 pub(crate) const LANES: usize = 16;
 
-/// The lanes as they lie in memory, where a loop leaves them before they become one number.
+/// Hides from the compiler what becomes of the lanes after the loop that filled them.
 ///
-/// Seen through, that last step would shape the loop: the compiler would keep the lanes in eight registers, a pair in each,
-/// ready to be added, in place of one register of sixteen.
+/// If it saw them added up, it would keep them in eight registers of two lanes, ready to be added, and not in one register of
+/// sixteen.
 #[inline(always)]
 fn settle(lanes: [f32; LANES]) -> [f32; LANES] {
     std::hint::black_box(lanes)

@@ -1,13 +1,16 @@
 //! The pairwise ranking loss with which a surrogate imitates a target's ordered lists (Yue et al. 2021, arXiv 2109.01165).
 //!
-//! GRO needs from it not only gradients of weights but, for each answer, how the loss pulls at its score:
-//! [`RankingLoss::pull`]. Its signs decide which item replaces which (Zhang et al. 2024, arXiv 2310.16335), so a pull
-//! whose parts cancel must be exactly zero: the parts are the same constants with opposite signs, added as such.
+//! GRO needs from it, beside the gradients of weights, its derivative with respect to the score of each answer:
+//! [`RankingLoss::pull`], whose signs decide which item replaces which (Zhang et al. 2024, arXiv 2310.16335). A derivative whose
+//! parts cancel must therefore be exactly zero: its parts are the same constants with opposite signs, and are added as such.
 
 use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::{catalogue::Catalogue, picked::Picked};
+use super::{
+    Catalogue,
+    picked_scores::{self, PickedScores},
+};
 
 /// Margins of the two hinges.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,7 +21,7 @@ pub struct Margins {
     pub negative: f64,
 }
 
-/// The loss, and how it pulls at each answer.
+/// The loss, and its derivative with respect to the score of each answer.
 #[derive(Clone, Debug)]
 pub struct RankingLoss {
     /// Scalar, with gradients of states, weight and bias.
@@ -27,34 +30,39 @@ pub struct RankingLoss {
     pub pull: Tensor,
 }
 
-pub(crate) fn ranking_loss(
-    catalogue: &Catalogue,
-    states: &Tensor,
-    answers: &Tensor,
-    negatives: &Tensor,
-    margins: Margins,
-) -> Result<RankingLoss> {
-    let (rows, k) = answers.dims2()?;
-    if negatives.dims() != answers.dims() || states.dim(0)? != rows {
-        bail!(
-            "ranking loss: states {:?}, answers {:?} and negatives {:?} do not fit",
-            states.dims(),
-            answers.dims(),
-            negatives.dims()
-        );
-    }
-    if rows == 0 || k < 2 {
-        bail!("ranking loss: needs at least one row and two answers, found {rows} and {k}");
-    }
-    if crate::fused(states.device()) {
-        fused(catalogue, states, answers, negatives, margins)
-    } else {
-        plain(catalogue, states, answers, negatives, margins)
+impl Catalogue {
+    /// The ranking loss of `answers` (best first) against `negatives`, both `(rows, k)` of u32, columns:
+    /// `mean max(0, s[a_(i+1)] - s[a_i] + rank) + mean max(0, s[u_j] - s[a_j] + negative)`, over `rows * (k - 1)` and
+    /// `rows * k` terms.
+    pub fn ranking_loss(
+        &self,
+        states: &Tensor,
+        answers: &Tensor,
+        negatives: &Tensor,
+        margins: Margins,
+    ) -> Result<RankingLoss> {
+        let (rows, k) = answers.dims2()?;
+        if negatives.dims() != answers.dims() || states.dim(0)? != rows {
+            bail!(
+                "ranking loss: states {:?}, answers {:?} and negatives {:?} do not fit",
+                states.dims(),
+                answers.dims(),
+                negatives.dims()
+            );
+        }
+        if rows == 0 || k < 2 {
+            bail!("ranking loss: needs at least one row and two answers, found {rows} and {k}");
+        }
+        if crate::fused(states.device()) {
+            fused(self, states, answers, negatives, margins)
+        } else {
+            plain(self, states, answers, negatives, margins)
+        }
     }
 }
 
-/// Fused: the scores of all answers and negatives at once, then one walk over them for value, derivatives and pull.
-pub(crate) fn fused(
+/// Fused: the scores of all answers and negatives at once, then one pass over them for value, derivatives and pull.
+fn fused(
     catalogue: &Catalogue,
     states: &Tensor,
     answers: &Tensor,
@@ -62,7 +70,7 @@ pub(crate) fn fused(
     margins: Margins,
 ) -> Result<RankingLoss> {
     let (rows, k) = answers.dims2()?;
-    let picked = Picked::new(catalogue, &[answers, negatives])?;
+    let picked = PickedScores::new(catalogue, &[answers, negatives])?;
     let scores = picked.values(catalogue, states)?;
     let (pairs, terms) = ((rows * (k - 1)) as f64, (rows * k) as f64);
     let (rank_share, against_share) = ((1.0 / pairs) as f32, (1.0 / terms) as f32);
@@ -76,7 +84,8 @@ pub(crate) fn fused(
             let (positive, negative) = scores.split_at(k);
             let (pull, push) = coefficients.split_at_mut(k);
             let (mut rank, mut against) = (0.0, 0.0);
-            // A candidate's parts are added in the plain twin's order: as the lower of a pair, as the upper, its negative.
+            // The parts of an answer's derivative are added in the plain twin's order: as lower of a pair, as upper, against
+            // its negative.
             for j in 0..k - 1 {
                 let hinge = positive[j + 1] - positive[j] + rank_margin;
                 if hinge > 0.0 {
@@ -104,7 +113,7 @@ pub(crate) fn fused(
 }
 
 /// Plain twin: scores of the chosen columns, hinges by hand.
-pub(crate) fn plain(
+fn plain(
     catalogue: &Catalogue,
     states: &Tensor,
     answers: &Tensor,
@@ -112,8 +121,8 @@ pub(crate) fn plain(
     margins: Margins,
 ) -> Result<RankingLoss> {
     let (rows, k) = answers.dims2()?;
-    let positive = catalogue.plain_pick(states, answers)?;
-    let negative = catalogue.plain_pick(states, negatives)?;
+    let positive = picked_scores::plain(catalogue, states, answers)?;
+    let negative = picked_scores::plain(catalogue, states, negatives)?;
     let upper = positive.narrow(1, 0, k - 1)?;
     let lower = positive.narrow(1, 1, k - 1)?;
     let rank = ((lower - upper)? + margins.rank)?;
@@ -135,20 +144,14 @@ pub(crate) fn plain(
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::Device;
 
     use super::*;
-    use crate::testing::{assert_close, assert_gradients, assert_twins, ids, values, variable};
+    use crate::testing::{
+        assert_close, assert_gradients, assert_twins, catalogue_of, id_tensor, values, variable,
+    };
 
     const MARGINS: Margins = Margins { rank: 0.5, negative: 0.5 };
-
-    fn of(v: &[Var], items: usize) -> Catalogue {
-        Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|b| b.as_tensor().clone()), items }
-    }
-
-    fn choices(seed: u64, rows: usize, k: usize, columns: usize) -> Tensor {
-        Tensor::from_vec(ids(seed, rows * k, columns as u32), (rows, k), &Device::Cpu).unwrap()
-    }
 
     #[test]
     fn twins_agree() {
@@ -158,17 +161,19 @@ mod tests {
         {
             let v =
                 [variable(1, &[rows, hidden]), variable(2, &[items + 2, hidden]), variable(3, &[items + 2])];
-            let (answers, negatives) = (choices(4, rows, k, items + 2), choices(5, rows, k, items + 2));
+            let (answers, negatives) =
+                (id_tensor(4, (rows, k), items + 2), id_tensor(5, (rows, k), items + 2));
             for v in [&v[..], &v[..2]] {
                 assert_twins(
                     "ranking loss",
                     v,
                     2e-5,
-                    |v| fused(&of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0,
-                    |v| plain(&of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0,
+                    |v| fused(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0,
+                    |v| plain(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0,
                 );
-                let pull = fused(&of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().pull;
-                let expected = plain(&of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().pull;
+                let pull = fused(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().pull;
+                let expected =
+                    plain(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().pull;
                 let (pull, expected) = (values(&pull), values(&expected));
                 assert_close("pull", &pull, &expected, 1e-5);
                 assert_eq!(
@@ -182,9 +187,9 @@ mod tests {
     #[test]
     fn gradients_are_differences() {
         let v = [variable(1, &[6, 5]), variable(2, &[12, 5]), variable(3, &[12])];
-        let (answers, negatives) = (choices(4, 6, 4, 12), choices(5, 6, 4, 12));
+        let (answers, negatives) = (id_tensor(4, (6, 4), 12), id_tensor(5, (6, 4), 12));
         assert_gradients("ranking loss", &v, 1e-3, 2e-2, |v| {
-            Ok(fused(&of(v, 10), &v[0], &answers, &negatives, MARGINS)?.loss)
+            Ok(fused(&catalogue_of(v, 10), &v[0], &answers, &negatives, MARGINS)?.loss)
         });
     }
 
