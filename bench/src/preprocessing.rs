@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use preprocess::prepare::prepare;
-use preprocess::synthesis::{self, Recipe};
+use preprocess::make;
+use preprocess::raw::synth::{self, Recipe};
 use stage::{Checked, Flags, Settings};
 
 use crate::{Iteration, SEED, Work};
@@ -30,7 +30,7 @@ fn stage(directory: &Path) -> Result<Iteration> {
     let settings = Checked::new(Settings::default())?;
     let flags = Flags { force: true, quiet: true, ..Flags::default() };
     Ok(Box::new(move || {
-        prepare(&input, &out.path().join("data"), &settings, &flags)?;
+        make::dataset(&input, &out.path().join("data"), &settings, &flags)?;
         Ok(())
     }))
 }
@@ -45,7 +45,7 @@ fn ratings(directory: &Path) -> Result<PathBuf> {
     let partial = directory.join("ratings.csv.partial");
     let write = || {
         let mut file = BufWriter::new(File::create(&partial)?);
-        synthesis::write(&MOVIELENS_20M, &mut file, &ProgressBar::hidden())?;
+        synth::write(&MOVIELENS_20M, &mut file, &ProgressBar::hidden())?;
         file.flush()?;
         fs::rename(&partial, &path)
     };

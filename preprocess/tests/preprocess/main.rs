@@ -13,6 +13,8 @@ use std::process::{Command, Output};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use preprocess::raw::DATASETS;
+use preprocess::read::LAYOUTS;
 use tempfile::TempDir;
 
 /// A directory of one test, and the binary run in it.
@@ -405,21 +407,43 @@ fn synthesis_refuses_what_cannot_be_made() {
     assert!(!bench.path("raw").exists());
 }
 
+/// The help that `arguments` ask for, with single blanks wherever the lines were broken.
+fn help(bench: &Bench, arguments: &[&str]) -> String {
+    let output = bench.call(arguments);
+    assert!(output.status.success());
+    let words: Vec<String> =
+        String::from_utf8(output.stdout).unwrap().split_whitespace().map(str::to_owned).collect();
+    words.join(" ")
+}
+
 #[test]
 fn help_teaches_and_bad_usage_ends_with_2() {
     let bench = Bench::new();
     for (arguments, part) in [
         (&["--help"][..], "gro-preprocess fetch ml-100k"),
-        (&["fetch", "--help"], "ml-20m"),
+        (&["fetch", "--help"], "ml-20m: MovieLens-20M: 138,493 users"),
         (&["run", "--help"], "movielens-1m"),
         (&["run", "--help"], "preprocess.columns.user"),
         (&["export", "--help"], "user_id:token"),
         (&["synth", "--help"], "--interactions"),
     ] {
-        let output = bench.call(arguments);
-        assert!(output.status.success());
-        let text = String::from_utf8(output.stdout).unwrap();
+        let text = help(&bench, arguments);
         assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let text = help(&bench, &["run", "--help"]);
+    for layout in LAYOUTS {
+        for part in [layout.name, layout.title].iter().chain(layout.files) {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+    let text = help(&bench, &["fetch", "--help"]);
+    for dataset in DATASETS {
+        assert!(text.contains(&format!("{}: {}", dataset.name, dataset.summary())), "{text}");
+    }
+    let unknown = bench.call(&["fetch", "ml-100m", "--to", "raw"]);
+    let completions = bench.call(&["completions", "bash"]);
+    for text in [stderr(&unknown), String::from_utf8(completions.stdout).unwrap()] {
+        assert!(DATASETS.iter().all(|dataset| text.contains(dataset.name)), "{text}");
     }
     for arguments in [&[][..], &["run"], &["fetch", "ml-100m", "--to", "raw"], &["run", "--inpt", "x"]] {
         assert_eq!(bench.call(arguments).status.code(), Some(2), "{arguments:?}");

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use crate::literal::{FIELDS, Fields};
+use crate::read::literal::{FIELDS, Fields};
 
 /// Beyond this a float does not tell neighbouring integers apart, so two ids could become one.
 const LARGEST_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;

@@ -1,12 +1,14 @@
-//! Dense ids. Models count users and items from 1; which number a raw id gets is decided by the raw ids alone, in
-//! ascending order (by value where every one of them is a number, else by bytes), so that neither the order of a file
-//! nor that of a hash table ever reaches a result.
+//! Dense ids. Models number users and items from 1, in ascending order of the raw ids: by value where every one of them is
+//! a number, else by bytes. So neither the order of a file nor that of a hash table ever reaches a result.
+//!
+//! Weighed: arbitrary-precision decimals of a crate (bigdecimal, rust_decimal) for `Number`. They allocate, or stop at 28
+//! digits, and still need the check of the spelling, which is most of it.
 
 use std::cmp::Ordering;
 
 use rayon::slice::ParallelSliceMut;
 
-use crate::interner::Interner;
+use crate::read::interner::Interner;
 
 /// Dense ids of the texts that were kept.
 #[derive(Debug, PartialEq, Eq)]

@@ -15,10 +15,10 @@ use parquet::arrow::arrow_reader::{
 use stage::Refusal;
 use stage::settings::Columns;
 
-use crate::interactions::Block;
-use crate::layout::{named_columns, shorten};
-use crate::parser::Fault;
-use crate::timestamps::{self, Timestamp};
+use crate::read::fault::{Fault, shorten};
+use crate::read::interactions::Block;
+use crate::read::schema::named_columns;
+use crate::read::timestamps::{self, Timestamp};
 
 /// A Parquet file whose columns were checked.
 #[derive(Debug)]
@@ -89,8 +89,7 @@ impl Table {
     /// # Errors
     /// The first row that lacks a value or has one that cannot be used, counted from 1 over the whole file.
     pub fn parse(&self, group: usize) -> Result<Block, Fault> {
-        let broken =
-            |message: String| Fault::Somewhere(format!("row group {group} cannot be read: {message}"));
+        let broken = |message: String| Fault::File(format!("row group {group} cannot be read: {message}"));
         let file = File::open(&self.path).map_err(|error| broken(error.to_string()))?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let projection = ProjectionMask::roots(builder.parquet_schema(), self.places.iter().copied());
@@ -116,7 +115,7 @@ impl Table {
             let at = |name: Option<&str>, found: &str, expected: &str| {
                 let name = name.unwrap_or_default();
                 let number = first + row as u64;
-                Fault::Somewhere(format!("row {number}: column `{name}` is {found}, expected {expected}"))
+                Fault::File(format!("row {number}: column `{name}` is {found}, expected {expected}"))
             };
             let id = |column: &StringArray, name| match column.is_valid(row) {
                 true if column.value(row).is_empty() => Err(at(name, "empty", "a raw id")),
@@ -161,8 +160,8 @@ fn check_type(role: &str, found: &DataType) -> Result<(), &'static str> {
 fn column(batch: &RecordBatch, name: &str, to: &DataType) -> Result<ArrayRef, Fault> {
     let column = batch
         .column_by_name(name)
-        .ok_or_else(|| Fault::Somewhere(format!("no column `{name}` in a row group")))?;
-    cast(column, to).map_err(|error| Fault::Somewhere(format!("column `{name}`: {error}")))
+        .ok_or_else(|| Fault::File(format!("no column `{name}` in a row group")))?;
+    cast(column, to).map_err(|error| Fault::File(format!("column `{name}`: {error}")))
 }
 
 fn texts(batch: &RecordBatch, name: Option<&str>) -> Result<StringArray, Fault> {

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use crate::layout::shorten;
+use crate::read::fault::shorten;
 
 /// How many wanted fields a line can have.
 pub const FIELDS: usize = 4;

@@ -1,74 +1,53 @@
-//! From lines to rows: one [`Parser`] for every form of [`Layout`]. A block is checked to be text once, and its fields
+//! From lines to rows: one [`Parser`] for every syntax of a [`Schema`]. A block is checked once to be UTF-8, and its fields
 //! go into the columns straight from where they stand in it: nothing is copied but ids not seen before.
 
 use std::borrow::Cow;
 
-use crate::blocks::Lines;
-use crate::interactions::{Block, TooMany};
-use crate::layout::{Form, Layout, shorten};
-use crate::literal::Fields;
-use crate::timestamps::{self, Timestamp};
-use crate::{json, literal};
-
-/// What is wrong with a file.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// A line breaks the layout.
-    Line {
-        /// Counted from 1.
-        number: u64,
-        /// What was expected and what was found.
-        message: String,
-    },
-    /// Something is wrong near no line in particular.
-    Somewhere(String),
-}
-
-impl From<TooMany> for Fault {
-    fn from(TooMany: TooMany) -> Self {
-        Self::Somewhere(
-            "2^32 rows, users or items or more, which is more than this program can number".to_owned(),
-        )
-    }
-}
+use crate::read::blocks::Lines;
+use crate::read::fault::{Fault, shorten};
+use crate::read::interactions::{Block, TooMany};
+use crate::read::literal::Fields;
+use crate::read::schema::{Schema, Syntax};
+use crate::read::timestamps::{self, Timestamp};
+use crate::read::{json, literal};
 
 /// Raw user, raw item, and the time where there are times.
 type Row<'t> = (&'t str, &'t str, Option<Timestamp>);
 
-/// Turns lines into rows.
+/// Takes rows from lines.
 #[derive(Debug)]
 pub struct Parser<'a> {
-    layout: &'a Layout,
+    schema: &'a Schema,
     min_rating: f64,
 }
 
 impl<'a> Parser<'a> {
     /// A parser that drops rows rated below `min_rating`.
-    pub fn new(layout: &'a Layout, min_rating: f64) -> Self {
-        Self { layout, min_rating }
+    pub fn new(schema: &'a Schema, min_rating: f64) -> Self {
+        Self { schema, min_rating }
     }
 
     /// The rows on some lines. Empty lines are passed over.
     ///
     /// # Errors
-    /// The first line that is not as the layout has it.
+    /// The first line that is not as the schema has it.
     pub fn parse(&self, lines: &Lines) -> Result<Block, Fault> {
-        match self.layout.form {
-            Form::Separated { separator, name } => match separator.as_bytes() {
-                // Fields are short: to look at every character is faster than any search that has to be set up.
+        match self.schema.syntax {
+            Syntax::Delimited { delimiter, name } => match delimiter.as_bytes() {
+                // Fields are short: comparing every character is faster than a search that has to be set up.
                 &[byte] => {
                     self.parse_split(lines, name, |line| line.split(move |letter| letter == char::from(byte)))
                 }
-                _ => self.parse_split(lines, name, |line| line.split(separator)),
+                _ => self.parse_split(lines, name, |line| line.split(delimiter)),
             },
-            Form::Csv => self.parse_quoted(lines),
-            Form::Json => parse_lines(lines, |block, line| self.push_json(block, line)),
-            Form::Python => parse_lines(lines, |block, line| self.push_python(block, line)),
-            Form::Sequence => parse_lines(lines, push_sequence),
+            Syntax::Csv => self.parse_quoted(lines),
+            Syntax::Json => parse_lines(lines, |block, line| self.push_json(block, line)),
+            Syntax::Python => parse_lines(lines, |block, line| self.push_python(block, line)),
+            Syntax::Sequence => parse_lines(lines, push_sequence),
         }
     }
 
-    /// Fields that `split` finds in a line; `name` is what separates them, in words.
+    /// Rows whose fields `split` finds in a line; `name` is the delimiter in words.
     fn parse_split<'t, F: Iterator<Item = &'t str>>(
         &self,
         lines: &'t Lines,
@@ -78,7 +57,7 @@ impl<'a> Parser<'a> {
         parse_lines(lines, |block, line| {
             let mut found = 0;
             let pushed = self.push(block, split(line).inspect(|_| found += 1));
-            if found == self.layout.columns.len() {
+            if found == self.schema.columns.len() {
                 pushed
             } else {
                 Err(self.wrong_count(name, found, line).into())
@@ -86,19 +65,19 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// Csv whose fields may be in quotation marks.
+    /// Rows of csv whose fields may be in quotation marks.
     fn parse_quoted(&self, lines: &Lines) -> Result<Block, Fault> {
         let mut reader = csv::ReaderBuilder::new();
         let mut reader = reader.has_headers(false).flexible(true).from_reader(lines.bytes.as_slice());
         let mut record = csv::ByteRecord::new();
         let mut block = Block::default();
-        while reader.read_byte_record(&mut record).map_err(|error| Fault::Somewhere(error.to_string()))? {
+        while reader.read_byte_record(&mut record).map_err(|error| Fault::File(error.to_string()))? {
             let fault = |error: Wrong| {
                 let line = record.position().map_or(1, csv::Position::line);
                 error.at(lines.first_line + line - 1)
             };
             let found = record.len();
-            if found != self.layout.columns.len() {
+            if found != self.schema.columns.len() {
                 let text: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
                 return Err(fault(self.wrong_count("commas", found, &text.join(",")).into()));
             }
@@ -110,27 +89,27 @@ impl<'a> Parser<'a> {
         Ok(block)
     }
 
-    fn wrong_count(&self, separators: &str, found: usize, line: &str) -> String {
+    fn wrong_count(&self, delimiters: &str, found: usize, line: &str) -> String {
         format!(
-            "expected {} fields separated by {separators} ({}), found {found} in {}",
-            self.layout.columns.len(),
-            self.layout.columns.join(", "),
+            "expected {} fields separated by {delimiters} ({}), found {found} in {}",
+            self.schema.columns.len(),
+            self.schema.columns.join(", "),
             shorten(line)
         )
     }
 
     /// Adds the row with these fields, one for every column.
     fn push<'t>(&self, block: &mut Block, fields: impl Iterator<Item = &'t str>) -> Result<(), Wrong> {
-        let layout = self.layout;
+        let schema = self.schema;
         let (mut user, mut item, mut rating, mut timestamp) = ("", "", None, None);
         for (place, field) in fields.enumerate() {
-            if place == layout.user {
+            if place == schema.user {
                 user = field;
-            } else if place == layout.item {
+            } else if place == schema.item {
                 item = field;
-            } else if Some(place) == layout.rating {
+            } else if Some(place) == schema.rating {
                 rating = Some(field);
-            } else if Some(place) == layout.timestamp {
+            } else if Some(place) == schema.timestamp {
                 timestamp = Some(field);
             }
         }
@@ -143,7 +122,7 @@ impl<'a> Parser<'a> {
 
     /// Adds the row of a JSON object, which must have every column.
     fn push_json(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
-        let names = &self.layout.columns;
+        let names = &self.schema.columns;
         let fields: Fields<'_> = json::fields(line, names)?;
         if let Some(place) = (0..names.len()).find(|&place| fields[place].is_none()) {
             return Err(format!("no `{}` in {}, or null", names[place], shorten(line)).into());
@@ -153,7 +132,7 @@ impl<'a> Parser<'a> {
 
     /// Adds the row of a Python dictionary, or counts it as incomplete.
     fn push_python(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
-        let names = &self.layout.columns;
+        let names = &self.schema.columns;
         let fields: Fields<'_> = literal::fields(line, names)?;
         let given = |field: &Option<Cow<'_, str>>| field.as_deref().is_some_and(|text| !text.is_empty());
         if !fields[..names.len()].iter().all(given) {
@@ -171,22 +150,22 @@ impl<'a> Parser<'a> {
         rating: Option<&str>,
         timestamp: Option<&str>,
     ) -> Result<Option<Row<'t>>, String> {
-        let layout = self.layout;
-        for (field, place) in [(user, layout.user), (item, layout.item)] {
+        let schema = self.schema;
+        for (field, place) in [(user, schema.user), (item, schema.item)] {
             if field.is_empty() {
-                return Err(format!("column `{}` is empty, expected a raw id", layout.columns[place]));
+                return Err(format!("column `{}` is empty, expected a raw id", schema.columns[place]));
             }
         }
         let wrong = |place: Option<usize>, field: &str, expected: &str| {
-            let column = place.map_or("", |place| layout.columns[place].as_str());
+            let column = place.map_or("", |place| schema.columns[place].as_str());
             format!("column `{column}` is {}, expected {expected}", shorten(field))
         };
         let parse_time = |field: &str| {
-            Timestamp::parse(field).ok_or_else(|| wrong(layout.timestamp, field, timestamps::EXPECTED))
+            Timestamp::parse(field).ok_or_else(|| wrong(schema.timestamp, field, timestamps::EXPECTED))
         };
         let time = timestamp.map(parse_time).transpose()?;
         if let Some(field) = rating {
-            let rating = parse_rating(field).ok_or_else(|| wrong(layout.rating, field, "a number"))?;
+            let rating = parse_rating(field).ok_or_else(|| wrong(schema.rating, field, "a number"))?;
             if rating < self.min_rating {
                 return Ok(None);
             }
@@ -195,7 +174,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// What is wrong with a line, before anyone says which.
+/// What is wrong with a line, before its number is known.
 enum Wrong {
     Text(String),
     Ids(TooMany),
@@ -231,14 +210,14 @@ fn parse_lines<'t>(
     let mut block = Block::with_capacity(1 + memchr::memchr_iter(b'\n', &lines.bytes).count());
     let mut number = lines.first_line;
     for line in text.lines() {
-        // The file may end in half the end of a line.
+        // `lines` strips CR LF, but the file may end in a CR alone.
         let line = line.strip_suffix('\r').unwrap_or(line);
         if !line.is_empty() {
             push(&mut block, line).map_err(|error| error.at(number))?;
         }
         number += 1;
     }
-    // Behind the text stands the line that is none, or nothing.
+    // What follows the text is the line that is not UTF-8, or nothing.
     let rest = lines.bytes[text.len()..].split(|&byte| byte == b'\n').next().unwrap_or_default();
     text_of(rest).map_err(|message| Wrong::from(message).at(number))?;
     Ok(block)
@@ -252,7 +231,7 @@ fn text_before_fault(bytes: &[u8]) -> &str {
     })
 }
 
-/// Adds a row for every item behind the user that a line begins with.
+/// Adds a row for every item of a line, whose first field is the user.
 fn push_sequence(block: &mut Block, line: &str) -> Result<(), Wrong> {
     let mut fields = line.split_ascii_whitespace();
     let Some(user) = fields.next() else { return Ok(()) };
@@ -280,10 +259,16 @@ fn parse_rating(text: &str) -> Option<f64> {
 mod tests {
     use std::path::Path;
 
-    use stage::settings::{Columns, Format};
+    use stage::settings::Columns;
 
     use super::*;
-    use crate::interactions::Interactions;
+    use crate::read::interactions::Interactions;
+    use crate::read::layouts::{Head, Layout};
+
+    fn schema(name: &str, first_line: &str) -> Schema {
+        let head = Head { path: Path::new("a"), first_line, columns: &Columns::default() };
+        (Layout::named(name).unwrap().schema)(&head).unwrap()
+    }
 
     fn rows(block: Block) -> Vec<(String, String, Option<i64>)> {
         let mut table = Interactions::default();
@@ -299,7 +284,6 @@ mod tests {
 
     #[test]
     fn fields_stand_where_the_header_says() {
-        let path = Path::new("a.inter");
         for (header, body, expected) in [
             (
                 "user_id:token\titem_id:token\trating:float\ttimestamp:float",
@@ -313,8 +297,8 @@ mod tests {
             ),
             ("item_id:token\tuser_id:token", "1\t2\n3\t4", [("2", "1", None), ("4", "3", None)]),
         ] {
-            let layout = Layout::of(path, Format::Inter, &Columns::default(), header).unwrap();
-            let parser = Parser::new(&layout, if layout.rating.is_some() { 1.0 } else { 0.0 });
+            let schema = schema("inter", header);
+            let parser = Parser::new(&schema, if schema.rating.is_some() { 1.0 } else { 0.0 });
             let lines = Lines { bytes: body.into(), first_line: 2 };
             let expected = expected.map(|(user, item, time)| (user.to_owned(), item.to_owned(), time));
             assert_eq!(rows(parser.parse(&lines).unwrap()), expected);
@@ -323,8 +307,7 @@ mod tests {
 
     #[test]
     fn a_fault_has_its_line_and_says_what_was_expected() {
-        let tabs = Layout::of(Path::new("u.data"), Format::Auto, &Columns::default(), "").unwrap();
-        let colons = Layout::of(Path::new("ratings.dat"), Format::Auto, &Columns::default(), "").unwrap();
+        let [tabs, colons] = ["movielens-100k", "movielens-1m"].map(|name| schema(name, ""));
         for (body, number, part) in [
             ("1 2 3 4\n\n1 2 3\n", 5, "expected 4 fields"),
             ("1 2 3 4 5\n", 3, "found 5 in"),
@@ -334,9 +317,9 @@ mod tests {
             (" 2 3 4\n", 3, "column `user` is empty"),
             ("1  3 4\n", 3, "column `item` is empty"),
         ] {
-            for (layout, separator) in [(&tabs, "\t"), (&colons, "::")] {
-                let lines = Lines { bytes: body.replace(' ', separator).into(), first_line: 3 };
-                let fault = Parser::new(layout, 0.0).parse(&lines).unwrap_err();
+            for (schema, delimiter) in [(&tabs, "\t"), (&colons, "::")] {
+                let lines = Lines { bytes: body.replace(' ', delimiter).into(), first_line: 3 };
+                let fault = Parser::new(schema, 0.0).parse(&lines).unwrap_err();
                 let Fault::Line { number: found, message } = fault else { panic!("{fault:?}") };
                 assert_eq!(found, number, "{message}");
                 assert!(message.contains(part), "{message}");

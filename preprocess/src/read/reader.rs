@@ -1,5 +1,5 @@
-//! From a ratings file to [`Interactions`]: parts of the file are parsed side by side and joined in the order of the
-//! file, so any number of threads reads the same table. The parts are blocks of lines, or row groups of a Parquet table.
+//! From a ratings file to [`Interactions`]: parts of the file are parsed in parallel and joined in the order of the file,
+//! so any number of threads reads the same table. The parts are blocks of lines, or row groups of a Parquet table.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,13 +7,16 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use stage::Refusal;
-use stage::settings::{Format, Preprocess};
+use stage::settings::{Columns, Preprocess};
 
-use crate::blocks::{self, Blocks};
-use crate::columnar::Table;
-use crate::interactions::{Block, Interactions};
-use crate::layout::{self, Layout};
-use crate::parser::{Fault, Parser};
+use crate::read::blocks::{self, Blocks};
+use crate::read::columnar::Table;
+use crate::read::fault::Fault;
+use crate::read::interactions::{Block, Interactions};
+use crate::read::layouts::table::TABLE;
+use crate::read::layouts::{Head, Layout};
+use crate::read::parser::Parser;
+use crate::read::schema::{Schema, Syntax};
 
 /// What a Parquet file begins with.
 const PARQUET: &[u8] = b"PAR1";
@@ -56,14 +59,7 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Refusal {
     Refusal::new(format!("cannot read {}: {error}{advice}", path.display()))
 }
 
-fn refuse(path: &Path, fault: Fault) -> Refusal {
-    match fault {
-        Fault::Line { number, message } => Refusal::new(format!("{}:{number}: {message}", path.display())),
-        Fault::Somewhere(message) => Refusal::new(format!("{}: {message}", path.display())),
-    }
-}
-
-/// Without ratings nothing can be held against a least one.
+/// Refuses a least rating for a file without ratings.
 fn check_ratings(path: &Path, rated: bool, min_rating: f64) -> Result<(), Refusal> {
     if rated || min_rating <= 0.0 {
         return Ok(());
@@ -79,9 +75,9 @@ fn read_lines(
     settings: &Preprocess,
     progress: &ProgressBar,
 ) -> anyhow::Result<Interactions> {
-    let (mut blocks, layout) = open(path, settings, progress)?;
-    check_ratings(path, layout.rating.is_some(), settings.min_rating)?;
-    let parser = Parser::new(&layout, settings.min_rating);
+    let (mut blocks, schema) = open(path, Layout::wanted(settings)?, &settings.columns, progress)?;
+    check_ratings(path, schema.rating.is_some(), settings.min_rating)?;
+    let parser = Parser::new(&schema, settings.min_rating);
     join(
         path,
         || Ok(blocks.next_block().map_err(|error| unreadable(path, &error))?),
@@ -89,39 +85,43 @@ fn read_lines(
     )
 }
 
-/// Opens a file of lines at its first row.
+/// Opens a file of lines at its first row. Without a layout, the file's name or first line tells it.
 fn open(
     path: &Path,
-    settings: &Preprocess,
+    layout: Option<&Layout>,
+    columns: &Columns,
     progress: &ProgressBar,
-) -> anyhow::Result<(Blocks<Box<dyn std::io::Read + Send>>, Layout)> {
+) -> anyhow::Result<(Blocks<Box<dyn std::io::Read + Send>>, Schema)> {
     let unreadable = |error: std::io::Error| unreadable(path, &error);
     let mut blocks = Blocks::open(path, progress).map_err(unreadable)?;
     let first_line = String::from_utf8_lossy(blocks.peek_line().map_err(unreadable)?).into_owned();
-    let layout = Layout::of(path, layout::wanted(settings), &settings.columns, &first_line)?;
+    let layout = match layout {
+        Some(layout) => layout,
+        None => Layout::recognise(path, &first_line)?,
+    };
     tracing::debug!("{} is read as {}", path.display(), layout.name);
-    if layout.header {
+    let schema = (layout.schema)(&Head { path, first_line: &first_line, columns })?;
+    if schema.header {
         blocks.skip_line().map_err(unreadable)?;
     }
-    if layout.form == layout::Form::Csv {
+    if schema.syntax == Syntax::Csv {
         blocks.quote_fields(b',');
     }
-    Ok((blocks, layout))
+    Ok((blocks, schema))
 }
 
-/// Refuses a file whose first lines are not of `format`: a page that says "not found" is soon told from data.
-pub fn check_start(path: &Path, format: Format) -> anyhow::Result<()> {
-    let settings = Preprocess { format, ..Preprocess::default() };
-    let (mut blocks, layout) = open(path, &settings, &ProgressBar::hidden())?;
+/// Refuses a file whose first lines are not of `layout`, such as a page that says "not found".
+pub fn check_start(path: &Path, layout: &Layout) -> anyhow::Result<()> {
+    let (mut blocks, schema) = open(path, Some(layout), &Columns::default(), &ProgressBar::hidden())?;
     let Some(lines) = blocks.next_block().map_err(|error| unreadable(path, &error))? else {
         return Err(Refusal::new(format!("{} is empty", path.display())).into());
     };
-    Parser::new(&layout, 0.0).parse(&lines).map_err(|fault| refuse(path, fault))?;
+    Parser::new(&schema, 0.0).parse(&lines).map_err(|fault| fault.refusal(path))?;
     Ok(())
 }
 
 fn read_table(path: &Path, settings: &Preprocess, progress: &ProgressBar) -> anyhow::Result<Interactions> {
-    if layout::wanted(settings) != Format::Table {
+    if Layout::wanted(settings)?.is_none_or(|layout| layout.name != TABLE.name) {
         let message = format!(
             "{} is a Parquet table; say in preprocess.columns.user, .item, .timestamp and .rating what its columns are called",
             path.display()
@@ -142,8 +142,8 @@ fn read_table(path: &Path, settings: &Preprocess, progress: &ProgressBar) -> any
     )
 }
 
-/// Parses the parts that `next` gives, side by side, and joins them in their order. `parse` also says what share of the
-/// file its part is.
+/// Parses the parts that `next` gives, in parallel, and joins them in their order. `parse` also says what share of the file
+/// its part is.
 fn join<P: Send>(
     path: &Path,
     mut next: impl FnMut() -> anyhow::Result<Option<P>> + Send,
@@ -162,13 +162,13 @@ fn join<P: Send>(
     let mut parts = window()?;
     let mut parsed: Vec<(f64, Result<Block, Fault>)> = Vec::new();
     while !(parts.is_empty() && parsed.is_empty()) {
-        // While one window is parsed, the one before is joined and the one behind is read.
+        // While one window is parsed, the one before it is joined and the next one is read.
         let (following, upcoming) = rayon::join(
             || parts.into_par_iter().map(&parse).collect(),
             || -> anyhow::Result<Vec<P>> {
                 for (share, block) in parsed {
                     let joined = block.and_then(|block| join_block(&mut table, block, share));
-                    joined.map_err(|fault| refuse(path, fault))?;
+                    joined.map_err(|fault| fault.refusal(path))?;
                 }
                 window()
             },

@@ -1,4 +1,4 @@
-//! Made-up ratings in MovieLens-20M's csv layout, for trials of any size without a network.
+//! `gro-preprocess synth`: made-up ratings in MovieLens-20M's csv layout, for trials of any size without a network.
 //!
 //! Items are popular by a Zipf–Mandelbrot law and belong to clusters of taste. A user stays with a taste for a while
 //! and then drifts, mostly to the neighbouring one; within a taste the next item is often the sequel of the last (the
@@ -10,13 +10,16 @@
 //! the same seed gives the same bytes on any number of threads and any machine. Memory holds the catalogue and the
 //! users' lengths, never the interactions.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
+use anyhow::Context;
 use indicatif::ProgressBar;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
-use stage::Refusal;
+use stage::{Checked, Flags, Outcome, Plan, Refusal, progress};
 
 /// Share of steps that take the sequel of the last item.
 const SEQUEL: f64 = 0.45;
@@ -73,7 +76,31 @@ impl Recipe {
     }
 }
 
-/// Writes `ratings.csv` to `out`. `progress` counts interactions.
+/// Makes the directory `out` with the recipe's `ratings.csv`, unless it is up to date.
+///
+/// # Errors
+/// A refusal for a recipe that cannot be met; a failure to write.
+pub fn synthesise(recipe: &Recipe, out: &Path, settings: &Checked, flags: &Flags) -> anyhow::Result<Outcome> {
+    recipe.check()?;
+    let plan = Plan::new("gro-preprocess synth", out, flags, settings, &[])
+        .argument("users", recipe.users)
+        .argument("items", recipe.items)
+        .argument("interactions", recipe.interactions);
+    plan.produce(|directory| {
+        let path = directory.join("ratings.csv");
+        let bar = progress::bar(recipe.interactions, "making ratings up", flags.quiet);
+        let file = || {
+            let mut file = BufWriter::new(File::create(&path)?);
+            write(recipe, &mut file, &bar)?;
+            file.flush()
+        };
+        file().with_context(|| format!("cannot write {}", path.display()))?;
+        bar.finish_and_clear();
+        Ok(())
+    })
+}
+
+/// Writes the ratings to `out`, as csv with a header. `progress` counts interactions.
 pub fn write(recipe: &Recipe, out: &mut impl Write, progress: &ProgressBar) -> io::Result<()> {
     let world = World::new(recipe);
     let lengths = lengths(recipe);

@@ -1,21 +1,13 @@
-//! Everybody's items in order of time. The rows are dealt out to their users by number (counting, one pass), then every
-//! user's share is sorted by itself, in parallel, and its items take the place of the row numbers: linear in the rows,
-//! and four bytes for each.
+//! Everybody's items in order of time. A counting sort groups the numbers of the rows by user; then every user's rows are
+//! sorted by time on their own, in parallel, and replaced by their items. That takes four bytes a row.
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use crate::identifiers::Identifiers;
-use crate::interactions::Interactions;
-use crate::timestamps::Timestamps;
+use stage::settings::Ties;
 
-/// How items with the same timestamp are ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TieRule {
-    /// By dense item id, the published rule.
-    Item,
-    /// As the file has them.
-    Input,
-}
+use crate::make::identifiers::Identifiers;
+use crate::read::interactions::Interactions;
+use crate::read::timestamps::Timestamps;
 
 /// The item sequences of all users, in compressed rows.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,39 +28,34 @@ struct Event {
 impl Sequences {
     /// Orders the rows whose user and item both have an id. Without timestamps the order of the file is the order of
     /// time, whatever the rule for ties.
-    pub fn build(
-        interactions: &Interactions,
-        users: &Identifiers,
-        items: &Identifiers,
-        ties: TieRule,
-    ) -> Self {
-        let (offsets, mut shares) = deal(interactions, users, items);
+    pub fn build(interactions: &Interactions, users: &Identifiers, items: &Identifiers, ties: Ties) -> Self {
+        let (offsets, mut rows) = group(interactions, users, items);
         let times = interactions.times.as_ref().map(Timestamps::keys);
-        let ties = if times.is_some() { ties } else { TieRule::Input };
+        let ties = if times.is_some() { ties } else { Ties::Input };
         let event = |row: u32| {
             let row = row as usize;
             let item = items.of_code[interactions.item_codes[row] as usize];
             Event { time: times.map_or(0, |times| times[row]), item }
         };
         let mut of_user = Vec::with_capacity(users.len());
-        let mut rest = shares.as_mut_slice();
+        let mut rest = rows.as_mut_slice();
         for bounds in offsets.windows(2) {
-            let (share, others) = rest.split_at_mut(bounds[1] - bounds[0]);
-            of_user.push(share);
+            let (own, others) = rest.split_at_mut(bounds[1] - bounds[0]);
+            of_user.push(own);
             rest = others;
         }
-        of_user.into_par_iter().for_each_init(Vec::new, |events, share| {
+        of_user.into_par_iter().for_each_init(Vec::new, |events, own| {
             events.clear();
-            events.extend(share.iter().map(|&row| event(row)));
+            events.extend(own.iter().map(|&row| event(row)));
             match ties {
-                TieRule::Item => events.sort_unstable_by_key(|event| (event.time, event.item)),
-                TieRule::Input => events.sort_by_key(|event| event.time),
+                Ties::Item => events.sort_unstable_by_key(|event| (event.time, event.item)),
+                Ties::Input => events.sort_by_key(|event| event.time),
             }
-            for (place, event) in share.iter_mut().zip(events) {
+            for (place, event) in own.iter_mut().zip(events) {
                 *place = event.item;
             }
         });
-        Self { offsets, items: shares }
+        Self { offsets, items: rows }
     }
 
     /// How many users there are.
@@ -82,9 +69,9 @@ impl Sequences {
     }
 }
 
-/// The numbers of the rows whose user and item both have an id, user by user, each user's in the order of the file; and
-/// where each user's begin.
-fn deal(interactions: &Interactions, users: &Identifiers, items: &Identifiers) -> (Vec<usize>, Vec<u32>) {
+/// Where each user's rows begin, and the numbers of the rows whose user and item both have an id: user by user, each
+/// user's in the order of the file.
+fn group(interactions: &Interactions, users: &Identifiers, items: &Identifiers) -> (Vec<usize>, Vec<u32>) {
     let rows = || {
         let pairs = interactions.user_codes.iter().zip(&interactions.item_codes);
         pairs.zip(0..).filter_map(|((&user, &item), row)| {
@@ -99,20 +86,20 @@ fn deal(interactions: &Interactions, users: &Identifiers, items: &Identifiers) -
     for user in 0..users.len() {
         offsets[user + 1] += offsets[user];
     }
-    let mut shares = vec![0; offsets[users.len()]];
+    let mut grouped = vec![0; offsets[users.len()]];
     let mut next = offsets.clone();
     for (row, user) in rows() {
-        shares[next[user]] = row;
+        grouped[next[user]] = row;
         next[user] += 1;
     }
-    (offsets, shares)
+    (offsets, grouped)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::interactions::Block;
-    use crate::timestamps::Timestamp;
+    use crate::read::interactions::Block;
+    use crate::read::timestamps::Timestamp;
 
     fn table(rows: &[(&str, &str, Option<i64>)]) -> Interactions {
         let mut block = Block::default();
@@ -124,7 +111,7 @@ mod tests {
         table
     }
 
-    fn build(rows: &[(&str, &str, Option<i64>)], ties: TieRule) -> Vec<Vec<u32>> {
+    fn build(rows: &[(&str, &str, Option<i64>)], ties: Ties) -> Vec<Vec<u32>> {
         let table = table(rows);
         let users = Identifiers::assign(&table.users, &vec![true; table.users.len()]);
         let items = Identifiers::assign(&table.items, &vec![true; table.items.len()]);
@@ -142,14 +129,14 @@ mod tests {
             ("2", "30", Some(5)),
             ("2", "20", Some(4)),
         ];
-        assert_eq!(build(&rows, TieRule::Item), [vec![3, 2], vec![2, 1, 3, 3]]);
-        assert_eq!(build(&rows, TieRule::Input), [vec![3, 2], vec![2, 3, 1, 3]]);
+        assert_eq!(build(&rows, Ties::Item), [vec![3, 2], vec![2, 1, 3, 3]]);
+        assert_eq!(build(&rows, Ties::Input), [vec![3, 2], vec![2, 3, 1, 3]]);
     }
 
     #[test]
     fn without_times_the_file_orders() {
         let rows = [("1", "30", None), ("1", "10", None), ("1", "20", None)];
-        for ties in [TieRule::Item, TieRule::Input] {
+        for ties in [Ties::Item, Ties::Input] {
             assert_eq!(build(&rows, ties), [vec![3, 1, 2]]);
         }
     }

@@ -2,8 +2,8 @@
 //! the raw ids look like. Blocks of a file are read side by side, each into a [`Block`] with codes of its own, and
 //! appended in the order of the file.
 
-use crate::interner::Interner;
-use crate::timestamps::{Timestamp, Timestamps};
+use crate::read::interner::Interner;
+use crate::read::timestamps::{Timestamp, Timestamps};
 
 /// The interactions of a file, in its order.
 #[derive(Debug, Default)]
