@@ -21,6 +21,7 @@ use models::{
     Architecture, Contexts, Mode, Parameters, Recommender, Sizes, TrainingBatch, Weights, bert4rec, narm,
     sasrec,
 };
+use training::Trainee;
 use training::optimizer::AdamW;
 
 type Tensors = HashMap<String, Tensor>;
@@ -422,21 +423,18 @@ fn golden_narm_generate() {
 fn golden_bert_gro() {
     for set in sets(bert4rec::ARCHITECTURE) {
         let golden = set.read("gro.safetensors");
-        let party = |prefix: &str| {
+        let trainee = |prefix: &str| {
             let parameters = set.parameters(&golden, &format!("{prefix}.weight."));
-            let optimizer = AdamW::new(&parameters, set.optimizer()).unwrap();
-            let model = set.build(&parameters.trainable());
-            (parameters, optimizer, model)
+            Trainee::new(set.architecture, &set.sizes, parameters, &set.optimizer()).unwrap()
         };
-        let (target, mut target_optimizer, target_model) = party("target");
-        let (student, mut student_optimizer, student_model) = party("student");
+        let (mut target, mut student) = (trainee("target"), trainee("student"));
 
         let batch = cloze_batch(&ids(&golden["seqs"]), &ids(&golden["labels"]));
         let contexts = batch.contexts.upload(&device()).unwrap();
-        let states = target_model.encode(&contexts, Mode::Evaluate).unwrap();
-        let student_states = student_model.encode(&contexts, Mode::Evaluate).unwrap();
+        let states = target.model.encode(&contexts, Mode::Evaluate).unwrap();
+        let student_states = student.model.encode(&contexts, Mode::Evaluate).unwrap();
         let (_, k) = golden["top_k"].dims2().unwrap();
-        let lists = target_model.catalogue().top_k(&states, k).unwrap();
+        let lists = target.model.catalogue().top_k(&states, k).unwrap();
         assert_eq!(ids(&lists), item_ids(&golden["top_k"]), "lists");
 
         let negatives = Tensor::new(item_ids(&golden["negatives"]), &device()).unwrap();
@@ -450,15 +448,15 @@ fn golden_bert_gro() {
             ..gro::Settings::default()
         };
         let losses = |settings| {
-            let target = (target_model.catalogue(), &states);
-            let student = (student_model.catalogue(), &student_states);
+            let target = (target.model.catalogue(), &states);
+            let student = (student.model.catalogue(), &student_states);
             gro::compare(target, student, &lists, &negatives, settings).unwrap()
         };
         let step = losses(&settings);
         assert_eq!(ids(&step.replacements), item_ids(&golden["replacement"]), "replacements");
         let zero: Vec<f32> = values(&step.gradient).iter().map(|&g| f32::from(g == 0.0)).collect();
         assert_eq!(zero, values(&golden["row_has_zero_gradient"]), "rows without a gradient");
-        let own = target_model.training_loss(&states, &batch).unwrap();
+        let own = target.model.training_loss(&states, &batch).unwrap();
         assert_close(&[scalar(&own)], &[scalar(&golden["target_loss"])], 1e-5, "target loss");
         assert_close(&[scalar(&step.student_loss)], &[scalar(&golden["student_loss"])], 1e-5, "student loss");
         assert_close(
@@ -477,16 +475,16 @@ fn golden_bert_gro() {
 
         let total = (&own + (&step.swap_loss * settings.lambda).unwrap()).unwrap();
         assert_close(&[scalar(&total)], &[scalar(&golden["total_target_loss"])], 1e-5, "total");
-        let sides = [
-            ("target", &target, &mut target_optimizer, &total),
-            ("student", &student, &mut student_optimizer, &step.student_loss),
-        ];
-        for (side, parameters, optimizer, loss) in sides {
-            let (grad, after) = (format!("{side}.grad."), format!("{side}.after."));
+        let sides = [("target", &total), ("student", &step.student_loss)];
+        for (side, loss) in sides {
+            let parameters = if side == "target" { &target.parameters } else { &student.parameters };
             let gradients = loss.backward().unwrap();
-            assert_gradients(parameters, &gradients, &golden, &grad);
-            optimizer.step(&gradients).unwrap();
-            assert_stepped(&set, parameters, &golden, &after, &grad);
+            assert_gradients(parameters, &gradients, &golden, &format!("{side}.grad."));
+        }
+        gro::update((&mut target, Some(&own)), &mut student, &step, settings.lambda).unwrap();
+        for (side, trainee) in [("target", &target), ("student", &student)] {
+            let (grad, after) = (format!("{side}.grad."), format!("{side}.after."));
+            assert_stepped(&set, &trainee.parameters, &golden, &after, &grad);
         }
     }
 }

@@ -237,6 +237,21 @@ pub fn write<'a, I: AsRef<str>, U: AsRef<str>>(
     raw_users: &[U],
     sequences: impl IntoIterator<Item = UserSequence<'a>>,
 ) -> Result<Stats, Error> {
+    let stats = write_tables(directory, raw_items, raw_users, sequences)?;
+    stats.write(directory)?;
+    Ok(stats)
+}
+
+/// As [`write`], all but `stats.json`: for a caller who has more to say there.
+///
+/// # Errors
+/// Those of [`write`].
+pub fn write_tables<'a, I: AsRef<str>, U: AsRef<str>>(
+    directory: &Path,
+    raw_items: &[I],
+    raw_users: &[U],
+    sequences: impl IntoIterator<Item = UserSequence<'a>>,
+) -> Result<Stats, Error> {
     let path = directory.join(SEQUENCES);
     let counts = write_sequences(&path, raw_items.len(), sequences)?;
     if counts.users != raw_users.len() {
@@ -245,9 +260,7 @@ pub fn write<'a, I: AsRef<str>, U: AsRef<str>>(
     }
     let fingerprint = write_items(&directory.join(ITEMS), raw_items, &counts.item_counts)?;
     write_users(&directory.join(USERS), raw_users)?;
-    let stats = Stats::new(&counts, fingerprint);
-    stats.write(directory)?;
-    Ok(stats)
+    Ok(Stats::new(&counts, fingerprint))
 }
 
 impl Stats {

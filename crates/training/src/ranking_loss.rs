@@ -27,7 +27,7 @@ pub fn draw_negatives(answers: &Tensor, items: usize, stream: &mut impl Rng) -> 
 }
 
 /// The loss of a model whose `states` `(rows, hidden)` meet lists `answers` `(rows, k)`, best first, with fresh
-/// negatives; `pull` of the result is the gradient at each answered place.
+/// negatives; `gradient` of the result is the gradient at each answered place.
 pub fn ranking_loss(
     catalogue: &Catalogue,
     states: &Tensor,

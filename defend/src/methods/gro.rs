@@ -177,8 +177,7 @@ pub fn compare(
 ) -> training::Result<Compared> {
     // The student imitates the lists.
     let margins = Margins { rank: settings.margin_rank, negative: settings.margin_negative };
-    let RankingLoss { loss, pull: gradient } =
-        student.ranking_loss(student_states, lists, negatives, margins)?;
+    let RankingLoss { loss, gradient } = student.ranking_loss(student_states, lists, negatives, margins)?;
     // Its gradient names, for each place, the item that would hurt it most there ...
     let replacements = replacements(student, student_states, &gradient, settings.zero_gradient)?;
     // ... and the target is asked to rank that item above the one it has there.

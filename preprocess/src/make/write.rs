@@ -29,5 +29,5 @@ pub fn leave_one_out(
         [train @ .., valid, test] => Some(UserSequence { train, valid: *valid, test: *test }),
         _ => None,
     });
-    Ok(dataset::write(directory, raw_items, raw_users, rows)?)
+    Ok(dataset::write_tables(directory, raw_items, raw_users, rows)?)
 }

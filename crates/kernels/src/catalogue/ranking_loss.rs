@@ -1,7 +1,7 @@
 //! The pairwise ranking loss with which a surrogate imitates a target's ordered lists (Yue et al. 2021, arXiv 2109.01165).
 //!
 //! GRO needs from it, beside the gradients of weights, its derivative with respect to the score of each answer:
-//! [`RankingLoss::pull`], whose signs decide which item replaces which (Zhang et al. 2024, arXiv 2310.16335). A derivative whose
+//! [`RankingLoss::gradient`], whose signs decide which item replaces which (Zhang et al. 2024, arXiv 2310.16335). A derivative whose
 //! parts cancel must therefore be exactly zero: its parts are the same constants with opposite signs, and are added as such.
 
 use candle_core::{DType, Result, Tensor, bail};
@@ -27,7 +27,7 @@ pub struct RankingLoss {
     /// Scalar, with gradients of states, weight and bias.
     pub loss: Tensor,
     /// `(rows, k)`: derivative of the loss with respect to the score of each answer, without gradient.
-    pub pull: Tensor,
+    pub gradient: Tensor,
 }
 
 impl Catalogue {
@@ -61,7 +61,7 @@ impl Catalogue {
     }
 }
 
-/// Fused: the scores of all answers and negatives at once, then one pass over them for value, derivatives and pull.
+/// Fused: the scores of all answers and negatives at once, then one pass over them for value, derivatives and gradient.
 fn fused(
     catalogue: &Catalogue,
     states: &Tensor,
@@ -82,7 +82,7 @@ fn fused(
         .with_min_len(32)
         .map(|(coefficients, scores)| {
             let (positive, negative) = scores.split_at(k);
-            let (pull, push) = coefficients.split_at_mut(k);
+            let (gradient, negative_gradient) = coefficients.split_at_mut(k);
             let (mut rank, mut against) = (0.0, 0.0);
             // The parts of an answer's derivative are added in the plain twin's order: as lower of a pair, as upper, against
             // its negative.
@@ -90,16 +90,16 @@ fn fused(
                 let hinge = positive[j + 1] - positive[j] + rank_margin;
                 if hinge > 0.0 {
                     rank += f64::from(hinge);
-                    pull[j] -= rank_share;
-                    pull[j + 1] += rank_share;
+                    gradient[j] -= rank_share;
+                    gradient[j + 1] += rank_share;
                 }
             }
             for j in 0..k {
                 let hinge = negative[j] - positive[j] + against_margin;
                 if hinge > 0.0 {
                     against += f64::from(hinge);
-                    pull[j] -= against_share;
-                    push[j] = against_share;
+                    gradient[j] -= against_share;
+                    negative_gradient[j] = against_share;
                 }
             }
             (rank, against)
@@ -107,9 +107,10 @@ fn fused(
         .collect();
     let (rank, against) = sums.iter().fold((0.0, 0.0), |total, row| (total.0 + row.0, total.1 + row.1));
     let value = (rank / pairs + against / terms) as f32;
-    let pull: Vec<f32> = coefficients.chunks_exact(2 * k).flat_map(|row| row[..k].iter().copied()).collect();
-    let pull = Tensor::from_vec(pull, (rows, k), states.device())?;
-    Ok(RankingLoss { loss: picked.loss(catalogue, states, value, coefficients)?, pull })
+    let gradient: Vec<f32> =
+        coefficients.chunks_exact(2 * k).flat_map(|row| row[..k].iter().copied()).collect();
+    let gradient = Tensor::from_vec(gradient, (rows, k), states.device())?;
+    Ok(RankingLoss { loss: picked.loss(catalogue, states, value, coefficients)?, gradient })
 }
 
 /// Plain twin: scores of the chosen columns, hinges by hand.
@@ -138,8 +139,8 @@ fn plain(
     let edge = Tensor::zeros((rows, 1), DType::F32, states.device())?;
     let as_lower = Tensor::cat(&[&edge, &rank_share], 1)?;
     let as_upper = Tensor::cat(&[&rank_share, &edge], 1)?;
-    let pull = ((as_lower - as_upper)? - against_share)?;
-    Ok(RankingLoss { loss, pull })
+    let gradient = ((as_lower - as_upper)? - against_share)?;
+    Ok(RankingLoss { loss, gradient })
 }
 
 #[cfg(test)]
@@ -171,13 +172,14 @@ mod tests {
                     |v| fused(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0,
                     |v| plain(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0,
                 );
-                let pull = fused(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().pull;
+                let gradient =
+                    fused(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().gradient;
                 let expected =
-                    plain(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().pull;
-                let (pull, expected) = (values(&pull), values(&expected));
-                assert_close("pull", &pull, &expected, 1e-5);
+                    plain(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().gradient;
+                let (gradient, expected) = (values(&gradient), values(&expected));
+                assert_close("gradient", &gradient, &expected, 1e-5);
                 assert_eq!(
-                    pull.iter().filter(|&&g| g == 0.0).count(),
+                    gradient.iter().filter(|&&g| g == 0.0).count(),
                     expected.iter().filter(|&&g| g == 0.0).count()
                 );
             }
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn pulls_that_cancel_are_exactly_zero() {
+    fn gradients_that_cancel_are_exactly_zero() {
         // Scores 3, 3, 3 with far negatives: the middle answer is pulled down by one pair and up by the other.
         let states = Tensor::new(&[[1f32]], &Device::Cpu).unwrap();
         let weight = Tensor::new(&[[0f32], [3.0], [3.0], [3.0], [-9.0]], &Device::Cpu).unwrap();
@@ -203,7 +205,7 @@ mod tests {
         let negatives = Tensor::new(&[[4u32, 4, 4]], &Device::Cpu).unwrap();
         for run in [fused, plain] {
             let result = run(&catalogue, &states, &answers, &negatives, MARGINS).unwrap();
-            assert_eq!(values(&result.pull), [-0.5, 0.0, 0.5]);
+            assert_eq!(values(&result.gradient), [-0.5, 0.0, 0.5]);
             assert_eq!(values(&result.loss), [0.5]);
         }
     }
