@@ -42,7 +42,7 @@ fn evaluations() -> Result<Iteration> {
     let sizes = learners::sizes(LENGTH, ITEMS);
     let device = learners::device()?;
     Ok(Box::new(move || {
-        // An evaluation uses its target up; to build one is nothing beside asking it.
+        // An evaluation uses its target up; to build one costs nothing beside querying it.
         let target =
             Target { model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?.into(), service: None };
         measure(dataset, target, None, &questions, &device, |_| ())?;

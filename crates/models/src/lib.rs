@@ -227,12 +227,12 @@ pub trait Recommender: Send + Sync {
     /// States at the picked places of a packed batch, `(positions, hidden)`.
     fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor>;
 
-    /// States `(rows, hidden)` after one more item in each row, `items` `(rows)` of u32; `cache` hold what came before,
+    /// States `(rows, hidden)` after one more item in each row, `items` `(rows)` of u32; `cache` holds what came before,
     /// fewer than `max_len` items, and the new item afterwards. The bytes are those of [`Recommender::encode`] over whole
     /// histories. `None` where the model has no such way: reading by cloze, every state changes with every item.
     ///
     /// For the CPU with its fused operations ([`kernels::fused`]).
-    fn extend(&self, _memories: &mut KvCache, _items: &Tensor) -> Result<Option<Tensor>> {
+    fn extend(&self, _cache: &mut KvCache, _items: &Tensor) -> Result<Option<Tensor>> {
         Ok(None)
     }
 

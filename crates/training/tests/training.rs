@@ -42,14 +42,14 @@ fn sizes(dropout: f64) -> Sizes {
     }
 }
 
-struct Lesson<'a> {
+struct SmallTarget<'a> {
     dataset: &'a Dataset,
     samples: Samples<'a>,
     streams: Streams,
     trainee: Trainee,
 }
 
-impl<'a> Lesson<'a> {
+impl<'a> SmallTarget<'a> {
     fn new(architecture: Architecture, dataset: &'a Dataset) -> Self {
         let (sizes, streams) = (sizes(0.2), Streams::new(5));
         let declared = (architecture.declare)(&sizes);
@@ -64,7 +64,7 @@ impl<'a> Lesson<'a> {
     }
 }
 
-impl Learner for Lesson<'_> {
+impl Learner for SmallTarget<'_> {
     fn losses(&self) -> &'static [&'static str] {
         &["loss"]
     }
@@ -127,13 +127,13 @@ fn run_until(
 
 fn every_variable_gets_a_gradient(architecture: Architecture) {
     let data = walkers::dataset(30, 40);
-    let mut lesson = Lesson::new(architecture, &data);
-    let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
-    let keys = lesson.streams.dropout(Purpose::Dropout, 1, 0);
+    let mut learner = SmallTarget::new(architecture, &data);
+    let batch = learner.samples.batch(&*learner.trainee.model, 1, 0);
+    let keys = learner.streams.dropout(Purpose::Dropout, 1, 0);
     let contexts = batch.contexts.upload(&Device::Cpu).unwrap();
-    let states = lesson.trainee.model.encode(&contexts, lesson.trainee.mode(keys)).unwrap();
-    let gradients = lesson.trainee.model.training_loss(&states, &batch).unwrap().backward().unwrap();
-    for (name, variable) in lesson.trainee.parameters.iter() {
+    let states = learner.trainee.model.encode(&contexts, learner.trainee.mode(keys)).unwrap();
+    let gradients = learner.trainee.model.training_loss(&states, &batch).unwrap().backward().unwrap();
+    for (name, variable) in learner.trainee.parameters.iter() {
         let gradient = gradients.get(variable).unwrap_or_else(|| panic!("{name} has no gradient"));
         let values: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
         assert!(values.iter().all(|v| v.is_finite()), "{name}");
@@ -143,14 +143,14 @@ fn every_variable_gets_a_gradient(architecture: Architecture) {
 
 fn one_batch_can_be_learned_by_heart(architecture: Architecture) {
     let data = walkers::dataset(30, 40);
-    let lesson = &mut Lesson::new(architecture, &data);
-    let batch = lesson.samples.batch(&*lesson.trainee.model, 1, 0);
+    let learner = &mut SmallTarget::new(architecture, &data);
+    let batch = learner.samples.batch(&*learner.trainee.model, 1, 0);
     let contexts = batch.contexts.upload(&Device::Cpu).unwrap();
     let mut losses = Vec::new();
     for _ in 0..150 {
-        let states = lesson.trainee.model.encode(&contexts, Mode::Evaluate).unwrap();
-        let loss = lesson.trainee.model.training_loss(&states, &batch).unwrap();
-        lesson.trainee.optimizer.step(&loss.backward().unwrap()).unwrap();
+        let states = learner.trainee.model.encode(&contexts, Mode::Evaluate).unwrap();
+        let loss = learner.trainee.model.training_loss(&states, &batch).unwrap();
+        learner.trainee.optimizer.step(&loss.backward().unwrap()).unwrap();
         losses.push(loss.to_scalar::<f32>().unwrap());
     }
     assert!(losses[149] < 0.05 * losses[0], "{} to {}", losses[0], losses[149]);
@@ -162,10 +162,10 @@ fn threads_do_not_change_a_byte(architecture: Architecture) {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let directory = tempfile::tempdir().unwrap();
-            let mut lesson = Lesson::new(architecture, &data);
-            run(&mut lesson, 2, directory.path(), false);
+            let mut learner = SmallTarget::new(architecture, &data);
+            run(&mut learner, 2, directory.path(), false);
             let history = std::fs::read(directory.path().join("out/history.csv")).unwrap();
-            (lesson.trainee.parameters.to_arrays().unwrap(), history)
+            (learner.trainee.parameters.to_arrays().unwrap(), history)
         })
     };
     let (one, two) = (bytes(1), bytes(2));
@@ -176,13 +176,13 @@ fn threads_do_not_change_a_byte(architecture: Architecture) {
 fn a_resumed_run_ends_in_the_same_bytes(architecture: Architecture) {
     let data = walkers::dataset(30, 40);
     let (whole, halves) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut uninterrupted = Lesson::new(architecture, &data);
+    let mut uninterrupted = SmallTarget::new(architecture, &data);
     let expected = run(&mut uninterrupted, 4, whole.path(), false);
 
-    run(&mut Lesson::new(architecture, &data), 2, halves.path(), false);
+    run(&mut SmallTarget::new(architecture, &data), 2, halves.path(), false);
     // As of a run that was killed while it saved.
     std::fs::write(halves.path().join("out.state/.tmp"), "half").unwrap();
-    let mut second = Lesson::new(architecture, &data);
+    let mut second = SmallTarget::new(architecture, &data);
     let resumed = run(&mut second, 4, halves.path(), true);
 
     assert_eq!(expected, resumed);
@@ -205,19 +205,19 @@ fn wherever_it_is_cut_a_run_ends_in_the_same_bytes(architecture: Architecture) {
     const EPOCHS: usize = 2;
     let data = walkers::dataset(30, 40);
     let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut uninterrupted = Lesson::new(architecture, &data);
+    let mut uninterrupted = SmallTarget::new(architecture, &data);
     let expected = run(&mut uninterrupted, EPOCHS, whole.path(), false);
     let mut cuts = 0;
     let (fitted, last) = loop {
-        let mut lesson = Lesson::new(architecture, &data);
-        match run_until(&mut lesson, EPOCHS, cut.path(), true, &|| true) {
-            Ok(fitted) => break (fitted, lesson),
+        let mut learner = SmallTarget::new(architecture, &data);
+        match run_until(&mut learner, EPOCHS, cut.path(), true, &|| true) {
+            Ok(fitted) => break (fitted, learner),
             Err(Error::Interrupted(_)) => cuts += 1,
             Err(error) => panic!("{error}"),
         }
     };
     assert_eq!((cuts, fitted), (EPOCHS * last.samples.steps(), expected));
-    let weights = |lesson: &Lesson<'_>| lesson.trainee.parameters.to_arrays().unwrap();
+    let weights = |learner: &SmallTarget<'_>| learner.trainee.parameters.to_arrays().unwrap();
     assert!(weights(&uninterrupted) == weights(&last));
     let read = |at: &Path| std::fs::read_to_string(at.join("out/history.csv")).unwrap();
     assert_eq!(read(whole.path()), read(cut.path()));
@@ -226,11 +226,11 @@ fn wherever_it_is_cut_a_run_ends_in_the_same_bytes(architecture: Architecture) {
 /// States do not depend on the rows packed beside a row.
 fn rows_do_not_see_each_other(architecture: Architecture) {
     let data = walkers::dataset(30, 40);
-    let lesson = Lesson::new(architecture, &data);
+    let learner = SmallTarget::new(architecture, &data);
     let encode = |histories: &[&[u32]]| -> Vec<Vec<f32>> {
-        let contexts: Contexts = lesson.trainee.detached.contexts(histories);
+        let contexts: Contexts = learner.trainee.detached.contexts(histories);
         let contexts = contexts.upload(&Device::Cpu).unwrap();
-        lesson.trainee.detached.encode(&contexts, Mode::Evaluate).unwrap().to_vec2().unwrap()
+        learner.trainee.detached.encode(&contexts, Mode::Evaluate).unwrap().to_vec2().unwrap()
     };
     let rows: [&[u32]; 3] = [&[3], &[4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], &[7, 8]];
     let together = encode(&rows);

@@ -1,7 +1,7 @@
 //! Answer policies: what a service does to the list of its model before a client sees it (docs/mathematics.md, section 6).
 //!
 //! A policy is a function of the question, the ranked list and its parameters, and of nothing else. So the same question always
-//! gets the same answer: nobody can average a noise away by asking again, batches may be cut anywhere, and a run can be
+//! gets the same answer: nobody can average a noise away by repeating it, batches may be cut anywhere, and a run can be
 //! resumed and replayed. One file a policy, and a line in [`POLICIES`]; its parameters stand in the checkpoint of the target it
 //! protects.
 

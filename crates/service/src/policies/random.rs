@@ -1,5 +1,5 @@
 //! `random`: a list is answered in an order that is drawn for its history. The shuffle is keyed by the seed and the history,
-//! not by the order of the queries, so that asking again tells nothing new.
+//! not by the order of the queries, so that a repeated question tells nothing new.
 
 use artifact::settings::{Invalid, Owned, Section, read_all};
 use rand::SeedableRng;
