@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use artifact::settings::Evaluate;
-use evaluate::measurement::{Questions, Target, measure};
+use evaluate::run::measurement::{Questions, Target, measure};
 use models::bert4rec;
 use training::validation;
 
@@ -43,7 +43,8 @@ fn evaluations() -> Result<Iteration> {
     let device = learners::device()?;
     Ok(Box::new(move || {
         // An evaluation uses its target up; to build one is nothing beside asking it.
-        let target = Target { model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?, service: None };
+        let target =
+            Target { model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?.into(), service: None };
         measure(dataset, target, None, &questions, &device, |_| ())?;
         Ok(())
     }))

@@ -9,7 +9,7 @@ use anyhow::Context;
 use serde_yaml::Value;
 use stage::{Flags, settings};
 
-/// What `gro-evaluate settings` is told.
+/// What `gro settings` is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Print this setting alone: a list as words with spaces between, null as nothing, a section as YAML

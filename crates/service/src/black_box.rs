@@ -6,9 +6,11 @@
 //! gets the same answer, so an attacker cannot average the noise away by asking again, and batches may be cut
 //! anywhere without changing an answer.
 
+use std::sync::Arc;
+
 use artifact::checkpoint::{Description, Policy};
 use candle_core::{Device, Tensor};
-use metrics::{Answers, Selection};
+use metrics::Answers;
 use models::{Memories, Mode, Recommender};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -34,7 +36,7 @@ pub trait BlackBox {
 
 /// A model behind its answer policy.
 pub struct ProtectedTarget {
-    model: Box<dyn Recommender>,
+    model: Arc<dyn Recommender>,
     policy: Policy,
     policy_seed: u64,
     device: Device,
@@ -87,9 +89,13 @@ fn whole(model: &dyn Recommender, histories: &[&[u32]], device: &Device) -> Resu
 
 impl ProtectedTarget {
     /// Puts the model of a checkpoint behind the policy its description states.
-    pub fn new(model: Box<dyn Recommender>, description: &Description, device: Device) -> Self {
+    pub fn new(
+        model: impl Into<Arc<dyn Recommender>>,
+        description: &Description,
+        device: Device,
+    ) -> Self {
         Self {
-            model,
+            model: model.into(),
             policy: description.policy,
             policy_seed: description.policy_seed,
             device,
@@ -139,12 +145,8 @@ impl ProtectedTarget {
         let ids = Tensor::from_slice(&candidates.ids, (histories.len(), candidates.k), &self.device)?;
         let scores = self.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?; // (histories, c)
         let mut answers = Vec::with_capacity(histories.len() * k);
-        let mut best = Selection::new(k);
         for (scores, candidates) in scores.iter().zip(candidates) {
-            for (&score, &id) in scores.iter().zip(candidates) {
-                best.offer_one(id, score);
-            }
-            answers.extend(best.take());
+            answers.extend(metrics::top_k(candidates, scores, k));
         }
         self.apply_policy(histories, k, &mut answers);
         Ok(Answers { k, ids: answers })
