@@ -230,7 +230,7 @@ fn stages(names: &[&str]) -> Vec<String> {
     let mut names: Vec<String> = names
         .iter()
         .map(|name| match name.split_once('-') {
-            Some((stage, defense)) => format!("{stage}@demo-bert-{defense}"),
+            Some((stage, defence)) => format!("{stage}@demo-bert-{defence}"),
             None => format!("{name}@demo-bert"),
         })
         .collect();
@@ -316,7 +316,7 @@ fn a_clone_completes_with_dvc_what_another_began() {
         project.run("dvc", &["remote", "add", "--local", "--default", "shared", remote.to_str().unwrap()]);
     };
     share(&here);
-    let half = ["none", "gro"].map(|defense| format!("pipelines/dvc.yaml:distill@demo-bert-{defense}"));
+    let half = ["none", "gro"].map(|defence| format!("pipelines/dvc.yaml:distill@demo-bert-{defence}"));
     let begun = here.repro(&[&half[0], &half[1]]);
     here.run("dvc", &["push", "--run-cache"]);
 
@@ -357,7 +357,7 @@ const GRID: [&str; 7] = [
     "--config",
     "datasets=[demo]",
     "targets=[bert,sas]",
-    "defenses=[none,gro]",
+    "defences=[none,gro]",
     "surrogates=[bert,sas]",
     "seeds=[1,2]",
     "threads=1",
@@ -424,6 +424,27 @@ fn snakemake_fills_a_grid_and_a_failed_job_costs_its_own_cells_only() {
 }
 
 #[test]
+fn seed_zero_is_a_seed() {
+    let Some(tools) = tools() else { return };
+    let project = Project::new(Some(tools));
+    let grid = ["--config", "datasets=[demo]", "targets=[sas]", "surrogates=[sas]", "defences=[none]"];
+    let plan = |seeds: &[&str]| {
+        let dry_run = ["-s", "pipelines/Snakefile", "--dry-run", "--printshellcmds"];
+        project.run("snakemake", &[&dry_run, &grid[..], seeds].concat())
+    };
+    for seeds in ["seeds=[0,1]", "seeds=0"] {
+        let plan = plan(&[seeds]);
+        for part in ["--seed 0 ", "out/demo-sas/seed-0/target", "out/demo-sas/seed-0/eval-none-sas"] {
+            assert!(plan.contains(part), "{seeds}, {part}: {plan}");
+        }
+        assert!(!plan.contains("out/demo-sas/target"), "{seeds}: {plan}");
+    }
+    // Without any the settings say: one run, in no folder of its own.
+    let plan = plan(&[]);
+    assert!(plan.contains("out/demo-sas/target") && !plan.contains("seed-"), "{plan}");
+}
+
+#[test]
 fn every_job_of_a_cluster_runs_in_a_working_copy_of_its_own() {
     let Some(tools) = tools() else { return };
     let project = Project::new(Some(tools));
@@ -437,7 +458,7 @@ fn every_job_of_a_cluster_runs_in_a_working_copy_of_its_own() {
         "datasets=[demo]",
         "targets=[sas]",
         "surrogates=[sas]",
-        "defenses=[gro]",
+        "defences=[gro]",
         "threads=1",
         "resume=true",
     ];

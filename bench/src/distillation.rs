@@ -6,8 +6,8 @@ use anyhow::Result;
 use artifact::queries::{QUERIES, QueryLog, QueryWriter};
 use artifact::settings::{Distill, Optimizer};
 use attack::distill::Surrogate;
-use metrics::Negatives;
 use models::{ARCHITECTURES, Architecture, Reading};
+use streams::negatives::Negatives;
 use streams::{Purpose, Streams};
 
 use crate::arithmetic::{self, FORWARD_AND_BACKWARD};

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use artifact::settings::Evaluate;
-use evaluate::measurement::{Questions, Target, measure};
+use evaluate::run::measurement::{Questions, Target, measure};
 use models::bert4rec;
 use training::validation;
 

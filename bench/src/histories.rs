@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, anyhow};
 use artifact::dataset::{Dataset, UserSequence};
-use metrics::Negatives;
+use streams::negatives::Negatives;
 use streams::{Purpose, Streams};
 
 use crate::{ITEMS, SEED};

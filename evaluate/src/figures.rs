@@ -40,7 +40,7 @@ impl From<metrics::Interval> for Figure {
     }
 }
 
-/// Figures by name (`HR@10`, `NDCG@10`, `MRR`, `Agr@10`, `EM@10`, `RBO`, `KL`), in the order they are read in.
+/// Figures by name (`HR@10`, `MRR`), in the order of [`metrics::METRICS`].
 pub type Figures = IndexMap<String, Figure>;
 
 /// `metrics.json`.
@@ -67,7 +67,7 @@ pub struct Metrics {
 pub struct Fidelity {
     /// Against the lists that the target answers: what the attacker could copy.
     pub answered: Figures,
-    /// Against the target model's own ranking, before its policy touched it: what the attacker wanted.
+    /// Against the target model's own lists and scores, before its policy touched them: what the attacker wanted.
     pub own: Figures,
 }
 
@@ -116,7 +116,7 @@ pub struct Conditions {
 
 impl Conditions {
     /// What the test item was ranked against, in words.
-    pub fn contest(&self) -> String {
+    pub fn ranked_against(&self) -> String {
         let items = grouped(self.items as u64);
         let negatives = grouped(self.negatives.unwrap_or(0) as u64);
         match self.ranking {
@@ -139,7 +139,7 @@ impl fmt::Display for Conditions {
         write!(
             formatter,
             "{}, {}, ties against the model, answered lists of {}, {} users, {} bootstrap resamples",
-            self.contest(),
+            self.ranked_against(),
             self.seen(),
             grouped(self.top_k as u64),
             grouped(self.users as u64),
@@ -155,7 +155,8 @@ pub struct Subject {
     /// Its network.
     pub architecture: Architecture,
     /// The defence it went through; of a surrogate, the defence of the target it copies.
-    pub defense: String,
+    #[serde(alias = "defense")]
+    pub defence: String,
     /// What happens to its answers.
     pub policy: String,
     /// BLAKE3 of its checkpoint, which tells apart targets of the same defence.

@@ -1,22 +1,12 @@
 //! What a defence is worth: how well the target still recommends, how well its copy does, and how alike they are.
 //!
 //! `run` measures one target and one surrogate against all users of a dataset; `report` puts several such runs side by
-//! side in a table and a chart. Targets are judged through their answer policy, by what a client sees of them. `settings`
-//! shows what layers of settings come to, for whoever chains the stages. `verify` holds a tree of outputs against their locks.
+//! side in a table and a chart. Targets are judged through their answer policy, by what a client sees of them. What is
+//! measured is up to [`metrics::METRICS`]: no metric is named here.
 
-pub mod candidates;
-pub mod chart;
 pub mod figures;
-pub mod grouping;
-pub mod markdown;
-pub mod measurement;
-pub mod popularity;
 pub mod report;
-pub mod resolved;
 pub mod run;
-pub mod table;
-pub mod tidy;
-pub mod verify;
 
 use clap::{Parser, Subcommand};
 use stage::Flags;
@@ -25,8 +15,7 @@ use stage::Flags;
 ///
 /// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
 /// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
-/// writes report.md, report.json, report.csv, report.parquet and chart.svg. `settings` prints the settings that --config
-/// and --set come to. `verify` says whether outputs are still what their stages wrote.
+/// writes report.md, report.json, report.csv, report.parquet and chart.svg.
 ///
 /// Example: gro-evaluate run --config pipelines/ml-100k.yaml --data out/ml-100k/data --target
 /// out/ml-100k-bert/protected-gro --surrogate out/ml-100k-bert/surrogate-gro --out out/ml-100k-bert/eval-gro
@@ -47,17 +36,6 @@ pub enum Command {
     ///
     /// Runs that differ in nothing but the seed are one row: mean and standard deviation over the seeds.
     Report(report::Arguments),
-    /// Print the resolved settings as YAML, or one of them as plain words
-    ///
-    /// Example: gro-evaluate settings --config pipelines/ml-100k.yaml --set train.epochs=20 --get train
-    Settings(resolved::Arguments),
-    /// Check that outputs are what their stages wrote, and were made from the inputs that lie there now
-    ///
-    /// Holds every directory with a stage.lock, at or below those given, against that lock. Exit code 2 where a file is
-    /// missing, truncated, edited or surplus, or an input has changed since. An input that is not at hand is no fault.
-    ///
-    /// Example: gro-evaluate verify out
-    Verify(verify::Arguments),
 }
 
 impl Cli {
@@ -66,19 +44,15 @@ impl Cli {
         Some(match &self.command {
             Command::Run(arguments) => &arguments.flags,
             Command::Report(arguments) => &arguments.flags,
-            Command::Settings(arguments) => &arguments.flags,
-            Command::Verify(arguments) => &arguments.flags,
         })
     }
 }
 
-/// Measures or reports, unless the output is up to date, or shows settings.
+/// Measures or reports, unless the output is up to date.
 #[expect(clippy::needless_pass_by_value, reason = "what a stage is run with is used up by the run")]
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Report(arguments) => report::report(arguments),
-        Command::Settings(arguments) => resolved::show(arguments),
-        Command::Verify(arguments) => verify::verify(arguments),
     }
 }

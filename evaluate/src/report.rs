@@ -3,21 +3,26 @@
 //! It needs files only: no model is loaded and nothing is measured again, except that paired differences are taken from
 //! the ranks of every user that the runs have kept.
 
+pub mod chart;
+pub mod grouping;
+pub mod markdown;
+pub mod table;
+pub mod tidy;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use artifact::ranks::{RANKS, Ranks};
 use artifact::report::REPORT_TABLE;
+use chart::{Chart, Group, Panel};
+use grouping::{Run, names_of};
+use markdown::markdown;
 use models::Architecture;
 use stage::{Flags, Plan, settings};
+use table::{Model, Table, drawn};
 
-use crate::chart::{self, Chart, Group, Panel};
 use crate::figures::{METRICS, PROTOCOL, grouped};
-use crate::grouping::{Run, names_of};
-use crate::markdown::markdown;
-use crate::table::{Model, Table};
-use crate::tidy;
 
 /// Name of the readable report.
 pub const REPORT: &str = "report.md";
@@ -97,11 +102,8 @@ fn print(report: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The figures that are drawn.
-const DRAWN: [&str; 2] = ["HR@10", "NDCG@10"];
-
-/// The chart of a table: HR@10 and NDCG@10, a group for every defence, a colour for the target and one for each kind of
-/// surrogate. With several targets each has a column of panels of its own, and the panels of a figure share their scale.
+/// The chart of a table: a panel for each figure that is drawn, a group for every defence, a colour for the target and one
+/// for each kind of surrogate. With several targets each has a column of panels of its own, and the panels of a figure share their scale.
 fn picture_of(table: &Table) -> Chart {
     let mut series = vec!["target".to_owned()];
     series.extend(table.surrogates().into_iter().map(|one| format!("surrogate {}", one.title)));
@@ -111,17 +113,20 @@ fn picture_of(table: &Table) -> Chart {
         count => format!("means over {count} seeds, whiskers: one standard deviation"),
     };
     let targets = table.targets();
-    let subtitle =
-        format!("{}, {}, {} users; {spread}", shared.contest(), shared.seen(), grouped(shared.users as u64));
+    let subtitle = format!(
+        "{}, {}, {} users; {spread}",
+        shared.ranked_against(),
+        shared.seen(),
+        grouped(shared.users as u64)
+    );
     let (several, colours) = (targets.len() > 1, series.len());
-    let panels_of = |figure: &'static str| {
-        targets.iter().map(move |&target| Panel {
-            name: if several { format!("{} target: {figure}", target.title) } else { figure.to_owned() },
-            scale: figure,
-            popular: table.popular().and_then(|row| row.figures.get(figure)).copied(),
-            groups: groups_of(table, target, figure, colours),
-        })
+    let panel = |figure: &String, target: Architecture| Panel {
+        name: if several { format!("{} target: {figure}", target.title) } else { figure.clone() },
+        scale: figure.clone(),
+        popular: table.popular().and_then(|row| row.figures.get(figure)).copied(),
+        groups: groups_of(table, target, figure, colours),
     };
+    let panels_of = |figure: String| targets.iter().map(|&target| panel(&figure, target)).collect::<Vec<_>>();
     Chart {
         title: match targets.as_slice() {
             [one] => format!("{} behind each defence, and the copy an attacker makes of it", one.title),
@@ -129,7 +134,7 @@ fn picture_of(table: &Table) -> Chart {
         },
         subtitle,
         columns: targets.len().max(2),
-        panels: DRAWN.into_iter().flat_map(panels_of).collect(),
+        panels: drawn().into_iter().flat_map(panels_of).collect(),
         series,
     }
 }
@@ -146,7 +151,7 @@ fn groups_of(table: &Table, target: Architecture, figure: &str, colours: usize) 
         if row.model == Model::Target || full {
             // What tells two of one defence apart goes to a second line.
             let variant = row.variant.as_ref().map_or_else(String::new, |name| format!("\n({name})"));
-            let label = format!("{}{variant}", row.defense.as_deref().unwrap_or_default());
+            let label = format!("{}{variant}", row.defence.as_deref().unwrap_or_default());
             groups.push(Group { label, bars: vec![None; colours] });
         }
         if let Some(group) = groups.last_mut() {

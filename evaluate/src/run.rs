@@ -1,5 +1,9 @@
 //! The command `run`: a dataset, a target and perhaps a surrogate in; metrics.json, protocol.json and ranks.parquet out.
 
+pub mod candidates;
+pub mod measurement;
+pub mod popularity;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,18 +11,18 @@ use anyhow::Context;
 use artifact::checkpoint::{ActsOn, Description, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::ranks::{Column, RANKS, Ranks};
+use candidates::Candidates;
 use candle_core::Device;
 use indexmap::IndexMap;
-use metrics::Bootstrap;
+use measurement::{Measured, Questions, Target, measure, quality, service_of};
+use metrics::{Bootstrap, Ks};
 use models::Recommender;
 use stage::{Flags, Kernels, Plan, Refusal, Settings, progress, settings};
 
-use crate::candidates::Candidates;
 use crate::figures::{
     Conditions, Fidelity, Figure, Figures, METRICS, Metrics, POPULAR_RANK, PROTOCOL, Protocol,
     SURROGATE_RANK, Subject, TARGET_RANK,
 };
-use crate::measurement::{Measured, Questions, Target, measure, quality_columns, service_of};
 
 /// What `gro-evaluate run` is told.
 #[derive(Debug, clap::Args)]
@@ -104,7 +108,7 @@ impl Evaluation {
         let surrogate = match surrogate {
             Some(path) => {
                 let (model, found) = load(path)?;
-                let found = Subject { defense: description.defence.name.clone(), ..subject(path, &found)? };
+                let found = Subject { defence: description.defence.name.clone(), ..subject(path, &found)? };
                 Some((model, found))
             }
             None => None,
@@ -139,7 +143,7 @@ impl Evaluation {
         let bootstrap = Bootstrap { resamples: settings.evaluate.bootstrap, seed: settings.seed };
         let metrics = metrics_of(&measured, &questions.ks, dataset.items(), &bootstrap)?;
         artifact::metrics::write(&directory.join(METRICS), &metrics)?;
-        ranks_of(&measured, &questions.ks).write(&directory.join(RANKS))?;
+        ranks_of(&measured).write(&directory.join(RANKS))?;
         let evaluate = &settings.evaluate;
         let protocol = Protocol {
             conditions: Conditions {
@@ -186,7 +190,7 @@ fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusa
 fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
     Ok(Subject {
         architecture: *models::architecture_of(description, path)?,
-        defense: description.defence.name.clone(),
+        defence: description.defence.name.clone(),
         policy: match description.defence.acts_on {
             ActsOn::Answers => description.defence.name.clone(),
             ActsOn::Weights => "none".to_owned(),
@@ -203,14 +207,11 @@ fn metrics_of(
     items: usize,
     bootstrap: &Bootstrap,
 ) -> anyhow::Result<Metrics> {
-    let mut sections =
-        vec![quality_columns(&measured.popular_ranks, ks), quality_columns(&measured.target_ranks, ks)];
+    let mut sections = vec![quality(&measured.popular_ranks, ks), quality(&measured.target_ranks, ks)];
     if let Some(surrogate) = &measured.surrogate {
-        sections.push(quality_columns(&surrogate.ranks, ks));
-        sections.push(surrogate.answered.columns(ks));
-        let mut own = surrogate.own.columns(ks);
-        own.push(("KL".to_owned(), surrogate.divergence.clone()));
-        sections.push(own);
+        sections.push(quality(&surrogate.ranks, ks));
+        sections.push(surrogate.answered.columns());
+        sections.push([surrogate.own.columns(), surrogate.scores.columns()].concat());
     }
     let columns: Vec<&[f64]> = sections.iter().flatten().map(|(_, values)| values.as_slice()).collect();
     let mut intervals =
@@ -229,7 +230,7 @@ fn metrics_of(
 }
 
 /// What `ranks.parquet` keeps of every user.
-fn ranks_of(measured: &Measured, ks: &[usize]) -> Ranks {
+fn ranks_of(measured: &Measured) -> Ranks {
     let users = measured.target_ranks.len() as u32;
     let mut columns = vec![(TARGET_RANK.to_owned(), Column::Counts(measured.target_ranks.clone()))];
     if let Some(surrogate) = &measured.surrogate {
@@ -237,28 +238,27 @@ fn ranks_of(measured: &Measured, ks: &[usize]) -> Ranks {
     }
     columns.push((POPULAR_RANK.to_owned(), Column::Counts(measured.popular_ranks.clone())));
     if let Some(surrogate) = &measured.surrogate {
-        let mut values = surrogate.answered.columns(ks);
-        values.push(("KL".to_owned(), surrogate.divergence.clone()));
+        let fidelity = surrogate.answered.columns().into_iter().chain(surrogate.scores.columns());
         columns.extend(
-            values
-                .into_iter()
-                .map(|(name, values)| (name, Column::Values(values.into_iter().map(Some).collect()))),
+            fidelity.map(|(name, values)| (name, Column::Values(values.into_iter().map(Some).collect()))),
         );
     }
     Ranks { users: (1..=users).collect(), columns }
 }
 
-/// The headline, for whoever watches.
+/// The headline, for whoever watches: the first metric of ranks, and of lists.
 fn summarise(metrics: &Metrics, ks: &[usize]) {
     let k = if ks.contains(&10) { 10 } else { ks.last().copied().unwrap_or(10) };
-    let show = |figures: &Figures, kind: &str| {
-        let figure = figures.get(&format!("{kind}@{k}"));
+    let show = |figures: &Figures, name: &str| {
+        let figure = figures.get(name);
         figure.map_or_else(String::new, |f| format!("{:.4} [{:.4}, {:.4}]", f.mean, f.low, f.high))
     };
-    let (popular, target) = (show(&metrics.popular, "HR"), show(&metrics.target, "HR"));
-    tracing::info!("HR@{k}: most popular items {popular}, target {target}");
-    if let (Some(surrogate), Some(fidelity)) = (&metrics.surrogate, &metrics.fidelity) {
-        let (surrogate, agreement) = (show(surrogate, "HR"), show(&fidelity.answered, "Agr"));
-        tracing::info!("HR@{k}: surrogate {surrogate}; its Agr@{k} with the target's answers {agreement}");
+    let Some(quality) = metrics::of_ranks(Ks::Each(&[k])).first().map(ToString::to_string) else { return };
+    let (popular, target) = (show(&metrics.popular, &quality), show(&metrics.target, &quality));
+    tracing::info!("{quality}: most popular items {popular}, target {target}");
+    let of_lists = metrics::of_lists(Ks::Each(&[k])).first().map(ToString::to_string);
+    if let (Some(surrogate), Some(fidelity), Some(name)) = (&metrics.surrogate, &metrics.fidelity, of_lists) {
+        let (surrogate, agreement) = (show(surrogate, &quality), show(&fidelity.answered, &name));
+        tracing::info!("{quality}: surrogate {surrogate}; its {name} with the target's answers {agreement}");
     }
 }

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use stage::{Checked, Flags, settings};
+use stage::{Checked, Flags, Schema, settings};
 
 use crate::raw::download::Tools;
 use crate::raw::fetch::fetch;
 use crate::raw::synth::{self, Recipe};
 use crate::raw::{DATASETS, Dataset};
-use crate::read::LAYOUTS;
+use crate::read::{self, LAYOUTS};
 use crate::{export, make};
 
 const EXAMPLES: &str = "\
@@ -117,7 +117,7 @@ Examples:
 /// The end of the help of `run`.
 fn layouts_and_examples() -> String {
     let mut text = String::from("Layouts:\n");
-    for layout in LAYOUTS {
+    for layout in LAYOUTS.entries {
         let (name, files) = (layout.name, layout.files.join(" "));
         // Writing to a string cannot fail.
         writeln!(text, "  {name:<16}{files}\n{:18}{}", "", layout.title).ok();
@@ -196,6 +196,11 @@ impl Cli {
     }
 }
 
+/// The settings that this stage reads.
+fn schema() -> Schema {
+    Schema::default().names_or("auto", &LAYOUTS, read::layouts::SETTINGS)
+}
+
 /// Does what the command line asks for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
@@ -205,17 +210,17 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Run(RunCommand { input, out, flags }) => {
             // Nothing is drawn here, so another seed must not make other data.
-            let mut settings = settings::load(&flags)?.into_inner();
+            let mut settings = schema().load(&flags)?.into_inner();
             settings.seed = settings::Settings::default().seed;
             make::dataset(&input, &out, &Checked::new(settings)?, &flags).map(drop)
         }
         Command::Export(ExportCommand { data, out, format: ExportFormat::Inter, flags }) => {
             // No setting decides what it writes, but a wrong one should not pass unseen.
-            settings::load(&flags)?;
+            schema().load(&flags)?;
             export::export(&data, &out, &flags)
         }
         Command::Synth(SynthCommand { users, items, interactions, out, flags }) => {
-            let settings = settings::load(&flags)?;
+            let settings = schema().load(&flags)?;
             let recipe = Recipe { users, items, interactions, seed: settings.seed };
             synth::synthesise(&recipe, &out, &settings, &flags).map(drop)
         }

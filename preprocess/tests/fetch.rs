@@ -16,7 +16,7 @@ use md5::{Digest, Md5};
 use preprocess::raw::download::Tools;
 use preprocess::raw::fetch::{Outcome, fetch};
 use preprocess::raw::{Content, DATASETS, Dataset, Mirror};
-use preprocess::read::Layout;
+use preprocess::read::LAYOUTS;
 use sha2::Sha256;
 use tempfile::TempDir;
 
@@ -286,7 +286,7 @@ impl Publisher {
             users: 200,
             interactions: 200,
             url: &self.url,
-            content: Content::Plain { layout: Layout::named(layout).unwrap() },
+            content: Content::Plain { layout: LAYOUTS.find(layout).unwrap() },
             mirror: None,
         }
     }
@@ -441,7 +441,7 @@ fn an_answer_that_is_no_data_is_refused() {
 fn without_a_network_the_message_says_which_file_goes_where() {
     let place = Place::new();
     let to = place.path("raw");
-    for dataset in DATASETS {
+    for dataset in DATASETS.entries {
         let message = format!("{:#}", fetch(dataset, &to, &place.tools(FAIL, FAIL)).unwrap_err());
         let path = to.join(dataset.name).join(dataset.file_name()).display().to_string();
         assert!(message.contains(dataset.url) && message.contains(&path), "{message}");

@@ -36,6 +36,11 @@ impl<T: Named> Registry<T> {
         self.entries.iter().find(|entry| entry.name() == name).ok_or_else(|| self.unknown(name))
     }
 
+    /// The entries, in order.
+    pub fn iter(&self) -> std::slice::Iter<'static, T> {
+        self.entries.iter()
+    }
+
     /// The names, in order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<T> {
         self.entries.iter().map(Named::name)

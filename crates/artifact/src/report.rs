@@ -21,7 +21,7 @@ pub struct Cell {
     /// Architecture of the target; none for the most popular items.
     pub target: Option<String>,
     /// The target's defence.
-    pub defense: Option<String>,
+    pub defence: Option<String>,
     /// Architecture of the surrogate, where the figure is about one.
     pub surrogate: Option<String>,
     /// What tells the model from another of the same architectures and defence.
@@ -71,7 +71,7 @@ pub fn write(path: &Path, cells: &[Cell]) -> Result<(), Error> {
     let (fields, columns) = [
         text("model", |cell| Some(&cell.model), false),
         text("target", |cell| cell.target.as_deref(), true),
-        text("defense", |cell| cell.defense.as_deref(), true),
+        text("defence", |cell| cell.defence.as_deref(), true),
         text("surrogate", |cell| cell.surrogate.as_deref(), true),
         text("variant", |cell| cell.variant.as_deref(), true),
         (Field::new("seeds", DataType::List(element(DataType::UInt64)), false), Arc::new(seeds)),

@@ -31,12 +31,4 @@ pub enum Error {
         /// Length of the second.
         right: usize,
     },
-    /// Negatives are drawn without replacement.
-    #[error("{asked} different negatives cannot be drawn from {left} items")]
-    TooFewNegatives {
-        /// How many were asked for.
-        asked: usize,
-        /// How many items there are to draw from.
-        left: usize,
-    },
 }

@@ -1,7 +1,42 @@
 //! From ranks to the quality of recommendation: HR@K, NDCG@K, MRR for one relevant item per user.
 //!
-//! Each function gives the value of *one* user; a figure in a table is the [`mean`] of these over users, and keeping
-//! them apart is what makes an interval over users possible.
+//! Each function gives the value of *one* user; a figure in a table is the [`mean`](crate::mean) of these over users, and
+//! keeping them apart is what makes an interval over users possible.
+
+use crate::{Better, Compares, Cut, Metric};
+
+/// Hit rate.
+pub const HR: Metric = Metric {
+    name: "HR",
+    title: "hit rate",
+    meaning: "share of the users whose test item is among the first K",
+    compares: Compares::Rank(hit),
+    cut: Cut::AtK { shown: &[10, 20] },
+    better: Better::Higher,
+    drawn: true,
+};
+
+/// Normalised discounted cumulative gain.
+pub const NDCG: Metric = Metric {
+    name: "NDCG",
+    title: "normalised discounted cumulative gain",
+    meaning: "1 / log2(rank + 1) of a test item among the first K, else 0",
+    compares: Compares::Rank(ndcg),
+    cut: Cut::AtK { shown: &[10, 20] },
+    better: Better::Higher,
+    drawn: true,
+};
+
+/// Mean reciprocal rank.
+pub const MRR: Metric = Metric {
+    name: "MRR",
+    title: "mean reciprocal rank",
+    meaning: "1 / rank of the test item, 0 for a miss",
+    compares: Compares::Rank(|rank, _| reciprocal(rank)),
+    cut: Cut::Whole,
+    better: Better::Higher,
+    drawn: false,
+};
 
 /// HR@K of one user (the authors' code calls it Recall@K): 1 where the item stands among the first `k`, else 0.
 pub fn hit(rank: Option<u32>, k: usize) -> f64 {
@@ -20,16 +55,6 @@ pub fn ndcg(rank: Option<u32>, k: usize) -> f64 {
 /// Reciprocal rank of one user, whose mean is MRR: `1 / rank`, 0 for a miss.
 pub fn reciprocal(rank: Option<u32>) -> f64 {
     rank.map_or(0.0, |rank| 1.0 / f64::from(rank))
-}
-
-/// The place of an item in an answered list, from 1; `None` where the list does not hold it.
-pub fn place_in(list: &[u32], id: u32) -> Option<u32> {
-    list.iter().position(|&listed| listed == id).map(|place| place as u32 + 1)
-}
-
-/// The mean, summed in order; 0 for no values.
-pub fn mean(values: &[f64]) -> f64 {
-    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
 #[cfg(test)]
@@ -60,19 +85,5 @@ mod tests {
         for rank in [Some(1), Some(2), Some(100), None] {
             assert_eq!(hit(rank, 1), ndcg(rank, 1));
         }
-    }
-
-    #[test]
-    fn places_start_at_one() {
-        assert_eq!(place_in(&[4, 9, 2], 4), Some(1));
-        assert_eq!(place_in(&[4, 9, 2], 2), Some(3));
-        assert_eq!(place_in(&[4, 9, 2], 3), None);
-        assert_eq!(place_in(&[], 3), None);
-    }
-
-    #[test]
-    fn the_mean_of_nothing_is_nothing() {
-        assert_eq!(mean(&[]), 0.0);
-        assert_eq!(mean(&[1.0, 0.0, 0.0, 1.0]), 0.5);
     }
 }

@@ -4,8 +4,6 @@
 use std::ops::Range;
 
 use artifact::settings::{Sampling, Train};
-use rand::Rng;
-use streams::below;
 
 use crate::{Contexts, TrainingBatch};
 
@@ -38,29 +36,9 @@ pub fn sample(history: &[u32], window: Range<usize>, objective: &Train, batch: &
     batch.contexts.push(input.iter().copied(), asked.map(|place| place as u32));
 }
 
-/// `count` items that are not in `history`, uniform, or any item where it holds the whole catalogue of `items`.
-pub fn negatives(history: &[u32], items: usize, count: usize, stream: &mut impl Rng) -> Vec<u32> {
-    let mut held = history.to_vec();
-    held.sort_unstable();
-    held.dedup();
-    if held.len() >= items {
-        held.clear();
-    }
-    let outside = (items - held.len()) as u32;
-    // How many ids outside the history come before each held one.
-    let outside_before: Vec<u32> = held.iter().enumerate().map(|(place, id)| id - 1 - place as u32).collect();
-    (0..count)
-        .map(|_| {
-            let draw = below(stream, outside);
-            1 + draw + outside_before.partition_point(|&before| before <= draw) as u32
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use streams::{Purpose, Streams};
 
     #[test]
     fn one_row_answers_all_prefixes_that_fit() {
@@ -84,19 +62,5 @@ mod tests {
         assert_eq!(labels(0..5, Sampling::Windows), (4, vec![6, 7, 8, 9]));
         assert_eq!(labels(2..5, Sampling::Windows), (3, vec![7, 8, 9]), "item 6 is input only");
         assert_eq!(labels(2..5, Sampling::Prefixes), (3, vec![9]));
-    }
-
-    #[test]
-    fn negatives_are_uniform_over_the_other_items() {
-        let mut stream = Streams::new(1).open(Purpose::Negatives, 0, 0, 0);
-        let mut counts = [0u32; 9];
-        for item in negatives(&[2, 8, 3, 2], 8, 50_000, &mut stream) {
-            counts[item as usize] += 1;
-        }
-        for (item, &count) in counts.iter().enumerate() {
-            let expected = if [1, 4, 5, 6, 7].contains(&item) { 10_000 } else { 0 };
-            assert!(count.abs_diff(expected) < 500, "{counts:?}");
-        }
-        assert!(negatives(&[1, 2], 2, 9, &mut stream).iter().all(|item| [1, 2].contains(item)));
     }
 }

@@ -16,6 +16,7 @@ use artifact::settings::{self, Loss};
 use candle_core::Tensor;
 use kernels::{Activation, Attention, Catalogue, Embed, FeedForward, QueryTokens, Rows, SelfAttention};
 use rand_chacha::ChaCha8Rng;
+use streams::negatives;
 
 use crate::layers::{self, Affine, Block as _, declare_affine, declare_norm, tensor, transform};
 use crate::{
@@ -206,7 +207,7 @@ impl Recommender for SasRec {
         causal::sample(history, window, objective, batch);
         if objective.loss == Loss::Bce {
             let missing = batch.labels.len() - batch.negatives.len();
-            batch.negatives.extend(causal::negatives(history, self.sizes.items, missing, stream));
+            batch.negatives.extend(negatives::outside(history, self.sizes.items, missing, stream));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use artifact::checkpoint::Description;
 use candle_core::{Device, Tensor};
-use metrics::{Answers, Selection};
+use metrics::Answers;
 use models::Recommender;
 use rayon::prelude::*;
 
@@ -96,12 +96,8 @@ impl ProtectedTarget {
         let ids = Tensor::from_slice(&candidates.ids, (histories.len(), candidates.k), &self.device)?;
         let scores = self.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?; // (histories, c)
         let mut answers = Vec::with_capacity(histories.len() * k);
-        let mut best = Selection::new(k);
         for (scores, candidates) in scores.iter().zip(candidates) {
-            for (&score, &id) in scores.iter().zip(candidates) {
-                best.offer_one(id, score);
-            }
-            answers.extend(best.take());
+            answers.extend(metrics::top_k(candidates, scores, k));
         }
         self.apply_policy(histories, k, &mut answers);
         Ok(Answers { k, ids: answers })

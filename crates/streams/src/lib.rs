@@ -2,6 +2,8 @@
 //! (seed, purpose, epoch, index, layer). Nothing is drawn from a shared generator, so that no result depends
 //! on the order in which work happens, on the number of threads, or on where an interrupted run took up again.
 
+pub mod negatives;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

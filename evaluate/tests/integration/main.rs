@@ -4,8 +4,5 @@
 mod report;
 // A dataset, models and evaluated runs made by hand, and the binary that meets them.
 mod scene;
-// The measurement: full ranks, answer policies, likeness, refusals.
+// The measurement: full ranks, answer policies, fidelity, refusals.
 mod run;
-// The settings in words, for whoever chains the stages.
-mod settings;
-mod verify;

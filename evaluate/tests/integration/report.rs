@@ -48,9 +48,9 @@ fn rows_stand_in_their_order_whatever_the_order_of_the_runs() {
         scene.evaluate(&arguments(&["eval-gro", "eval-reverse", "eval-none", "eval-random"], "report"));
     assert_eq!(ended.code, 0, "{}", ended.err);
     let mut expected = vec![("most popular items".to_owned(), String::new())];
-    for defense in ["none", "random", "reverse", "gro"] {
-        expected.push(("target BERT4Rec".to_owned(), defense.to_owned()));
-        expected.push(("surrogate BERT4Rec".to_owned(), defense.to_owned()));
+    for defence in ["none", "random", "reverse", "gro"] {
+        expected.push(("target BERT4Rec".to_owned(), defence.to_owned()));
+        expected.push(("surrogate BERT4Rec".to_owned(), defence.to_owned()));
     }
     assert_eq!(names(&ended.out), expected, "{}", ended.out);
     assert_eq!(scene.evaluate(&arguments(&RUNS, "sorted")).code, 0);
@@ -66,9 +66,9 @@ fn figures_come_from_the_runs_and_differences_from_the_ranks() {
     let ended = scene.evaluate(&arguments(&RUNS, "report"));
     assert_eq!(ended.code, 0, "{}", ended.err);
     let report = scene.json("report/report.json");
-    let row = |model: &str, defense: &str| -> Value {
+    let row = |model: &str, defence: &str| -> Value {
         let rows = report["rows"].as_array().unwrap();
-        rows.iter().find(|row| row["model"] == model && row["defense"] == defense).unwrap().clone()
+        rows.iter().find(|row| row["model"] == model && row["defence"] == defence).unwrap().clone()
     };
     assert_eq!(report["rows"][0]["model"], "popular");
     assert_eq!(report["rows"][0]["figures"]["HR@10"]["mean"], 0.05);
@@ -134,14 +134,47 @@ fn a_second_call_finds_the_report_up_to_date_and_prints_it_again() {
 }
 
 #[test]
+fn a_protocol_of_before_the_key_was_spelt_defence_is_read() {
+    let scene = scene();
+    assert_eq!(scene.evaluate(&arguments(&RUNS, "report")).code, 0);
+    for run in RUNS {
+        for model in ["/target", "/surrogate"] {
+            scene.amend(&format!("{run}/protocol.json"), model, |subject| {
+                let subject = subject.as_object_mut().unwrap();
+                let defence = subject.remove("defence").unwrap();
+                subject.insert("defense".to_owned(), defence);
+            });
+        }
+    }
+    assert_eq!(scene.evaluate(&arguments(&RUNS, "again")).code, 0);
+    for file in ["report.md", "report.json", "report.csv", "report.parquet", "chart.svg"] {
+        let read = |directory: &str| std::fs::read(scene.path(directory).join(file)).unwrap();
+        assert_eq!(read("report"), read("again"), "{file}");
+    }
+}
+
+#[test]
+fn every_metric_is_reported_with_its_meaning() {
+    let scene = scene();
+    let ended = scene.evaluate(&arguments(&RUNS, "report"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let columns: Vec<String> = tables(&ended.out).into_iter().flat_map(|mut table| table.remove(0)).collect();
+    for metric in metrics::METRICS.entries {
+        let is_column = |cell: &String| cell.split('@').next() == Some(metric.name);
+        assert!(columns.iter().any(is_column), "{}: {columns:?}", metric.name);
+        assert_eq!(ended.out.matches(metric.meaning).count(), 1, "{}: {}", metric.name, ended.out);
+    }
+}
+
+#[test]
 fn two_targets_of_one_defence_are_told_apart_by_their_runs() {
     let scene = scene();
     scene.evaluated("eval-gro-strong", "gro", 0.27, &ranks(50), &ranks(5));
     let ended = scene.evaluate(&arguments(&["eval-none", "eval-gro", "eval-gro-strong"], "report"));
     assert_eq!(ended.code, 0, "{}", ended.err);
-    let defenses: Vec<String> = names(&ended.out).into_iter().map(|(_, defense)| defense).collect();
+    let defences: Vec<String> = names(&ended.out).into_iter().map(|(_, defence)| defence).collect();
     assert_eq!(
-        defenses[3..],
+        defences[3..],
         ["gro (eval-gro)", "gro (eval-gro)", "gro (eval-gro-strong)", "gro (eval-gro-strong)"]
     );
 }
@@ -162,8 +195,8 @@ fn two_surrogates_of_one_target_share_its_row() {
     assert_eq!(table.len(), 3);
 }
 
-fn cell<'a>(target: &'a str, defense: &'a str, surrogate: &'a str, seed: u64) -> Cell<'a> {
-    Cell { target, surrogate, defense, seed }
+fn cell<'a>(target: &'a str, defence: &'a str, surrogate: &'a str, seed: u64) -> Cell<'a> {
+    Cell { target, surrogate, defence, seed }
 }
 
 /// The cells of all tables, heading first.
@@ -189,10 +222,10 @@ fn tables(text: &str) -> Vec<Vec<Vec<String>>> {
 fn repeated(scene: &Scene) -> Vec<String> {
     let mut runs = Vec::new();
     for (seed, mark, hits) in [(1, 0.20, 40), (2, 0.26, 60), (3, 0.32, 50)] {
-        for (defense, lost) in [("none", 0), ("gro", 10 * seed as usize)] {
-            let name = format!("seed-{seed}/eval-{defense}-bert");
+        for (defence, lost) in [("none", 0), ("gro", 10 * seed as usize)] {
+            let name = format!("seed-{seed}/eval-{defence}-bert");
             let [target, surrogate] = [ranks(hits), ranks(hits - lost)];
-            scene.made(&name, &cell("bert", defense, "bert", seed), mark, &target, &surrogate);
+            scene.made(&name, &cell("bert", defence, "bert", seed), mark, &target, &surrogate);
             runs.push(name);
         }
     }
@@ -214,7 +247,7 @@ fn seeds_become_a_mean_a_deviation_and_one_paired_difference() {
     assert!(ended.out.contains("500 bootstrap resamples, seeds 1, 2, 3.*"), "{}", ended.out);
 
     let report = scene.json("report/report.json");
-    let row = report["rows"].as_array().unwrap().iter().rfind(|row| row["defense"] == "gro").unwrap().clone();
+    let row = report["rows"].as_array().unwrap().iter().rfind(|row| row["defence"] == "gro").unwrap().clone();
     assert_eq!((&row["model"], &row["seeds"]), (&"surrogate".into(), &serde_json::json!([1, 2, 3])));
     assert_eq!(row["runs"][1], "seed-2/eval-gro-bert");
     assert!((row["figures"]["HR@10"]["deviation"].as_f64().unwrap() - 0.06).abs() < 1e-12);
@@ -256,18 +289,18 @@ fn the_interval_of_a_difference_is_that_of_per_user_means_over_seeds() {
 }
 
 const ARCHITECTURES: [&str; 3] = ["bert", "sas", "narm"];
-const DEFENSES: [&str; 4] = ["none", "random", "reverse", "gro"];
+const DEFENCES: [&str; 4] = ["none", "random", "reverse", "gro"];
 
 /// Every target, defence and surrogate, each with a mark of its own.
 fn full_grid(scene: &Scene) -> Vec<String> {
     let mut runs = Vec::new();
     for (t, target) in ARCHITECTURES.into_iter().enumerate() {
-        for (d, defense) in DEFENSES.into_iter().enumerate() {
+        for (d, defence) in DEFENCES.into_iter().enumerate() {
             for (s, surrogate) in ARCHITECTURES.into_iter().enumerate() {
-                let name = format!("ml-{target}/eval-{defense}-{surrogate}");
+                let name = format!("ml-{target}/eval-{defence}-{surrogate}");
                 let mark = 0.1 * (t + 1) as f64 + 0.02 * d as f64;
                 let hits = 60 - 10 * d + s;
-                let of = cell(target, defense, surrogate, 1);
+                let of = cell(target, defence, surrogate, 1);
                 scene.made(&name, &of, mark, &ranks(60), &ranks(hits));
                 // Tells the surrogates apart, as the mark tells the targets.
                 let hit_rate = mark - 0.001 * (s + 1) as f64;
@@ -304,7 +337,7 @@ fn a_full_grid_fills_every_cell_of_one_table() {
     assert_eq!(table.len(), 2 + 12);
     for (place, row) in table[2..].iter().enumerate() {
         let (t, d) = (place / 4, place % 4);
-        assert_eq!(row[..2], [["BERT4Rec", "SASRec", "NARM"][t], DEFENSES[d]]);
+        assert_eq!(row[..2], [["BERT4Rec", "SASRec", "NARM"][t], DEFENCES[d]]);
         let mark = 0.1 * (t + 1) as f64 + 0.02 * d as f64;
         assert!(row[2].starts_with(&format!("{mark:.4} [")), "{row:?}");
         for s in 0..3 {

@@ -4,7 +4,7 @@ use artifact::checkpoint::MODEL;
 use artifact::dataset::Dataset;
 use artifact::settings::{Evaluate, Ranking};
 use candle_core::Device;
-use evaluate::candidates::Candidates;
+use evaluate::run::candidates::Candidates;
 use models::Mode;
 
 use crate::scene::{Ended, ITEMS, Scene, USERS};

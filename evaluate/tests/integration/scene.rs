@@ -26,7 +26,7 @@ pub(crate) struct Ended {
 pub(crate) struct Cell<'a> {
     pub(crate) target: &'a str,
     pub(crate) surrogate: &'a str,
-    pub(crate) defense: &'a str,
+    pub(crate) defence: &'a str,
     pub(crate) seed: u64,
 }
 
@@ -133,14 +133,14 @@ impl Scene {
     pub(crate) fn evaluated(
         &self,
         name: &str,
-        defense: &str,
+        defence: &str,
         mark: f64,
         target: &[Option<u32>],
         surrogate: &[Option<u32>],
     ) {
         self.made(
             name,
-            &Cell { target: "bert", surrogate: "bert", defense, seed: 1 },
+            &Cell { target: "bert", surrogate: "bert", defence, seed: 1 },
             mark,
             target,
             surrogate,
@@ -166,7 +166,7 @@ impl Scene {
                 "NDCG@20": figure(base / 2.0 + 0.1), "MRR": figure(base / 3.0),
             })
         };
-        let likeness = |base: f64| {
+        let fidelity = |base: f64| {
             json!({
                 "Agr@10": figure(base), "EM@10": figure(base / 4.0), "RBO": figure(base / 8.0),
                 "KL": figure(base + 2.0),
@@ -175,10 +175,10 @@ impl Scene {
         let metrics = json!({
             "users": target.len(), "items": 1349, "popular": quality(0.05), "target": quality(mark),
             "surrogate": quality(mark - 0.02),
-            "fidelity": { "answered": likeness(mark / 2.0), "own": likeness(0.9) },
+            "fidelity": { "answered": fidelity(mark / 2.0), "own": fidelity(0.9) },
         });
-        let Cell { target: architecture, surrogate: copied, defense, seed } = cell;
-        let policy = if matches!(*defense, "random" | "reverse") { defense } else { "none" };
+        let Cell { target: architecture, surrogate: copied, defence, seed } = cell;
+        let policy = if matches!(*defence, "random" | "reverse") { defence } else { "none" };
         // A target has one checkpoint, however many surrogates it was evaluated with.
         let checkpoint = match name.rsplit_once('-') {
             Some((target, last)) if last == *copied => format!("target {target}"),
@@ -187,9 +187,9 @@ impl Scene {
         let protocol = json!({
             "fingerprint": "feed", "sequences": "5e9", "users": target.len(), "items": 1349, "ranking": "full",
             "exclude_seen": false, "ks": [10, 20], "top_k": 100, "bootstrap": 500, "seed": seed,
-            "target": { "architecture": architecture, "defense": defense, "policy": policy, "checkpoint": checkpoint },
+            "target": { "architecture": architecture, "defence": defence, "policy": policy, "checkpoint": checkpoint },
             "surrogate": {
-                "architecture": copied, "defense": defense, "policy": "none", "checkpoint": "copy",
+                "architecture": copied, "defence": defence, "policy": "none", "checkpoint": "copy",
                 "queries": {
                     "items": 1349, "k": 100, "fingerprint": "feed", "queries": 25000, "sequences": 500,
                     "generation": {

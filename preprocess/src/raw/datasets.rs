@@ -1,6 +1,7 @@
 //! The public data sets that [`fetch`](mod@crate::raw::fetch) knows. To add one, add it to [`DATASETS`]; the help text, the
 //! shell completions and the messages ask that list.
 
+use artifact::names::{Named, Registry};
 use indicatif::HumanCount;
 
 use crate::read::layouts::Layout;
@@ -8,57 +9,60 @@ use crate::read::layouts::amazon::AMAZON;
 use crate::read::layouts::steam::STEAM;
 
 /// All public data sets, in the order of every listing.
-pub const DATASETS: &[Dataset<'static>] = &[
-    Dataset {
-        name: "ml-100k",
-        title: "MovieLens-100K",
-        users: 943,
-        interactions: 100_000,
-        url: "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
-        content: Content::Zip { md5: "0e33842e24a9c977be4e0107933c0723", member: "ml-100k/u.data" },
-        mirror: Some(Mirror {
-            requirement: "recbole==1.2.1",
-            member: "recbole/dataset_example/ml-100k/ml-100k.inter",
-            sha256: "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
-        }),
-    },
-    Dataset {
-        name: "ml-1m",
-        title: "MovieLens-1M",
-        users: 6_040,
-        interactions: 1_000_209,
-        url: "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
-        content: Content::Zip { md5: "c4d9eecfca2ab87c1945afe126590906", member: "ml-1m/ratings.dat" },
-        mirror: None,
-    },
-    Dataset {
-        name: "ml-20m",
-        title: "MovieLens-20M",
-        users: 138_493,
-        interactions: 20_000_263,
-        url: "https://files.grouplens.org/datasets/movielens/ml-20m.zip",
-        content: Content::Zip { md5: "cd245b17a1ae2cc31bb14903e1204af3", member: "ml-20m/ratings.csv" },
-        mirror: None,
-    },
-    Dataset {
-        name: "steam",
-        title: "Steam reviews",
-        users: 2_567_538,
-        interactions: 7_793_069,
-        url: "http://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz",
-        content: Content::Plain { layout: &STEAM },
-        mirror: None,
-    },
-    Dataset {
-        name: "beauty",
-        title: "Amazon Beauty",
-        users: 1_210_271,
-        interactions: 2_023_070,
-        url: "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Beauty.csv",
-        content: Content::Plain { layout: &AMAZON },
-        mirror: None,
-    },
-];
+pub const DATASETS: Registry<Dataset<'static>> = Registry {
+    kind: "data set",
+    entries: &[
+        Dataset {
+            name: "ml-100k",
+            title: "MovieLens-100K",
+            users: 943,
+            interactions: 100_000,
+            url: "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
+            content: Content::Zip { md5: "0e33842e24a9c977be4e0107933c0723", member: "ml-100k/u.data" },
+            mirror: Some(Mirror {
+                requirement: "recbole==1.2.1",
+                member: "recbole/dataset_example/ml-100k/ml-100k.inter",
+                sha256: "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+            }),
+        },
+        Dataset {
+            name: "ml-1m",
+            title: "MovieLens-1M",
+            users: 6_040,
+            interactions: 1_000_209,
+            url: "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+            content: Content::Zip { md5: "c4d9eecfca2ab87c1945afe126590906", member: "ml-1m/ratings.dat" },
+            mirror: None,
+        },
+        Dataset {
+            name: "ml-20m",
+            title: "MovieLens-20M",
+            users: 138_493,
+            interactions: 20_000_263,
+            url: "https://files.grouplens.org/datasets/movielens/ml-20m.zip",
+            content: Content::Zip { md5: "cd245b17a1ae2cc31bb14903e1204af3", member: "ml-20m/ratings.csv" },
+            mirror: None,
+        },
+        Dataset {
+            name: "steam",
+            title: "Steam reviews",
+            users: 2_567_538,
+            interactions: 7_793_069,
+            url: "http://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz",
+            content: Content::Plain { layout: &STEAM },
+            mirror: None,
+        },
+        Dataset {
+            name: "beauty",
+            title: "Amazon Beauty",
+            users: 1_210_271,
+            interactions: 2_023_070,
+            url: "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Beauty.csv",
+            content: Content::Plain { layout: &AMAZON },
+            mirror: None,
+        },
+    ],
+};
 
 /// A data set and where it can be had.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +109,16 @@ pub struct Mirror<'a> {
     pub member: &'a str,
     /// SHA-256 of that file.
     pub sha256: &'a str,
+}
+
+impl Named for Dataset<'static> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn title(&self) -> &'static str {
+        self.title
+    }
 }
 
 impl Dataset<'_> {

@@ -13,23 +13,30 @@ pub mod table;
 
 use std::path::{Path, PathBuf};
 
+use artifact::names::{Named, Registry};
 use stage::Refusal;
-use stage::settings::{Columns, Format, Preprocess};
+use stage::settings::{Columns, Preprocess};
 
 use crate::read::fault::shorten;
 use crate::read::schema::Schema;
 
 /// All layouts, in the order of every listing.
-pub const LAYOUTS: &[Layout] = &[
-    movielens::ML_100K,
-    movielens::ML_1M,
-    movielens::ML_20M,
-    inter::INTER,
-    steam::STEAM,
-    amazon::AMAZON,
-    table::TABLE,
-    sequences::SEQUENCES,
-];
+pub const LAYOUTS: Registry<Layout> = Registry {
+    kind: "layout",
+    entries: &[
+        movielens::ML_100K,
+        movielens::ML_1M,
+        movielens::ML_20M,
+        inter::INTER,
+        steam::STEAM,
+        amazon::AMAZON,
+        table::TABLE,
+        sequences::SEQUENCES,
+    ],
+};
+
+/// The settings that name a layout, by key path; `auto` leaves it to the file.
+pub const SETTINGS: &[&str] = &["preprocess.format"];
 
 /// A layout that interactions come in.
 #[derive(Clone, Copy, Debug)]
@@ -61,21 +68,17 @@ pub struct Head<'a> {
     pub columns: &'a Columns,
 }
 
-impl Layout {
-    /// The layout called `name`.
-    ///
-    /// # Errors
-    /// A refusal that lists the names there are.
-    pub fn named(name: &str) -> Result<&'static Self, Refusal> {
-        LAYOUTS.iter().find(|layout| layout.name == name).ok_or_else(|| {
-            let names: Vec<&str> = LAYOUTS.iter().map(|layout| layout.name).collect();
-            Refusal::new(format!(
-                "`preprocess.format` is {name}, expected auto or one of {}",
-                names.join(", ")
-            ))
-        })
+impl Named for Layout {
+    fn name(&self) -> &'static str {
+        self.name
     }
 
+    fn title(&self) -> &'static str {
+        self.title
+    }
+}
+
+impl Layout {
     /// The layout that the settings ask for: where they name columns, a table. `None` where the file is to tell.
     ///
     /// # Errors
@@ -84,9 +87,12 @@ impl Layout {
         if settings.columns.is_named() {
             return Ok(Some(&table::TABLE));
         }
-        match settings.format {
-            Format::Auto => Ok(None),
-            format => Self::named(&name_of(format)).map(Some),
+        match settings.format.as_str() {
+            "auto" => Ok(None),
+            name => match LAYOUTS.find(name) {
+                Ok(layout) => Ok(Some(layout)),
+                Err(unknown) => Err(Refusal::new(format!("`preprocess.format`: {unknown}"))),
+            },
         }
     }
 
@@ -116,15 +122,6 @@ impl Layout {
 /// The layouts that a file shows by its name or its first line.
 fn recognisable() -> impl Iterator<Item = &'static Layout> {
     LAYOUTS.iter().filter(|layout| layout.needs.is_none())
-}
-
-/// The name of a format in the settings.
-fn name_of(format: Format) -> String {
-    match serde_json::to_value(format) {
-        Ok(serde_json::Value::String(name)) => name,
-        // Not reached: a variant without fields is a string to serde.
-        _ => format!("{format:?}"),
-    }
 }
 
 /// Finds the file to read: `input` itself, or in a directory the one file whose name is one of `layout`'s. Without a
@@ -201,23 +198,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_format_of_the_settings_is_one_layout() {
-        // serde lists all variants to whoever asks for one that is not there.
-        let message = serde_json::from_str::<Format>("\"none of them\"").unwrap_err().to_string();
-        let mut formats: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
-        assert_eq!(formats.remove(0), "auto", "{message}");
-        let mut names: Vec<&str> = LAYOUTS.iter().map(|layout| layout.name).collect();
-        for name in &names {
-            let format = serde_json::from_value(serde_json::Value::from(*name)).unwrap();
-            let settings = Preprocess { format, ..Preprocess::default() };
-            assert_eq!(Layout::wanted(&settings).unwrap().unwrap().name, *name);
+    fn a_layout_is_asked_for_by_its_name() {
+        let wanted =
+            |format: &str| Layout::wanted(&Preprocess { format: format.to_owned(), ..Preprocess::default() });
+        for name in LAYOUTS.names() {
+            assert_eq!(wanted(name).unwrap().unwrap().name, name);
         }
-        formats.sort_unstable();
-        names.sort_unstable();
-        assert_eq!(formats, names);
-        assert!(Layout::wanted(&Preprocess::default()).unwrap().is_none());
-        let message = Layout::named("movielens").unwrap_err().to_string();
-        assert!(names.iter().all(|name| message.contains(name)), "{message}");
+        assert!(wanted("auto").unwrap().is_none());
+        let message = wanted("movielens").unwrap_err().to_string();
+        assert!(LAYOUTS.names().all(|name| message.contains(name)), "{message}");
     }
 
     #[test]
@@ -232,7 +221,7 @@ mod tests {
                 assert_eq!(owners, [layout.name], "{name}");
             }
         }
-        for layout in LAYOUTS {
+        for layout in LAYOUTS.entries {
             let begun = names(&mut LAYOUTS.iter().filter(|other| (other.begins)(layout.example)));
             assert!(begun.is_empty() || begun == [layout.name], "{}: {begun:?}", layout.name);
         }
@@ -247,7 +236,7 @@ mod tests {
     fn every_layout_has_a_schema_and_says_what_it_is() {
         let [user, item] = ["user", "item"].map(|name| Some(name.to_owned()));
         let columns = Columns { user, item, ..Columns::default() };
-        for layout in LAYOUTS {
+        for layout in LAYOUTS.entries {
             let head = Head { path: Path::new("a"), first_line: layout.example, columns: &columns };
             let schema = (layout.schema)(&head).unwrap();
             let places = [Some(schema.user), Some(schema.item), schema.rating, schema.timestamp];

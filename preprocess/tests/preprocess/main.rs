@@ -431,13 +431,13 @@ fn help_teaches_and_bad_usage_ends_with_2() {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     let text = help(&bench, &["run", "--help"]);
-    for layout in LAYOUTS {
+    for layout in LAYOUTS.entries {
         for part in [layout.name, layout.title].iter().chain(layout.files) {
             assert!(text.contains(part), "{part} is not in {text}");
         }
     }
     let text = help(&bench, &["fetch", "--help"]);
-    for dataset in DATASETS {
+    for dataset in DATASETS.entries {
         assert!(text.contains(&format!("{}: {}", dataset.name, dataset.summary())), "{text}");
     }
     let unknown = bench.call(&["fetch", "ml-100m", "--to", "raw"]);

@@ -25,7 +25,7 @@ pub use evaluate::{Evaluate, Ranking};
 pub use generate::Generate;
 pub use model::{Model, Network};
 pub use optimizer::{Optimizer, Precision};
-pub use preprocess::{Columns, Filter, Format, Preprocess, Ties};
+pub use preprocess::{Columns, Filter, Preprocess, Ties};
 pub use section::{Owned, Section, Sections, owned, read_all};
 pub use train::{Loss, Sampling, Train};
 

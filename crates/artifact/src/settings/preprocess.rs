@@ -5,39 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::Invalid;
 use super::checks::{at_least, number};
 
-/// The layout of a ratings file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Format {
-    /// Whatever lies in the input directory.
-    #[default]
-    #[serde(rename = "auto")]
-    Auto,
-    /// `u.data`: user, item, rating, timestamp, separated by tabs.
-    #[serde(rename = "movielens-100k")]
-    Movielens100k,
-    /// `ratings.dat`: the same, separated by `::`.
-    #[serde(rename = "movielens-1m")]
-    Movielens1m,
-    /// `ratings.csv`: the same, separated by commas, with a header.
-    #[serde(rename = "movielens-20m")]
-    Movielens20m,
-    /// `*.inter`: tabs, and a header that names and types the columns.
-    #[serde(rename = "inter")]
-    Inter,
-    /// `steam_reviews.json`: a Python dictionary a line, of which username, product_id and date are read.
-    #[serde(rename = "steam")]
-    Steam,
-    /// `ratings_*.csv` of Amazon: user, item, rating, timestamp, separated by commas, without a header.
-    #[serde(rename = "amazon")]
-    Amazon,
-    /// A csv, tsv, jsonl or Parquet table; [`Columns`] says what its columns are called.
-    #[serde(rename = "table")]
-    Table,
-    /// A user and then items on every line, separated by blanks, in order of time.
-    #[serde(rename = "sequences")]
-    Sequences,
-}
-
 /// What the columns of a table are called that hold what is needed. A table is read by its columns' names alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -85,8 +52,8 @@ pub enum Ties {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Preprocess {
-    /// Layout of the ratings file.
-    pub format: Format,
+    /// Layout of the ratings file: a name in the registry of layouts, or `auto` for whatever lies in the input directory.
+    pub format: String,
     /// The columns of a table; naming any makes `format: auto` mean a table.
     pub columns: Columns,
     /// Ratings below are dropped before anything else.
@@ -104,7 +71,7 @@ pub struct Preprocess {
 impl Default for Preprocess {
     fn default() -> Self {
         Self {
-            format: Format::Auto,
+            format: "auto".to_owned(),
             columns: Columns::default(),
             min_rating: 0.0,
             min_item_count: 5,
@@ -134,15 +101,15 @@ impl Preprocess {
     /// The names of columns belong to tables, and a table is nothing without those of user and item.
     fn check_columns(&self) -> Result<(), Invalid> {
         let Preprocess { format, columns, .. } = self;
-        match format {
-            Format::Auto | Format::Table => {}
+        match format.as_str() {
+            "auto" | "table" => {}
             _ if columns.is_named() => {
                 let message = "`preprocess.columns` names columns, expected only with `preprocess.format` auto or table";
                 return Err(Invalid::new(message));
             }
             _ => return Ok(()),
         }
-        if *format == Format::Auto && !columns.is_named() {
+        if format == "auto" && !columns.is_named() {
             return Ok(());
         }
         for (key, name) in [("user", &columns.user), ("item", &columns.item)] {

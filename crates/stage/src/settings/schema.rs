@@ -29,6 +29,19 @@ impl Schema {
         self
     }
 
+    /// The same, where a word that no entry has means something too, such as `auto`.
+    #[must_use]
+    pub fn names_or<T: Named>(
+        mut self,
+        word: &'static str,
+        registry: &'static Registry<T>,
+        paths: &'static [&'static str],
+    ) -> Self {
+        let find = move |name: &str| if name == word { Ok(()) } else { registry.find(name).map(drop) };
+        self.names.push(Names { paths, find: Box::new(find) });
+        self
+    }
+
     /// Also reads these sections, over their defaults.
     #[must_use]
     pub fn sections(mut self, sections: impl IntoIterator<Item = Section>) -> Self {

@@ -1,9 +1,10 @@
-//! From scores to lists and ranks.
+//! From a row of scores to a list, and to the rank of an item: for the scores that are at hand, a user's candidates or a
+//! row out of which seen items are left. Lists and ranks over a whole catalogue come from `kernels`, which never holds a row.
 //!
 //! A pair (score, id) is folded into one 64-bit key whose order is the order of the list: the score's bits made monotone
 //! in the upper half, the id inverted in the lower, so that a higher score wins and, among equals, the lower id. One
 //! integer comparison then decides everything, no key equals another, and the result cannot depend on how a selection
-//! algorithm treats equals. Selection holds 2k keys, whatever the catalogue's size, and takes the scores in chunks.
+//! algorithm treats equals.
 
 /// The place of a score among all scores as an integer: higher is better, not-a-number the lowest, and -0 equal to 0.
 fn order_of(score: f32) -> u32 {
@@ -23,83 +24,25 @@ fn id_of(key: u64) -> u32 {
     !(key as u32)
 }
 
-/// The best k of a row of scores that arrives in chunks.
+/// The `k` of `ids` with the highest `scores`, best first (all of them where `k` exceeds the row); of equal scores the lower id.
+/// Both have shape `(items)`, the ids distinct and in any order.
 ///
 /// ```
-/// let mut best = metrics::Selection::new(2);
-/// best.offer(1, &[0.5, 3.0]); // items 1 and 2
-/// best.offer(3, &[1.0, 3.0]); // items 3 and 4
-/// assert_eq!(best.take(), [2, 4]);
+/// assert_eq!(metrics::top_k(&[4, 1, 2, 3], &[3.0, 0.5, 3.0, 1.0], 2), [2, 4]);
 /// ```
-#[derive(Debug, Clone)]
-pub struct Selection {
-    k: usize,
-    keys: Vec<u64>,
-    /// No key at or below this one can still be among the best k.
-    floor: u64,
+pub fn top_k(ids: &[u32], scores: &[f32], k: usize) -> Vec<u32> {
+    let mut keys: Vec<u64> = ids.iter().zip(scores).map(|(&id, &score)| key_of(score, id)).collect();
+    if k < keys.len() {
+        keys.select_nth_unstable_by(k, |a, b| b.cmp(a));
+        keys.truncate(k);
+    }
+    keys.sort_unstable_by(|a, b| b.cmp(a));
+    keys.into_iter().map(id_of).collect()
 }
 
-impl Selection {
-    /// An empty selection of at most `k` items.
-    pub fn new(k: usize) -> Self {
-        Self { k, keys: Vec::with_capacity(k.saturating_mul(2).min(1 << 20)), floor: 0 }
-    }
-
-    /// Offer the scores of consecutive items, the first of which has id `first_id`.
-    pub fn offer(&mut self, first_id: u32, scores: &[f32]) {
-        for (id, &score) in (first_id..).zip(scores) {
-            self.offer_one(id, score);
-        }
-    }
-
-    /// Offer a single item.
-    pub fn offer_one(&mut self, id: u32, score: f32) {
-        let key = key_of(score, id);
-        if key <= self.floor || self.k == 0 {
-            return;
-        }
-        self.keys.push(key);
-        if self.keys.len() >= self.k.saturating_mul(2) {
-            self.shrink();
-        }
-    }
-
-    /// Keep the best k keys and raise the floor to the worst of them.
-    fn shrink(&mut self) {
-        if self.keys.len() > self.k {
-            self.keys.select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
-            self.keys.truncate(self.k);
-            self.floor = self.keys[self.k - 1];
-        }
-    }
-
-    /// The ids selected, best first, at most k; leaves an empty selection, ready for the next row.
-    pub fn take(&mut self) -> Vec<u32> {
-        let mut list = vec![0; self.k.min(self.keys.len())];
-        self.take_into(&mut list);
-        list
-    }
-
-    /// As [`Selection::take`], into a list of the caller's; returns how many ids were written (the rest is untouched).
-    pub fn take_into(&mut self, list: &mut [u32]) -> usize {
-        self.shrink();
-        self.keys.sort_unstable_by(|a, b| b.cmp(a));
-        let written = list.len().min(self.keys.len());
-        for (slot, &key) in list.iter_mut().zip(&self.keys) {
-            *slot = id_of(key);
-        }
-        self.keys.clear();
-        self.floor = 0;
-        written
-    }
-}
-
-/// The ids of the `k` highest scores, best first (all of them where `k` exceeds the row); ties: lower id first.
-/// `scores` has shape `(items)`, item `id` at place `id - 1`.
-pub fn top_k(scores: &[f32], k: usize) -> Vec<u32> {
-    let mut best = Selection::new(k.min(scores.len()));
-    best.offer(1, scores);
-    best.take()
+/// The place of an item in an answered list, from 1; `None` where the list does not hold it.
+pub fn place_in(list: &[u32], id: u32) -> Option<u32> {
+    list.iter().position(|&listed| listed == id).map(|place| place as u32 + 1)
 }
 
 /// The rank of item `id` among all scores: one more than the number of *other* items that score at least as much, so
@@ -108,8 +51,8 @@ pub fn rank_of(scores: &[f32], id: u32) -> Option<u32> {
     rank_of_unseen(scores, id, &[])
 }
 
-/// As [`rank_of`], competing only with items outside `seen` (any order; repeats do no harm). The item itself competes
-/// even where it was seen before.
+/// As [`rank_of`], against items outside `seen` only (any order; repeats do no harm). The item itself is ranked even where
+/// it was seen before.
 pub fn rank_of_unseen(scores: &[f32], id: u32, seen: &[u32]) -> Option<u32> {
     let own = *scores.get((id as usize).checked_sub(1)?)?;
     // `!(x < own)` and not `x >= own`: a score that is not a number counts against the model. The item itself is among
@@ -133,11 +76,15 @@ pub fn rank_of_unseen(scores: &[f32], id: u32, seen: &[u32]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::place_in;
+
+    /// The ids of a row over a whole catalogue.
+    fn all(row: &[f32]) -> Vec<u32> {
+        (1..=row.len() as u32).collect()
+    }
 
     /// The definition, spelled out: sort everything, cut.
     fn top_k_by_sorting(scores: &[f32], k: usize) -> Vec<u32> {
-        let mut ids: Vec<u32> = (1..=scores.len() as u32).collect();
+        let mut ids = all(scores);
         ids.sort_by(|&a, &b| {
             let (x, y) = (scores[a as usize - 1], scores[b as usize - 1]);
             match (x.is_nan(), y.is_nan()) {
@@ -176,30 +123,38 @@ mod tests {
     fn selection_equals_sorting_and_cutting() {
         for row in awkward_rows() {
             for k in [0, 1, 2, 3, row.len().saturating_sub(1), row.len(), row.len() + 3] {
-                assert_eq!(top_k(&row, k), top_k_by_sorting(&row, k), "k = {k}, row {row:?}");
+                assert_eq!(top_k(&all(&row), &row, k), top_k_by_sorting(&row, k), "k = {k}, row {row:?}");
             }
         }
     }
 
     #[test]
-    fn selection_does_not_depend_on_the_chunks() {
+    fn selection_does_not_depend_on_the_order_of_the_candidates() {
         for row in awkward_rows() {
-            for chunk in [1, 3, 64] {
-                let mut best = Selection::new(5);
-                // Last chunk first: the order of arrival must not matter either.
-                for (number, part) in row.chunks(chunk).enumerate().collect::<Vec<_>>().into_iter().rev() {
-                    best.offer((number * chunk) as u32 + 1, part);
-                }
-                assert_eq!(best.take(), top_k(&row, 5), "chunks of {chunk}, row {row:?}");
-                assert_eq!(best.take(), [] as [u32; 0]);
+            let expected = top_k(&all(&row), &row, 5);
+            for step in [1, 3, 64] {
+                // In chunks, the last chunk first.
+                let places: Vec<usize> =
+                    (0..row.len()).collect::<Vec<_>>().chunks(step).rev().flatten().copied().collect();
+                let ids: Vec<u32> = places.iter().map(|&place| place as u32 + 1).collect();
+                let scores: Vec<f32> = places.iter().map(|&place| row[place]).collect();
+                assert_eq!(top_k(&ids, &scores, 5), expected, "chunks of {step}, row {row:?}");
             }
         }
+    }
+
+    #[test]
+    fn places_start_at_one() {
+        assert_eq!(place_in(&[4, 9, 2], 4), Some(1));
+        assert_eq!(place_in(&[4, 9, 2], 2), Some(3));
+        assert_eq!(place_in(&[4, 9, 2], 3), None);
+        assert_eq!(place_in(&[], 3), None);
     }
 
     #[test]
     fn rank_and_list_agree_where_no_score_ties() {
         let row: Vec<f32> = (0..97).map(|i| ((i * 31) % 97) as f32).collect();
-        let list = top_k(&row, row.len());
+        let list = top_k(&all(&row), &row, row.len());
         for id in 1..=97 {
             assert_eq!(rank_of(&row, id), place_in(&list, id));
         }
@@ -228,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn seen_items_leave_the_contest() {
+    fn seen_items_are_not_ranked_against() {
         let row = [5.0, 4.0, 3.0, 2.0, 1.0];
         assert_eq!(rank_of_unseen(&row, 4, &[2, 1, 2]), Some(2));
         assert_eq!(rank_of_unseen(&row, 4, &[4, 3]), Some(3));

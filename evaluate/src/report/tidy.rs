@@ -6,13 +6,13 @@ use std::path::Path;
 use anyhow::Context;
 use artifact::report::Cell;
 
+use super::table::{Model, Row, Spread, Table};
 use crate::figures::Figure;
-use crate::table::{Model, Row, Spread, Table};
 
 const COLUMNS: [&str; 15] = [
     "model",
     "target",
-    "defense",
+    "defence",
     "surrogate",
     "variant",
     "seeds",
@@ -49,7 +49,7 @@ fn cells_of(row: &Row) -> impl Iterator<Item = Cell> {
         Cell {
             model: model.to_owned(),
             target: row.target.map(|architecture| architecture.to_string()),
-            defense: row.defense.clone(),
+            defence: row.defence.clone(),
             surrogate: row.surrogate.map(|architecture| architecture.to_string()),
             variant: row.variant.clone(),
             seeds: row.seeds.clone(),
@@ -84,7 +84,7 @@ fn record(cell: &Cell) -> [String; COLUMNS.len()] {
     [
         cell.model.clone(),
         text(cell.target.as_ref()),
-        text(cell.defense.as_ref()),
+        text(cell.defence.as_ref()),
         text(cell.surrogate.as_ref()),
         text(cell.variant.as_ref()),
         cell.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(" "),

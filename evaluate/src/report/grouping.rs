@@ -50,7 +50,7 @@ pub struct Target<'a> {
     /// Its network.
     pub architecture: Architecture,
     /// Its defence.
-    pub defense: &'a str,
+    pub defence: &'a str,
     /// What tells it from another target of that defence; none where there is no other.
     pub variant: Option<String>,
     /// A run that evaluated it, for every seed.
@@ -70,10 +70,12 @@ pub struct Surrogate<'a> {
     pub runs: Repetitions<'a>,
 }
 
-/// The order of defences in the report: the known ones from none to gro, then any other by name.
-fn order_of(defense: &str) -> (usize, &str) {
-    let known = ["none", "random", "reverse", "gro"];
-    (known.iter().position(|name| *name == defense).unwrap_or(known.len()), defense)
+/// The answer policies, which are defences by their own names.
+pub const POLICIES: [&str; 3] = ["none", "random", "reverse"];
+
+/// The order of defences in the report: the answer policies, then any other by name.
+fn order_of(defence: &str) -> (usize, &str) {
+    (POLICIES.iter().position(|name| *name == defence).unwrap_or(POLICIES.len()), defence)
 }
 
 /// The order of runs in the report: by target, defence, surrogate, name.
@@ -82,7 +84,7 @@ pub fn in_order(left: &Run, right: &Run) -> Ordering {
     let (a, b) = (&left.protocol.target, &right.protocol.target);
     a.architecture
         .cmp(&b.architecture)
-        .then_with(|| order_of(&a.defense).cmp(&order_of(&b.defense)))
+        .then_with(|| order_of(&a.defence).cmp(&order_of(&b.defence)))
         .then_with(|| key(left).cmp(&key(right)))
         .then_with(|| left.name.cmp(&right.name))
 }
@@ -95,7 +97,7 @@ pub fn group(runs: &[Run]) -> anyhow::Result<Vec<Target<'_>>> {
     sorted.sort_by(|left, right| in_order(left, right));
     let mut targets = Vec::new();
     for part in sorted.chunk_by(|left, right| {
-        let of = |run: &Run| (run.protocol.target.architecture, run.protocol.target.defense.clone());
+        let of = |run: &Run| (run.protocol.target.architecture, run.protocol.target.defence.clone());
         of(left) == of(right)
     }) {
         // Several surrogates of one target are several runs that evaluated it; the first stands for all.
@@ -109,10 +111,10 @@ pub fn group(runs: &[Run]) -> anyhow::Result<Vec<Target<'_>>> {
             let of_target =
                 |run: &&&Run| runs.get(&run.protocol.seed).is_some_and(|first| same_target(first, run));
             let evaluated: Vec<&Run> = part.iter().filter(of_target).copied().collect();
-            let Subject { architecture, defense, .. } = &part[0].protocol.target;
+            let Subject { architecture, defence, .. } = &part[0].protocol.target;
             targets.push(Target {
                 architecture: *architecture,
-                defense,
+                defence,
                 variant,
                 surrogates: surrogates(&evaluated)?,
                 runs,

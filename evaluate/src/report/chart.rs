@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::table::Value;
+use super::table::Value;
 
 /// What is to be drawn.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct Panel {
     /// Stands over the panel.
     pub name: String,
     /// Panels of one scale have one axis, so that they can be compared by eye.
-    pub scale: &'static str,
+    pub scale: String,
     /// The most popular items' figure.
     pub popular: Option<Value>,
     /// One per defence, from left to right.
@@ -207,8 +207,8 @@ fn tick_step(highest: f64) -> (f64, usize) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::Spread;
     use super::*;
-    use crate::table::Spread;
 
     #[test]
     fn ticks_are_round_and_few() {
@@ -237,7 +237,7 @@ mod tests {
         });
         let panel = Panel {
             name: "HR@10".into(),
-            scale: "HR@10",
+            scale: "HR@10".into(),
             popular: Some(value(0.05)),
             groups: groups.to_vec(),
         };
@@ -246,7 +246,7 @@ mod tests {
             title: "Extraction".into(),
             subtitle: "a < b & c".into(),
             series,
-            panels: vec![panel.clone(), Panel { name: "NDCG@10".into(), scale: "NDCG@10", ..panel }],
+            panels: vec![panel.clone(), Panel { name: "NDCG@10".into(), scale: "NDCG@10".into(), ..panel }],
             columns: 2,
         };
         let mut svg = String::new();
@@ -262,9 +262,9 @@ mod tests {
 
     #[test]
     fn panels_of_one_scale_share_their_axis() {
-        let panel = |name: &str, scale, mean| Panel {
+        let panel = |name: &str, scale: &str, mean| Panel {
             name: name.into(),
-            scale,
+            scale: scale.into(),
             popular: None,
             groups: vec![Group { label: "none".into(), bars: vec![Some(value(mean))] }],
         };

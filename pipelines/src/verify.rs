@@ -7,7 +7,7 @@ use anyhow::Context;
 use stage::verify::{Verdict, tree};
 use stage::{Flags, Refusal};
 
-/// What `gro-evaluate verify` is told.
+/// What `gro verify` is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Outputs of stages, or directories above them

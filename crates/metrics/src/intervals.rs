@@ -1,4 +1,4 @@
-//! 95 % intervals over users by the percentile bootstrap.
+//! Means over users, and 95 % intervals around them by the percentile bootstrap.
 //!
 //! A figure in a table is a mean over users. The bootstrap asks how far it would move had other users been drawn: it
 //! draws as many users as there are, with replacement, a thousand times, and takes the 2.5th and 97.5th percentile of
@@ -13,6 +13,11 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
 use crate::Error;
+
+/// The mean, summed in order; 0 for no values.
+pub fn mean(values: &[f64]) -> f64 {
+    if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
+}
 
 /// A mean over users and the ends of its 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,7 +83,7 @@ impl Bootstrap {
                 let mut resampled: Vec<f64> = means.iter().map(|row| row[column]).collect();
                 resampled.sort_unstable_by(f64::total_cmp);
                 Interval {
-                    mean: crate::mean(values),
+                    mean: mean(values),
                     low: percentile(&resampled, 0.025),
                     high: percentile(&resampled, 0.975),
                 }
@@ -156,6 +161,12 @@ mod tests {
 
     fn hits(users: usize, every: usize) -> Vec<f64> {
         (0..users).map(|user| f64::from(u8::from(user % every == 0))).collect()
+    }
+
+    #[test]
+    fn the_mean_of_nothing_is_nothing() {
+        assert_eq!(mean(&[]), 0.0);
+        assert_eq!(mean(&[1.0, 0.0, 0.0, 1.0]), 0.5);
     }
 
     #[test]

@@ -1,18 +1,49 @@
-//! Sampled negatives: the few items that a test item is ranked against where ranking it against all would cost too much,
-//! or where a published figure was taken that way.
+//! Sampled negatives: items that stand for all those a user did not choose.
 //!
-//! Items are drawn one after the other, each with a probability proportional to its weight among those not drawn yet
-//! (sampling without replacement). It is done by drawing with replacement and passing over what was drawn before or is
-//! excluded, which leaves exactly these probabilities and costs `log(items)` a draw, however large the catalogue.
+//! *In training*, [`outside`]: uniform, with replacement, outside the user's history.
 //!
-//! Figures from sampled negatives are no estimate of the full ranking and may order models otherwise (Krichene & Rendle
-//! 2020): they compare with figures of the same protocol only.
+//! *In evaluation*, [`Negatives`]: the few items that a test item is ranked against where ranking it against all would
+//! cost too much, or where a published figure was taken that way. Items are drawn one after the other, each with a
+//! probability proportional to its weight among those not drawn yet (sampling without replacement). It is done by drawing
+//! with replacement and passing over what was drawn before or is excluded, which leaves exactly these probabilities and
+//! costs `log(items)` a draw, however large the catalogue. Figures from sampled negatives are no estimate of the full
+//! ranking and may order models otherwise (Krichene & Rendle 2020): they compare with figures of the same protocol only.
 
 use std::collections::HashSet;
 
 use rand::{Rng, RngExt};
 
-use crate::Error;
+use crate::below;
+
+/// Negatives are drawn without replacement, and there are not as many items.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+#[error("{asked} different negatives cannot be drawn from {left} items")]
+pub struct TooFewNegatives {
+    /// How many were asked for.
+    pub asked: usize,
+    /// How many items there are to draw from.
+    pub left: usize,
+}
+
+/// `count` items that are not in `history`, uniform and with replacement, or any item where the history holds the whole
+/// catalogue of `items`.
+pub fn outside(history: &[u32], items: usize, count: usize, stream: &mut impl Rng) -> Vec<u32> {
+    let mut held = history.to_vec();
+    held.sort_unstable();
+    held.dedup();
+    if held.len() >= items {
+        held.clear();
+    }
+    let outside = (items - held.len()) as u32;
+    // How many ids outside the history come before each held one.
+    let outside_before: Vec<u32> = held.iter().enumerate().map(|(place, id)| id - 1 - place as u32).collect();
+    (0..count)
+        .map(|_| {
+            let draw = below(stream, outside);
+            1 + draw + outside_before.partition_point(|&before| before <= draw) as u32
+        })
+        .collect()
+}
 
 /// A distribution over item ids from which negatives are drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,15 +90,20 @@ impl Negatives {
     /// `count` different ids outside `excluded`, in the order they were drawn.
     ///
     /// Fails where fewer than `count` can be drawn.
-    pub fn draw(&self, count: usize, excluded: &[u32], random: &mut impl Rng) -> Result<Vec<u32>, Error> {
+    pub fn draw(
+        &self,
+        count: usize,
+        excluded: &[u32],
+        stream: &mut impl Rng,
+    ) -> Result<Vec<u32>, TooFewNegatives> {
         let mut taken = self.taken_by(excluded);
         let left = self.drawable - taken.len();
         if left < count {
-            return Err(Error::TooFewNegatives { asked: count, left });
+            return Err(TooFewNegatives { asked: count, left });
         }
         let mut drawn = Vec::with_capacity(count);
         while drawn.len() < count {
-            let ticket = random.random_range(0..self.sums[self.sums.len() - 1]);
+            let ticket = stream.random_range(0..self.sums[self.sums.len() - 1]);
             let id = self.sums.partition_point(|&sum| sum <= ticket) as u32 + 1;
             if taken.insert(id) {
                 drawn.push(id);
@@ -83,6 +119,21 @@ mod tests {
     use rand_chacha::rand_core::SeedableRng;
 
     use super::*;
+    use crate::{Purpose, Streams};
+
+    #[test]
+    fn negatives_of_training_are_uniform_over_the_other_items() {
+        let mut stream = Streams::new(1).open(Purpose::Negatives, 0, 0, 0);
+        let mut counts = [0u32; 9];
+        for item in outside(&[2, 8, 3, 2], 8, 50_000, &mut stream) {
+            counts[item as usize] += 1;
+        }
+        for (item, &count) in counts.iter().enumerate() {
+            let expected = if [1, 4, 5, 6, 7].contains(&item) { 10_000 } else { 0 };
+            assert!(count.abs_diff(expected) < 500, "{counts:?}");
+        }
+        assert!(outside(&[1, 2], 2, 9, &mut stream).iter().all(|item| [1, 2].contains(item)));
+    }
 
     fn random(seed: u64) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(seed)
@@ -112,7 +163,7 @@ mod tests {
         drawn.sort_unstable();
         assert_eq!(drawn, [1, 4, 6]);
         let refused = sampler.draw(4, &[3], &mut random(1));
-        assert_eq!(refused, Err(Error::TooFewNegatives { asked: 4, left: 3 }));
+        assert_eq!(refused, Err(TooFewNegatives { asked: 4, left: 3 }));
         assert_eq!(Negatives::uniform(0).draw(0, &[], &mut random(1)), Ok(vec![]));
         assert_eq!(Negatives::uniform(3).left(&[1, 2, 3, 4]), 0);
     }

@@ -1,14 +1,17 @@
-//! Whom a test item competes with where it is not ranked against the whole catalogue: the sampled protocols.
+//! What a test item is ranked against where that is not the whole catalogue: the sampled protocols.
 //!
 //! Each user's negatives are drawn without replacement, uniformly or as likely as items are frequent (train, validation
 //! and test together, the counts of items.parquet); never the test item, and with `exclude_seen` no item of the history.
 //! The draw is keyed by the seed and the user and by nothing else, so target, surrogate, every defence and the popular
 //! items are asked about the same candidates, which is what lets them be compared user by user.
 
+use std::ops::Range;
+
 use artifact::dataset::Dataset;
 use artifact::settings::{Evaluate, Ranking};
-use metrics::{Answers, Negatives};
+use metrics::Answers;
 use stage::Refusal;
+use streams::negatives::Negatives;
 use streams::{Purpose, Streams};
 
 /// The candidates of every user: the test item and its negatives.
@@ -67,13 +70,15 @@ impl Candidates {
     }
 
     /// The candidates of some users, a row each: the test item first, then its negatives; `(users, 1 + negatives)`.
-    pub fn draw(&self, dataset: &Dataset, users: std::ops::Range<usize>) -> Result<Answers, metrics::Error> {
+    ///
+    /// Never fails for the dataset that they are of.
+    pub fn draw(&self, dataset: &Dataset, users: Range<usize>) -> anyhow::Result<Answers> {
         let mut ids = Vec::with_capacity(users.len() * (1 + self.count));
         for user in users {
             let mut stream = self.streams.open(Purpose::Candidates, 0, user as u64, 0);
             ids.push(dataset.test(user));
             ids.extend(self.negatives.draw(self.count, &self.excluded(dataset, user), &mut stream)?);
         }
-        Answers::new(1 + self.count, ids)
+        Ok(Answers::new(1 + self.count, ids)?)
     }
 }

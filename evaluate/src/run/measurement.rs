@@ -1,4 +1,4 @@
-//! One pass over the users: ranks of the test items and likeness of the lists, user by user.
+//! One pass over the users: ranks of the test items and fidelity of the surrogate, user by user.
 //!
 //! The history of a user at test time is train and validation items together. Two things are asked of each model after
 //! it: where among *all* n items the user's test item stands, and which items head the list. The target is asked through
@@ -7,15 +7,17 @@
 //! an item outside of it is a miss.
 //!
 //! `exclude_seen` takes the items of the history out of the rankings (and out of the answered list) before the test item
-//! is placed; the likeness of lists is always that of the lists as answered.
+//! is placed; fidelity is always that of the lists as answered.
 //!
-//! Under a sampled protocol the user's candidates (the test item and its negatives, see [`crate::candidates`]) take the
+//! Under a sampled protocol the user's candidates (the test item and its negatives, see [`super::candidates`]) take the
 //! place of the catalogue, for the rank and for nothing else. With policy `none`, of a surrogate and of the popular items
 //! the rank counts the negatives that do not score below the test item. Under any other policy the model ranks the
 //! candidates, its best `top_k` of them are the list the service would answer had it no other items, the policy acts on
 //! that list, and the rank is the place in it. The other reading, to look for the candidates in the list answered from
 //! the whole catalogue, would find no more than a handful of a hundred negatives there, and make every list look good
-//! that holds the test item at all, a reversed one included. Likeness is still that of lists from the whole catalogue.
+//! that holds the test item at all, a reversed one included. Fidelity is still that of lists from the whole catalogue.
+//!
+//! What ranks, lists and scores are worth is for the metrics to say, all that there are in [`metrics::METRICS`].
 
 use std::sync::Arc;
 
@@ -23,18 +25,12 @@ use anyhow::Context;
 use artifact::checkpoint::Description;
 use artifact::dataset::Dataset;
 use candle_core::{Device, Tensor};
-use metrics::{
-    Answers, agreement, exact_match, hit, kl_divergence, ndcg, place_in, rank_biased_overlap, rank_of,
-    rank_of_unseen, reciprocal,
-};
+use metrics::{Answers, Ks, Measure, OfLists, OfRank, OfScores, place_in, rank_of, rank_of_unseen};
 use models::{Mode, Recommender};
 use service::black_box::{BlackBox, ProtectedTarget};
 
-use crate::candidates::Candidates;
-use crate::popularity::Popularity;
-
-/// Persistence of rank-biased overlap: the first ten places carry 86 % of the weight.
-const PERSISTENCE: f64 = 0.9;
+use super::candidates::Candidates;
+use super::popularity::Popularity;
 
 /// Scores held at once where a ranking has to leave seen items out: 16 MiB of them.
 const SCORES_AT_ONCE: usize = 4 << 20;
@@ -48,7 +44,7 @@ pub struct Questions {
     pub top_k: usize,
     /// Take items of the history out of the rankings.
     pub exclude_seen: bool,
-    /// Whom the test items compete with; `None` for the whole catalogue.
+    /// What the test items are ranked against; `None` for the whole catalogue.
     pub candidates: Option<Candidates>,
     /// Users of one batch.
     pub batch: usize,
@@ -63,7 +59,7 @@ pub struct Target {
 }
 
 /// Values user by user.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Measured {
     /// Rank of the test item among the most popular.
     pub popular_ranks: Vec<Option<u32>>,
@@ -74,61 +70,60 @@ pub struct Measured {
 }
 
 /// Values of a surrogate, user by user.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct SurrogateMeasured {
     /// Rank of the test item.
     pub ranks: Vec<Option<u32>>,
-    /// Likeness to the lists that the target answers.
-    pub answered: Likeness,
-    /// Likeness to the target model's own ranking.
-    pub own: Likeness,
-    /// Divergence from the target's scores over the target's own top list.
-    pub divergence: Vec<f64>,
+    /// Fidelity to the lists that the target answers.
+    pub answered: Values<OfLists>,
+    /// Fidelity to the target model's own lists.
+    pub own: Values<OfLists>,
+    /// Fidelity to the target model's scores of its own lists.
+    pub scores: Values<OfScores>,
 }
 
-/// Likeness of a surrogate's lists to other lists.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Likeness {
-    /// Agr@K, shape `(ks, users)`.
-    pub agreement: Vec<Vec<f64>>,
-    /// EM@K, shape `(ks, users)`.
-    pub exact_match: Vec<Vec<f64>>,
-    /// Rank-biased overlap, shape `(users)`.
-    pub overlap: Vec<f64>,
+impl SurrogateMeasured {
+    fn new(ks: &[usize]) -> Self {
+        let lists = Values::new(metrics::of_lists(Ks::Each(ks)));
+        let scores = Values::new(metrics::of_scores(Ks::Each(ks)));
+        Self { ranks: Vec::new(), answered: lists.clone(), own: lists, scores }
+    }
 }
 
-impl Likeness {
-    fn new(ks: usize) -> Self {
-        Self { agreement: vec![Vec::new(); ks], exact_match: vec![Vec::new(); ks], overlap: Vec::new() }
+/// A column's name and its values, `(users)`.
+pub type Column = (String, Vec<f64>);
+
+/// What measures gave, user by user.
+#[derive(Debug, Clone)]
+pub struct Values<Function> {
+    /// With the values of each, `(users)`.
+    columns: Vec<(Measure<Function>, Vec<f64>)>,
+}
+
+impl<Function> Values<Function> {
+    fn new(measures: Vec<Measure<Function>>) -> Self {
+        Self { columns: measures.into_iter().map(|measure| (measure, Vec::new())).collect() }
     }
 
-    fn push(&mut self, ks: &[usize], target: &[u32], surrogate: &[u32]) {
-        for (place, &k) in ks.iter().enumerate() {
-            self.agreement[place].push(agreement(target, surrogate, k));
-            self.exact_match[place].push(exact_match(target, surrogate, k));
+    /// Another user.
+    fn push(&mut self, value: impl Fn(&Measure<Function>) -> f64) {
+        for (measure, values) in &mut self.columns {
+            values.push(value(measure));
         }
-        self.overlap.push(rank_biased_overlap(target, surrogate, PERSISTENCE));
     }
 
-    /// Columns by name, for means and for `ranks.parquet`.
-    pub fn columns(&self, ks: &[usize]) -> Vec<(String, Vec<f64>)> {
-        let mut columns = Vec::new();
-        for (kind, values) in [("Agr", &self.agreement), ("EM", &self.exact_match)] {
-            columns.extend(ks.iter().zip(values).map(|(k, values)| (format!("{kind}@{k}"), values.clone())));
-        }
-        columns.push(("RBO".to_owned(), self.overlap.clone()));
-        columns
+    /// The columns, for means and for `ranks.parquet`.
+    pub fn columns(&self) -> Vec<Column> {
+        self.columns.iter().map(|(measure, values)| (measure.to_string(), values.clone())).collect()
     }
 }
 
-/// HR@K, NDCG@K and the reciprocal rank of every user, as columns by name.
-pub fn quality_columns(ranks: &[Option<u32>], ks: &[usize]) -> Vec<(String, Vec<f64>)> {
-    let each = |value: &dyn Fn(Option<u32>) -> f64| ranks.iter().map(|&rank| value(rank)).collect::<Vec<_>>();
-    let mut columns: Vec<(String, Vec<f64>)> = Vec::new();
-    columns.extend(ks.iter().map(|&k| (format!("HR@{k}"), each(&|rank| hit(rank, k)))));
-    columns.extend(ks.iter().map(|&k| (format!("NDCG@{k}"), each(&|rank| ndcg(rank, k)))));
-    columns.push(("MRR".to_owned(), each(&reciprocal)));
-    columns
+/// What the ranks of test items are worth: the columns of quality, for means.
+pub fn quality(ranks: &[Option<u32>], ks: &[usize]) -> Vec<Column> {
+    let column = |measure: Measure<OfRank>| {
+        (measure.to_string(), ranks.iter().map(|&rank| measure.value(rank)).collect())
+    };
+    metrics::of_ranks(Ks::Each(ks)).into_iter().map(column).collect()
 }
 
 /// Ask the models about every user of the dataset, in order. `advance` is told how many users each batch was.
@@ -142,15 +137,9 @@ pub fn measure(
     device: &Device,
     mut advance: impl FnMut(usize),
 ) -> anyhow::Result<Measured> {
-    let ks = questions.ks.as_slice();
     let popularity = Popularity::of(dataset);
     let mut measured = Measured {
-        surrogate: surrogate.map(|_| SurrogateMeasured {
-            ranks: Vec::new(),
-            answered: Likeness::new(ks.len()),
-            own: Likeness::new(ks.len()),
-            divergence: Vec::new(),
-        }),
+        surrogate: surrogate.map(|_| SurrogateMeasured::new(&questions.ks)),
         ..Measured::default()
     };
     for start in (0..dataset.users()).step_by(questions.batch) {
@@ -195,13 +184,15 @@ pub fn measure(
                 .zip(answers.chunks_exact(questions.top_k))
                 .zip(lists.chunks_exact(questions.top_k))
             {
-                found.answered.push(ks, answer, list);
-                found.own.push(ks, own, list);
+                found.answered.push(|measure| measure.value(answer, list));
+                found.own.push(|measure| measure.value(own, list));
             }
             let ids = Tensor::from_slice(&own, (batch.tests.len(), questions.top_k), device)?;
             let of_target = target.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?;
             let of_surrogate = model.catalogue().pick(&copied, &ids)?.to_vec2::<f32>()?;
-            found.divergence.extend(of_target.iter().zip(&of_surrogate).map(|(t, s)| kl_divergence(t, s)));
+            for (target, surrogate) in of_target.iter().zip(&of_surrogate) {
+                found.scores.push(|measure| measure.value(target, surrogate));
+            }
         }
         advance(batch.tests.len());
     }

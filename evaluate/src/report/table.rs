@@ -1,8 +1,10 @@
 //! From evaluated runs to the rows of the report: what each cell's figures are, and how far they lie from those of the
 //! same model without a defence.
 //!
-//! The order is fixed: the most popular items; then for each target architecture and each defence (none, random, reverse,
-//! gro, then any other by name) the target and its surrogates.
+//! The order is fixed: the most popular items; then for each target architecture and each defence (the answer policies,
+//! then any other by name) the target and its surrogates. The figures are all metrics of [`metrics::METRICS`] at the K's
+//! that these show: quality of every model; of surrogates also fidelity, to the lists that the target answers and to the
+//! scores of its own.
 //!
 //! *Seeds.* A figure measured once stands with the 95 % bootstrap interval over users that its run found. A figure
 //! measured with several seeds is the mean over the seeds with their sample standard deviation (divisor seeds - 1).
@@ -18,18 +20,13 @@ use anyhow::Context;
 use artifact::queries::QueryHeader;
 use artifact::ranks::{Column, RANKS};
 use indexmap::IndexMap;
-use metrics::{Bootstrap, hit, mean, ndcg, paired_difference, reciprocal};
+use metrics::{Bootstrap, Ks, Measure, mean, paired_difference};
 use models::Architecture;
 use serde::Serialize;
 use stage::Refusal;
 
+use super::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
 use crate::figures::{Conditions, Figure, Figures, METRICS, PROTOCOL, SURROGATE_RANK, TARGET_RANK};
-use crate::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
-
-/// The figures of every model.
-pub const QUALITY: [&str; 5] = ["HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR"];
-/// The figures of surrogates only: likeness to the answered lists, and divergence from the target's own scores.
-pub const LIKENESS: [&str; 4] = ["Agr@10", "EM@10", "RBO", "KL"];
 
 /// What a row speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -106,7 +103,7 @@ pub struct Row {
     pub target: Option<Architecture>,
     /// The target's defence.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub defense: Option<String>,
+    pub defence: Option<String>,
     /// The surrogate's network, where the row speaks of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub surrogate: Option<Architecture>,
@@ -120,7 +117,7 @@ pub struct Row {
     /// What the attack asked, where the row speaks of a surrogate and its checkpoint says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queries: Option<QueryHeader>,
-    /// [`QUALITY`], and [`LIKENESS`] of surrogates.
+    /// Quality, and of surrogates fidelity.
     pub figures: Values,
     /// This model's figures minus those of its counterpart without a defence, user by user.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,11 +150,12 @@ impl Table {
         let seeds: Vec<u64> = by_seed.keys().copied().collect();
         let bootstrap = Bootstrap { resamples: first.protocol.conditions.bootstrap, seed: seeds[0] };
 
-        let popular = gather(&by_seed, "popular", &QUALITY, |run| Some(&run.metrics.popular))?;
+        let quality = metrics::of_ranks(Ks::Shown);
+        let popular = gather(&by_seed, "popular", &quality, |run| Some(&run.metrics.popular))?;
         let mut rows = vec![Row {
             model: Model::Popular,
             target: None,
-            defense: None,
+            defence: None,
             surrogate: None,
             variant: None,
             seeds: seeds.clone(),
@@ -195,6 +193,12 @@ impl Table {
     }
 }
 
+/// The names of the figures that are drawn, and whose differences have tables of their own in a grid.
+pub fn drawn() -> Vec<String> {
+    let measures = metrics::of_ranks(Ks::First);
+    measures.iter().filter(|measure| measure.metric.drawn).map(ToString::to_string).collect()
+}
+
 fn distinct(architectures: impl Iterator<Item = Architecture>) -> Vec<Architecture> {
     architectures.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
@@ -212,13 +216,15 @@ fn target_row(
     Ok(Row {
         model: Model::Target,
         target: Some(target.architecture),
-        defense: Some(target.defense.to_owned()),
+        defence: Some(target.defence.to_owned()),
         surrogate: None,
         variant: target.variant.clone(),
         seeds: target.runs.keys().copied().collect(),
         runs: names(&target.runs),
         queries: None,
-        figures: gather(&target.runs, "target", &QUALITY, |run| Some(&run.metrics.target))?,
+        figures: gather(&target.runs, "target", &metrics::of_ranks(Ks::Shown), |run| {
+            Some(&run.metrics.target)
+        })?,
         difference_to_none: difference(bootstrap, &target.runs, counterpart, TARGET_RANK)?,
     })
 }
@@ -230,19 +236,20 @@ fn surrogate_row(
     bootstrap: &Bootstrap,
 ) -> anyhow::Result<Row> {
     let runs = &surrogate.runs;
-    let (divergence, lists) = LIKENESS.split_last().unwrap_or((&"", &[]));
-    let mut figures = gather(runs, "surrogate", &QUALITY, |run| run.metrics.surrogate.as_ref())?;
-    figures.extend(gather(runs, "fidelity.answered", lists, |run| {
+    let (quality, lists, scores) =
+        (metrics::of_ranks(Ks::Shown), metrics::of_lists(Ks::Shown), metrics::of_scores(Ks::Shown));
+    let mut figures = gather(runs, "surrogate", &quality, |run| run.metrics.surrogate.as_ref())?;
+    figures.extend(gather(runs, "fidelity.answered", &lists, |run| {
         run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.answered)
     })?);
-    figures.extend(gather(runs, "fidelity.own", &[divergence], |run| {
+    figures.extend(gather(runs, "fidelity.own", &scores, |run| {
         run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.own)
     })?);
     let of_run = |run: &&Run| run.protocol.surrogate.as_ref().and_then(|subject| subject.queries.clone());
     Ok(Row {
         model: Model::Surrogate,
         target: Some(target.architecture),
-        defense: Some(target.defense.to_owned()),
+        defence: Some(target.defence.to_owned()),
         surrogate: Some(surrogate.architecture),
         variant: surrogate.variant.clone().or_else(|| target.variant.clone()),
         seeds: runs.keys().copied().collect(),
@@ -260,10 +267,10 @@ fn surrogate_row(
 
 /// The undefended target of the same architecture; none for the undefended itself.
 fn undefended<'a, 'b>(targets: &'b [Target<'a>], target: &Target<'_>) -> Option<&'b Target<'a>> {
-    if target.defense == "none" {
+    if target.defence == "none" {
         return None;
     }
-    targets.iter().find(|other| other.defense == "none" && other.architecture == target.architecture)
+    targets.iter().find(|other| other.defence == "none" && other.architecture == target.architecture)
 }
 
 /// Refuse to put side by side what was not measured alike.
@@ -304,14 +311,15 @@ fn shorten(hash: &str) -> &str {
 }
 
 /// Some figures of a section of metrics.json over the seeds.
-fn gather<'a>(
+fn gather<'a, Function>(
     runs: &Repetitions<'a>,
     section: &str,
-    names: &[&str],
+    measures: &[Measure<Function>],
     of: impl Fn(&'a Run) -> Option<&'a Figures>,
 ) -> anyhow::Result<Values> {
     let mut values = Values::new();
-    for &name in names {
+    for measure in measures {
+        let name = measure.to_string();
         let mut figures = Vec::with_capacity(runs.len());
         for run in runs.values() {
             let missing = |message: String| run.refuse(METRICS, message);
@@ -320,11 +328,14 @@ fn gather<'a>(
                     "no {section} figures, though protocol.json names a surrogate; evaluate it again"
                 ))
             })?;
-            figures.push(section_figures.get(name).copied().ok_or_else(|| {
-                missing(format!("{section} holds no {name}; evaluate with 10 and 20 among evaluate.ks"))
+            figures.push(section_figures.get(&name).copied().ok_or_else(|| {
+                missing(match measure.k {
+                    Some(k) => format!("{section} holds no {name}; evaluate with {k} among evaluate.ks"),
+                    None => format!("{section} holds no {name}; evaluate it again with --force"),
+                })
             })?);
         }
-        values.insert(name.to_owned(), Value::over(&figures));
+        values.insert(name, Value::over(&figures));
     }
     Ok(values)
 }
@@ -338,14 +349,15 @@ fn difference(
     column: &str,
 ) -> anyhow::Result<Option<Figures>> {
     let Some(counterpart) = counterpart else { return Ok(None) };
-    // (figures, users), summed over the seeds
+    let measures = metrics::of_ranks(Ks::Shown);
+    // (measures, users), summed over the seeds
     let (mut sums, mut seeds): (Vec<Vec<f64>>, usize) = (Vec::new(), 0);
     for (seed, run) in runs {
         let Some(other) = counterpart.get(seed) else { continue };
         let (left, right) = (ranks_of(run, column)?, ranks_of(other, column)?);
-        for (place, name) in QUALITY.into_iter().enumerate() {
+        for (place, measure) in measures.iter().enumerate() {
             let of =
-                |ranks: &[Option<u32>]| ranks.iter().map(|&rank| value_of(name, rank)).collect::<Vec<_>>();
+                |ranks: &[Option<u32>]| ranks.iter().map(|&rank| measure.value(rank)).collect::<Vec<_>>();
             let differences = paired_difference(&of(left), &of(right))?;
             match sums.get_mut(place) {
                 None => sums.push(differences),
@@ -360,18 +372,8 @@ fn difference(
     sums.iter_mut().flatten().for_each(|sum| *sum /= seeds as f64);
     let columns: Vec<&[f64]> = sums.iter().map(Vec::as_slice).collect();
     let intervals = bootstrap.intervals(&columns).context("comparing with the undefended target")?;
-    Ok(Some(QUALITY.into_iter().map(str::to_owned).zip(intervals.into_iter().map(Figure::from)).collect()))
-}
-
-/// What a rank is worth in one of the figures of [`QUALITY`].
-fn value_of(name: &str, rank: Option<u32>) -> f64 {
-    match name {
-        "HR@10" => hit(rank, 10),
-        "HR@20" => hit(rank, 20),
-        "NDCG@10" => ndcg(rank, 10),
-        "NDCG@20" => ndcg(rank, 20),
-        _ => reciprocal(rank),
-    }
+    let names = measures.iter().map(ToString::to_string);
+    Ok(Some(names.zip(intervals.into_iter().map(Figure::from)).collect()))
 }
 
 fn ranks_of<'a>(run: &'a Run, column: &str) -> anyhow::Result<&'a [Option<u32>]> {

@@ -6,10 +6,14 @@
 use std::io::Write as _;
 
 use anyhow::Context;
+use attack::strategies::STRATEGIES;
+use defend::methods::DEFENCES;
+use models::ARCHITECTURES;
+use preprocess::read::LAYOUTS;
 use serde_yaml::Value;
-use stage::{Flags, settings};
+use stage::{Flags, Schema};
 
-/// What `gro-evaluate settings` is told.
+/// What `gro settings` is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Print this setting alone: a list as words with spaces between, null as nothing, a section as YAML
@@ -20,11 +24,21 @@ pub struct Arguments {
     pub flags: Flags,
 }
 
+/// The settings of all stages: every name and every section is known here.
+fn schema() -> Schema {
+    Schema::default()
+        .names(&ARCHITECTURES, models::SETTINGS)
+        .names(&STRATEGIES, attack::strategies::SETTINGS)
+        .names_or("auto", &LAYOUTS, preprocess::read::layouts::SETTINGS)
+        .sections(DEFENCES.iter().filter_map(|method| method.section))
+        .sections(STRATEGIES.iter().filter_map(|strategy| strategy.section))
+}
+
 /// Print the settings to stdout.
 ///
 /// Fails, as a refusal, where a layer is wrong or the key path leads nowhere.
 pub fn show(arguments: &Arguments) -> anyhow::Result<()> {
-    let settings = settings::load(&arguments.flags)?;
+    let settings = schema().load(&arguments.flags)?;
     let text = match &arguments.get {
         Some(path) => words(&settings.value(path)?)?,
         None => serde_yaml::to_string(&*settings).context("the settings cannot be shown as YAML")?,

@@ -2,15 +2,17 @@
 //!
 //! Two layouts. With one target architecture and one surrogate architecture a row is a model and the columns are figures.
 //! With more of either, a *grid* reads better: a table for each figure, a row for each target and defence, a column for
-//! the target itself and one for each surrogate. Variants of a cell (see [`crate::grouping`]) have no place in a grid, so
+//! the target itself and one for each surrogate. Variants of a cell (see [`super::grouping`]) have no place in a grid, so
 //! they are listed as well. Every table has the protocol under it: a figure means nothing without.
 
 use std::fmt::Write as _;
 
+use metrics::{Better, Cut, Ks, Measure};
 use models::Architecture;
 
+use super::grouping::POLICIES;
+use super::table::{Model, Row, Spread, Table, Value, drawn};
 use crate::figures::{Figure, budget_of};
-use crate::table::{LIKENESS, Model, QUALITY, Row, Spread, Table, Value};
 
 /// The report of a table.
 pub fn markdown(table: &Table) -> String {
@@ -38,11 +40,15 @@ fn introduce(table: &Table, text: &mut String) {
             "±: standard deviation over {seeds} seeds; brackets, where a model has one seed: 95 % interval over the users."
         ),
     };
+    let policies: Vec<String> = POLICIES[1..].iter().map(|name| format!("`{name}`")).collect();
     let _ = writeln!(
         text,
-        "A target behind `random` or `reverse` is judged by its answered list of {}: outside the list is a miss.\n{spread}\n",
+        "A target behind {} is judged by its answered list of {}: outside the list is a miss.\n{spread}\n",
+        policies.join(" or "),
         table.protocol.top_k
     );
+    legend(&metrics::of_ranks(Ks::First), text);
+    text.push('\n');
     let budgets = budgets(table);
     match budgets.as_slice() {
         [] => {}
@@ -64,9 +70,9 @@ fn budgets(table: &Table) -> Vec<(String, Vec<String>)> {
     let mut budgets: Vec<(String, Vec<String>)> = Vec::new();
     for row in table.rows.iter().filter(|row| row.model == Model::Surrogate) {
         let budget = row.queries.as_ref().map_or_else(|| "not recorded".to_owned(), budget_of);
-        let [surrogate, defense] = names(table, row);
+        let [surrogate, defence] = names(table, row);
         let label =
-            format!("{surrogate} of {} under {defense}", row.target.map_or("", |target| target.title));
+            format!("{surrogate} of {} under {defence}", row.target.map_or("", |target| target.title));
         match budgets.iter_mut().find(|(found, _)| *found == budget) {
             Some((_, labels)) => labels.push(label),
             None => budgets.push((budget, vec![label])),
@@ -77,41 +83,69 @@ fn budgets(table: &Table) -> Vec<(String, Vec<String>)> {
 
 const DIFFERENCE: &str = "\n## Difference to the same model without a defence\n\n\
      User by user, on the same users and seeds (paired bootstrap over users). **Bold**: the interval leaves out 0.\n\n";
-const LIKENESS_NOTE: &str = "\n## How closely a surrogate repeats its target\n\n\
-     On the test histories. Agr@10: share of the target's answered top 10 that the surrogate's top 10 holds as well;\n\
-     EM@10: share of equal places; RBO: rank-biased overlap of the lists (persistence 0.9); KL: divergence, in nats, of the\n\
-     surrogate's scores from the target's over the target's own top list (the lower the closer).\n\n";
+const FIDELITY: &str = "\n## How closely a surrogate repeats its target\n\n\
+     On the test histories. Lists are compared with those that the target answers, scores with the target's own.\n\n";
+
+/// What figures say, a line each.
+fn legend<Function>(measures: &[Measure<Function>], text: &mut String) {
+    for metric in measures.iter().map(|measure| measure.metric) {
+        let at_k = if matches!(metric.cut, Cut::AtK { .. }) { "@K" } else { "" };
+        let direction = if metric.better == Better::Lower { " (the lower, the better)" } else { "" };
+        let _ = writeln!(text, "- {}{at_k}: {}{direction}", metric.name, metric.meaning);
+    }
+}
+
+/// What is said before the tables of fidelity.
+fn introduce_fidelity(text: &mut String) {
+    text.push_str(FIDELITY);
+    legend(&metrics::of_lists(Ks::First), text);
+    legend(&metrics::of_scores(Ks::First), text);
+}
+
+/// The names of the columns of quality.
+fn quality(ks: Ks<'_>) -> Vec<String> {
+    metrics::of_ranks(ks).iter().map(ToString::to_string).collect()
+}
+
+/// The names of the columns of fidelity.
+fn fidelity(ks: Ks<'_>) -> Vec<String> {
+    let (lists, scores) = (metrics::of_lists(ks), metrics::of_scores(ks));
+    lists.iter().map(ToString::to_string).chain(scores.iter().map(ToString::to_string)).collect()
+}
 
 /// A row for each model, a column for each figure.
 fn lists(table: &Table, text: &mut String) {
+    let (quality, fidelity) = (quality(Ks::Shown), fidelity(Ks::Shown));
     let rows = || table.rows.iter();
-    let list = |figures: &[&str], chosen: Vec<(&Row, Vec<String>)>| {
-        let heading = ["model", "defence"].iter().chain(figures).map(|&cell| cell.to_owned()).collect();
+    let list = |figures: &[String], chosen: Vec<(&Row, Vec<String>)>| {
+        let heading =
+            ["model", "defence"].map(str::to_owned).into_iter().chain(figures.iter().cloned()).collect();
         let body =
             chosen.into_iter().map(|(row, cells)| names(table, row).into_iter().chain(cells).collect());
         std::iter::once(heading).chain(body).collect::<Vec<Vec<String>>>()
     };
-    let values = |figures: &[&str], row: &Row| -> Vec<String> {
-        figures.iter().map(|name| row.figures.get(*name).map_or(String::new(), plain)).collect()
+    let values = |figures: &[String], row: &Row| -> Vec<String> {
+        figures.iter().map(|name| row.figures.get(name).map_or(String::new(), plain)).collect()
     };
-    print(table, text, &list(&QUALITY, rows().map(|row| (row, values(&QUALITY, row))).collect()));
+    print(table, text, &list(&quality, rows().map(|row| (row, values(&quality, row))).collect()));
 
     let surrogates = rows().filter(|row| row.model == Model::Surrogate);
-    let cells: Vec<_> = surrogates.map(|row| (row, values(&LIKENESS, row))).collect();
+    let cells: Vec<_> = surrogates.map(|row| (row, values(&fidelity, row))).collect();
     if !cells.is_empty() {
-        text.push_str(LIKENESS_NOTE);
-        print(table, text, &list(&LIKENESS, cells));
+        introduce_fidelity(text);
+        text.push('\n');
+        print(table, text, &list(&fidelity, cells));
     }
 
     let compared = rows().filter_map(|row| Some((row, row.difference_to_none.as_ref()?)));
     let cells: Vec<_> = compared
         .map(|(row, differences)| {
-            (row, QUALITY.map(|name| differences.get(name).map_or(String::new(), signed)).to_vec())
+            (row, quality.iter().map(|name| differences.get(name).map_or(String::new(), signed)).collect())
         })
         .collect();
     if !cells.is_empty() {
         text.push_str(DIFFERENCE);
-        print(table, text, &list(&QUALITY, cells));
+        print(table, text, &list(&quality, cells));
     }
 }
 
@@ -120,24 +154,23 @@ fn grids(table: &Table, text: &mut String) {
     text.push_str(
         "Rows: the target and its defence. Columns: the target itself, and each surrogate that copied it.\n",
     );
-    for name in ["HR@10", "NDCG@10", "MRR"] {
+    for name in quality(Ks::First) {
         let _ = writeln!(text, "\n## {name}\n");
-        print(table, text, &grid(table, true, |row| row.figures.get(name).map(plain)));
+        print(table, text, &grid(table, true, |row| row.figures.get(&name).map(plain)));
     }
     if !table.surrogates().is_empty() {
-        text.push_str(LIKENESS_NOTE.trim_end_matches('\n'));
-        text.push('\n');
-        for name in LIKENESS {
+        introduce_fidelity(text);
+        for name in fidelity(Ks::First) {
             let _ = writeln!(text, "\n### {name}\n");
-            print(table, text, &grid(table, false, |row| row.figures.get(name).map(plain)));
+            print(table, text, &grid(table, false, |row| row.figures.get(&name).map(plain)));
         }
     }
     if table.rows.iter().any(|row| row.difference_to_none.is_some()) {
         text.push_str(DIFFERENCE.trim_end_matches('\n'));
         text.push('\n');
-        for name in ["HR@10", "NDCG@10"] {
+        for name in drawn() {
             let _ = writeln!(text, "\n### {name}, difference\n");
-            let cell = |row: &Row| row.difference_to_none.as_ref()?.get(name).map(signed);
+            let cell = |row: &Row| row.difference_to_none.as_ref()?.get(&name).map(signed);
             let cells = grid(table, true, cell);
             let filled = cells.into_iter().enumerate();
             let kept =
@@ -177,7 +210,7 @@ fn grid(table: &Table, with_target: bool, cell: impl Fn(&Row) -> Option<String>)
 /// The surrogate of an architecture that copied the target of a row.
 pub fn surrogate_of<'a>(table: &'a Table, target: &Row, architecture: Architecture) -> Option<&'a Row> {
     table.rows.iter().find(|row| {
-        row.surrogate == Some(architecture) && row.target == target.target && row.defense == target.defense
+        row.surrogate == Some(architecture) && row.target == target.target && row.defence == target.defence
     })
 }
 
@@ -188,14 +221,14 @@ fn names(table: &Table, row: &Row) -> [String; 2] {
         (Model::Surrogate, Some(architecture)) => format!("surrogate {}", architecture.title),
         _ => "most popular items".to_owned(),
     };
-    let mut defense = row.defense.clone().unwrap_or_default();
+    let mut defence = row.defence.clone().unwrap_or_default();
     if let Some(variant) = &row.variant {
-        let _ = write!(defense, " ({variant})");
+        let _ = write!(defence, " ({variant})");
     }
     if row.seeds != table.seeds {
-        let _ = write!(defense, " ({})", seeds(&row.seeds));
+        let _ = write!(defence, " ({})", seeds(&row.seeds));
     }
-    [model, defense]
+    [model, defence]
 }
 
 /// `seed 1`, or `seeds 1, 2, 3`.

@@ -1,0 +1,69 @@
+//! What whoever chains the stages has to know and cannot read off files: the Makefile, Snakemake, DVC, and a reader.
+//!
+//! `list` prints the names that there are of a kind, from the registry that knows them; `settings` shows what layers of
+//! settings come to; `verify` holds a tree of outputs against their locks. None of them makes anything, and none meets a
+//! tensor: `gro` is built without CUDA.
+//!
+//! Beside this crate lie the pipelines themselves: `Snakefile`, `dvc.yaml`, and the settings of data sets and
+//! architectures.
+
+pub mod list;
+pub mod settings;
+pub mod verify;
+
+use clap::{Parser, Subcommand};
+use stage::Flags;
+
+/// Ask what there is to choose from, what settings come to, and whether outputs are still what was written.
+///
+/// The stages are gro-preprocess, gro-train, gro-defend, gro-attack and gro-evaluate.
+///
+/// Example: gro list architectures
+#[derive(Debug, Parser)]
+#[command(name = "gro", version)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the names that there are of a kind, one a line
+    ///
+    /// Example: gro list architectures --titles
+    List(list::Arguments),
+    /// Print the resolved settings as YAML, or one of them as plain words
+    ///
+    /// Example: gro settings --config pipelines/ml-100k.yaml --set train.epochs=20 --get train
+    Settings(settings::Arguments),
+    /// Check that outputs are what their stages wrote, and were made from the inputs that lie there now
+    ///
+    /// Holds every directory with a stage.lock, at or below those given, against that lock. Exit code 2 where a file is
+    /// missing, truncated, edited or surplus, or an input has changed since. An input that is not at hand is no fault.
+    ///
+    /// Example: gro verify out
+    Verify(verify::Arguments),
+}
+
+impl Cli {
+    /// The flags every stage has.
+    pub fn flags(&self) -> Option<&Flags> {
+        match &self.command {
+            Command::List(_) => None,
+            Command::Settings(arguments) => Some(&arguments.flags),
+            Command::Verify(arguments) => Some(&arguments.flags),
+        }
+    }
+}
+
+/// Prints what was asked for.
+#[expect(clippy::needless_pass_by_value, reason = "what a binary is run with is used up by the run")]
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::List(arguments) => list::list(arguments),
+        Command::Settings(arguments) => settings::show(arguments),
+        Command::Verify(arguments) => verify::verify(arguments),
+    }
+}
