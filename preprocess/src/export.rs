@@ -1,6 +1,6 @@
-//! `gro-preprocess export`: a dataset as one of RecBole's atomic files (`.inter`), under its raw ids, for whoever reads
-//! that format. The time of an interaction is its place in its user's sequence, from 1: what happened when is no longer
-//! known, the order is. `run` on the exported file gives the same sequences again.
+//! `gro-preprocess export`: a dataset as one of RecBole's atomic files (`.inter`), under its raw ids. A dataset
+//! keeps the order of a user's interactions and not their times, so the timestamp is the place in the sequence, from 1.
+//! `run` on the exported file gives the same sequences again.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -13,11 +13,11 @@ use stage::{Checked, Flags, Plan, Refusal, Settings, output};
 /// The columns, as RecBole names and types them.
 const HEADER: &[u8] = b"user_id:token\titem_id:token\ttimestamp:float\n";
 
-/// What ends a field or a line. No quotation marks help: RecBole knows none.
+/// What ends a field or a line: RecBole's format cannot quote it.
 const SEPARATORS: [char; 3] = ['\t', '\n', '\r'];
 
-/// Writes the dataset in `data` as `out`, where that ends in `.inter`, or else as a directory `out` with a file of its
-/// name in it, as RecBole looks for it.
+/// Writes the dataset in `data` as `out`, where that ends in `.inter`, or else as a directory `out` with a file of the
+/// same name in it, where RecBole looks for it.
 pub fn export(data: &Path, out: &Path, flags: &Flags) -> anyhow::Result<()> {
     if out.extension().is_some_and(|extension| extension == "inter") {
         return export_file(data, out, flags.force);
@@ -53,7 +53,7 @@ fn export_file(data: &Path, out: &Path, force: bool) -> anyhow::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // As any file is made, where tempfile's default would shut out everyone else.
+        // The permissions of any new file: with tempfile's own, nobody else could read it.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let mut beside = builder.tempfile_in(parent).with_context(context)?;

@@ -1,7 +1,7 @@
 //! Which users and items stay. Items with too few interactions go first, then users with too few of what is left
 //! (spec: "filter once, items first"); `core` repeats both until nothing changes, which leaves a k-core.
 
-/// What a round of filtering decides by.
+/// How many interactions users and items need to stay.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Interactions an item needs to stay.
@@ -21,7 +21,7 @@ pub struct Kept {
     pub items: Vec<bool>,
     /// How many interactions have both their user and their item.
     pub interactions: usize,
-    /// How many times items and users were gone through.
+    /// How many rounds it took.
     pub rounds: usize,
 }
 
@@ -32,7 +32,7 @@ pub fn filter(users: &[u32], items: &[u32], user_total: usize, item_total: usize
     loop {
         kept.rounds += 1;
         narrow(&mut kept.items, items, users, &kept.users, limits.item);
-        // As long as no user goes, the counts by which the items were judged stand.
+        // While no user is dropped, the counts that the items were judged by are still true.
         let lost_users = narrow(&mut kept.users, users, items, &kept.items, limits.user);
         if !limits.core || !lost_users {
             break;
@@ -43,7 +43,7 @@ pub fn filter(users: &[u32], items: &[u32], user_total: usize, item_total: usize
     kept
 }
 
-/// Drops those of `own` with fewer than `least` rows whose other side is kept; whether any was dropped.
+/// Drops those of `own` with fewer than `least` rows whose `other` is kept. Returns whether any was dropped.
 fn narrow(kept: &mut [bool], own: &[u32], other: &[u32], other_kept: &[bool], least: u64) -> bool {
     let mut counts = vec![0u64; kept.len()];
     for (&own, &other) in own.iter().zip(other) {

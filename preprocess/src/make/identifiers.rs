@@ -1,8 +1,8 @@
 //! Dense ids. Models number users and items from 1, in ascending order of the raw ids: by value where every one of them is
 //! a number, else by bytes. So neither the order of a file nor that of a hash table ever reaches a result.
 //!
-//! Weighed: arbitrary-precision decimals of a crate (bigdecimal, rust_decimal) for `Number`. They allocate, or stop at 28
-//! digits, and still need the check of the spelling, which is most of it.
+//! Weighed: a decimal type for `Number`. rust_decimal stops at 28 digits, bigdecimal allocates for every id, and both read
+//! spellings (such as `+1`) that count as text here.
 
 use std::cmp::Ordering;
 
@@ -57,8 +57,8 @@ impl Identifiers {
     }
 }
 
-/// A decimal number of any length, compared exactly: ids of twenty digits and more are common, and a float would
-/// make neighbours of them equal.
+/// A decimal number of any length, compared exactly: ids of twenty digits and more are common, and as floats
+/// neighbouring ones would be equal.
 #[derive(Debug, PartialEq, Eq)]
 struct Number<'a> {
     negative: bool,

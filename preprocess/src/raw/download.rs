@@ -1,6 +1,11 @@
 //! The programs that reach other machines: curl for a publisher's file, pip for a wheel. Downloads resume where they broke
 //! off; a file without a checksum only while the publisher still has the same version of it, since the halves of two
 //! versions would pass for a whole.
+//!
+//! Weighed: ureq with rustls in place of curl. It resumes, and takes proxies and certificates from the environment, but not
+//! from `.curlrc`, `.netrc` or CURL_CA_BUNDLE, and knows no proxy with NTLM or Kerberos: where curl works today it might not.
+//! It adds 2.3 MB (12 %) to the binary and 16 crates. And pip would stay: index, mirror and certificates of a wheel are in
+//! its settings.
 
 use std::ffi::OsString;
 use std::fs;

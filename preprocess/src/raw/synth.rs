@@ -29,7 +29,7 @@ const ANYTHING: f64 = 0.08;
 const DRIFT: f64 = 0.08;
 /// Of the drifts, the share that ends at the neighbouring taste.
 const TO_NEIGHBOUR: f64 = 0.8;
-/// How many seen items a draw puts up with before it takes the next unseen one in order.
+/// Draws, all of seen items, after which the next unseen item in order is taken.
 const DRAWS: usize = 6;
 /// Every user rates this many items where the total allows (MovieLens admits nobody with fewer).
 const SHORTEST: u64 = 20;
@@ -102,7 +102,7 @@ pub fn synthesise(recipe: &Recipe, out: &Path, settings: &Checked, flags: &Flags
 
 /// Writes the ratings to `out`, as csv with a header. `progress` counts interactions.
 pub fn write(recipe: &Recipe, out: &mut impl Write, progress: &ProgressBar) -> io::Result<()> {
-    let world = World::new(recipe);
+    let catalogue = Catalogue::new(recipe);
     let lengths = lengths(recipe);
     out.write_all(b"userId,movieId,rating,timestamp\n")?;
     let mut first = 0;
@@ -112,10 +112,10 @@ pub fn write(recipe: &Recipe, out: &mut impl Write, progress: &ProgressBar) -> i
         let texts: Vec<Vec<u8>> = starts
             .into_par_iter()
             .map(|start| {
-                let mut diary = Diary::new(&world, recipe.seed);
+                let mut simulation = Simulation::new(&catalogue, recipe.seed);
                 let mut text = Vec::new();
                 for user in start..end.min(start + USERS_AT_ONCE) {
-                    diary.write_user(user, lengths[user as usize], &mut text);
+                    simulation.write_user(user, lengths[user as usize], &mut text);
                 }
                 text
             })
@@ -129,7 +129,7 @@ pub fn write(recipe: &Recipe, out: &mut impl Write, progress: &ProgressBar) -> i
     Ok(())
 }
 
-/// A random stream of this recipe; stream 0 is the world's, the others are the users'.
+/// A random stream of this recipe: stream 0 is the catalogue's, the last is of the lengths, the others are the users'.
 fn stream(seed: u64, number: u64) -> ChaCha8Rng {
     let mut stream = ChaCha8Rng::seed_from_u64(seed);
     stream.set_stream(number);
@@ -141,7 +141,7 @@ fn unit(stream: &mut impl Rng) -> f64 {
     (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A draw from `0..bound`. Its bias is below 2^-32 of a chance, which made-up data can bear.
+/// A draw from `0..bound`. Its bias, below 2^-32, does not matter in made-up data.
 fn below(stream: &mut impl Rng, bound: u64) -> u64 {
     ((u128::from(stream.next_u64()) * u128::from(bound)) >> 64) as u64
 }
@@ -177,7 +177,7 @@ fn lengths(recipe: &Recipe) -> Vec<u32> {
 }
 
 /// The catalogue: which items belong together and how popular they are. Items are known by popularity rank here.
-struct World {
+struct Catalogue {
     /// Running sums of the weights of all ranks.
     popularity: Vec<f64>,
     /// Per cluster, running sums of the weights of its ranks. Rank `r` is the `r / clusters`-th of cluster
@@ -187,7 +187,7 @@ struct World {
     movies: Vec<u32>,
 }
 
-impl World {
+impl Catalogue {
     fn new(recipe: &Recipe) -> Self {
         let items = recipe.items as usize;
         let clusters = ((recipe.items as f64).sqrt() * 0.7).round().max(1.0) as usize;
@@ -222,27 +222,27 @@ impl World {
     }
 }
 
-/// What users do, one after another; the memory of one is reused for the next.
-struct Diary<'a> {
-    world: &'a World,
+/// Simulates users, one after another; the memory of one is reused for the next.
+struct Simulation<'a> {
+    catalogue: &'a Catalogue,
     seed: u64,
-    /// By rank: the last user (counted from 1) of this diary who rated it.
+    /// By rank: the last user simulated here (counted from 1) who rated it.
     seen_by: Vec<u32>,
     /// Movie, rating in half stars, second.
     rows: Vec<(u32, u8, u64)>,
 }
 
-impl<'a> Diary<'a> {
-    fn new(world: &'a World, seed: u64) -> Self {
-        Self { world, seed, seen_by: vec![0; world.movies.len()], rows: Vec::new() }
+impl<'a> Simulation<'a> {
+    fn new(catalogue: &'a Catalogue, seed: u64) -> Self {
+        Self { catalogue, seed, seen_by: vec![0; catalogue.movies.len()], rows: Vec::new() }
     }
 
     /// Writes the rows of the user at `place` (counted from 0).
     fn write_user(&mut self, place: u32, length: u32, text: &mut Vec<u8>) {
         let user = place + 1;
-        let clusters = self.world.clusters.len();
+        let clusters = self.catalogue.clusters.len();
         let mut stream = stream(self.seed, u64::from(user));
-        let mut taste = World::draw(&self.world.popularity, &mut stream) % clusters;
+        let mut taste = Catalogue::draw(&self.catalogue.popularity, &mut stream) % clusters;
         // The place within the taste of what was rated last there.
         let mut last = None;
         let mut second = FIRST_SECOND + below(&mut stream, SPREAD_SECONDS);
@@ -266,7 +266,7 @@ impl<'a> Diary<'a> {
             };
             self.seen_by[rank] = user;
             let half_stars = liking + below(&mut stream, 5) as u8;
-            self.rows.push((self.world.movies[rank], half_stars, second));
+            self.rows.push((self.catalogue.movies[rank], half_stars, second));
             // Mostly seconds and minutes apart, sometimes days.
             let pause = if unit(&mut stream) < 0.03 { 30 * 86_400 } else { 120 };
             second += 1 + below(&mut stream, pause);
@@ -285,12 +285,12 @@ impl<'a> Diary<'a> {
 
     /// The rank of an unseen item, by popularity. There is one: nobody rates more than four fifths.
     fn unseen_anywhere(&self, user: u32, stream: &mut impl Rng) -> usize {
-        let mut rank = World::draw(&self.world.popularity, stream);
+        let mut rank = Catalogue::draw(&self.catalogue.popularity, stream);
         for _ in 1..DRAWS {
             if self.seen_by[rank] != user {
                 break;
             }
-            rank = World::draw(&self.world.popularity, stream);
+            rank = Catalogue::draw(&self.catalogue.popularity, stream);
         }
         while self.seen_by[rank] == user {
             rank = (rank + 1) % self.seen_by.len();
@@ -307,19 +307,20 @@ impl<'a> Diary<'a> {
         last: Option<usize>,
         stream: &mut impl Rng,
     ) -> (usize, usize) {
-        let clusters = self.world.clusters.len();
+        let clusters = self.catalogue.clusters.len();
         let mut taste = taste;
         let mut last = last;
         loop {
-            let sums = &self.world.clusters[taste];
+            let sums = &self.catalogue.clusters[taste];
             let seen = |place: usize| self.seen_by[taste + place * clusters] == user;
-            let mut place = last.map_or_else(|| World::draw(sums, stream), |last| (last + 1) % sums.len());
+            let mut place =
+                last.map_or_else(|| Catalogue::draw(sums, stream), |last| (last + 1) % sums.len());
             if last.is_none() {
                 for _ in 1..DRAWS {
                     if !seen(place) {
                         break;
                     }
-                    place = World::draw(sums, stream);
+                    place = Catalogue::draw(sums, stream);
                 }
             }
             for _ in 0..sums.len() {

@@ -1,6 +1,6 @@
 //! A file of lines, cut into blocks of a few megabytes that end where a line ends. Blocks are read one after another
-//! and parsed side by side; each knows the number of its first line, so a bad line can be named exactly. A gzip
-//! stream, told by its first bytes and not by a name, is unpacked on the way.
+//! and parsed in parallel; each knows the number of its first line, so that a message can name a bad one. A gzip stream,
+//! known by its first bytes whatever the file is called, is unpacked on the way.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -13,7 +13,7 @@ use indicatif::ProgressBar;
 const BLOCK_BYTES: usize = 4 << 20;
 /// What a gzip stream begins with.
 const GZIP: &[u8] = &[0x1F, 0x8B];
-/// A line longer than this is no row of a table; most likely the file is no text at all.
+/// A longer line is not a row of a table; most likely the file is not text.
 const LONGEST_LINE: usize = 1 << 20;
 
 /// Whole lines of a file.
@@ -29,18 +29,18 @@ pub struct Lines {
 #[derive(Debug)]
 pub struct Blocks<R> {
     source: R,
-    /// What was read behind the end of the last whole line.
+    /// What was read past the last whole line.
     rest: Vec<u8>,
     next_line: u64,
     block_bytes: usize,
     finished: bool,
-    /// What separates fields, where a field in quotation marks may hold the end of a line.
+    /// The delimiter, where a field in quotation marks may hold line ends.
     quoted_fields: Option<u8>,
 }
 
 impl Blocks<Box<dyn Read + Send>> {
     /// Opens a file, packed by gzip or not; `progress` counts the bytes read of it. A byte order mark at the start of
-    /// the text is passed over.
+    /// the text is skipped.
     pub fn open(path: &Path, progress: &ProgressBar) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let packed = starts_with(&mut file, GZIP)?;
@@ -96,7 +96,7 @@ impl<R: Read> Blocks<R> {
         Ok(line.strip_suffix(b"\r").unwrap_or(line))
     }
 
-    /// Passes over the first line.
+    /// Skips the first line.
     pub fn skip_line(&mut self) -> io::Result<()> {
         self.peek_line()?;
         let end = memchr::memchr(b'\n', &self.rest).map_or(self.rest.len(), |end| end + 1);
@@ -106,8 +106,8 @@ impl<R: Read> Blocks<R> {
     }
 
     /// From here on, an end of line within a field in quotation marks does not end the line (as csv has it).
-    pub fn quote_fields(&mut self, separator: u8) {
-        self.quoted_fields = Some(separator);
+    pub fn quote_fields(&mut self, delimiter: u8) {
+        self.quoted_fields = Some(delimiter);
     }
 
     /// The next lines; `None` at the end of the file.
@@ -138,7 +138,7 @@ impl<R: Read> Blocks<R> {
     fn whole_lines(&self) -> usize {
         match self.quoted_fields {
             None => memchr::memrchr(b'\n', &self.rest).map_or(0, |end| end + 1),
-            Some(separator) => whole_records(&self.rest, separator),
+            Some(delimiter) => whole_records(&self.rest, delimiter),
         }
     }
 
@@ -163,14 +163,14 @@ impl<R: Read> Blocks<R> {
     }
 }
 
-/// How many bytes of `text`, which begins a csv record, are whole records. A quotation mark opens a quoted field only
-/// at the start of the field, and two of them within one stand for one, just as the csv parser has it.
-fn whole_records(text: &[u8], separator: u8) -> usize {
+/// How many bytes of `text`, which begins a csv record, are whole records. As for the csv
+/// parser, a quotation mark opens a quoted field only at the start of the field, and two in a row within it stand for one.
+fn whole_records(text: &[u8], delimiter: u8) -> usize {
     let (mut whole, mut at) = (0, 0);
     while at < text.len() {
         if text[at] == b'"' {
             at += 1;
-            // What lies between the opening mark and the one that nothing doubles.
+            // Up to the first mark that is not doubled.
             loop {
                 let Some(mark) = memchr::memchr(b'"', &text[at..]) else { return whole };
                 at += mark + 1;
@@ -180,7 +180,7 @@ fn whole_records(text: &[u8], separator: u8) -> usize {
                 at += 1;
             }
         }
-        let Some(end) = memchr::memchr3(separator, b'\n', b'\r', &text[at..]) else { return whole };
+        let Some(end) = memchr::memchr3(delimiter, b'\n', b'\r', &text[at..]) else { return whole };
         at += end + 1;
         if text[at - 1] == b'\n' {
             whole = at;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_can_be_looked_at_and_passed_over() {
+    fn the_first_line_can_be_looked_at_and_skipped() {
         let mut blocks = Blocks::new(&b"\xEF\xBB\xBFhead\r\n1\n2\n"[..], 4).unwrap();
         assert_eq!(blocks.peek_line().unwrap(), b"head");
         blocks.skip_line().unwrap();

@@ -42,7 +42,7 @@ impl Table {
             Refusal::because(message, error)
         };
         let file = File::open(path).map_err(|error| unreadable(error.into()))?;
-        // Types by Parquet's own account: whatever wrote the file, text is then of one type.
+        // Parquet's own types, not those of an Arrow schema beside them: then all text is Utf8, whatever wrote the file.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = ArrowReaderMetadata::load(&file, options).map_err(unreadable)?;
         let mut places = Vec::new();
@@ -145,7 +145,7 @@ impl Table {
     }
 }
 
-/// What a column for `role` may hold, where `found` is not that.
+/// Checks the type of the column for `role`; the error says which types it may have.
 fn check_type(role: &str, found: &DataType) -> Result<(), &'static str> {
     let time = matches!(found, DataType::Utf8 | DataType::Timestamp(..) | DataType::Date32);
     let (fits, expected) = match role {
@@ -189,7 +189,7 @@ impl Times {
         })
     }
 
-    /// The time in a row; what stands there instead, where there is none.
+    /// The time in a row; the error is what stands there instead.
     fn at(&self, row: usize) -> Result<Timestamp, String> {
         let valid = match self {
             Self::Whole(column) => column.is_valid(row),

@@ -1,5 +1,5 @@
 //! All interactions in memory, as columns of codes: eight bytes for user and item and eight for the time, whatever
-//! the raw ids look like. Blocks of a file are read side by side, each into a [`Block`] with codes of its own, and
+//! the raw ids look like. Blocks of a file are read in parallel, each into a [`Block`] with codes of its own, and
 //! appended in the order of the file.
 
 use crate::read::interner::Interner;
@@ -20,7 +20,7 @@ pub struct Interactions {
     pub times: Option<Timestamps>,
     /// Rows of the file, those with too low a rating included.
     pub rows_read: u64,
-    /// Lines that lack what makes a row; `rows_read` does not count them.
+    /// Lines that lack one of the columns; `rows_read` does not count them.
     pub incomplete: u64,
 }
 
@@ -60,7 +60,7 @@ impl Block {
         self.table.rows_read += 1;
     }
 
-    /// Counts a line that lacks what makes a row.
+    /// Counts a line that lacks one of the columns.
     pub fn skip_incomplete(&mut self) {
         self.table.incomplete += 1;
     }
@@ -77,7 +77,7 @@ impl Block {
 }
 
 impl Interactions {
-    /// Adds the rows of `block` behind these.
+    /// Adds the rows of `block` after these.
     pub fn append(&mut self, block: Block) -> Result<(), TooMany> {
         let block = block.table;
         let users = self.users.absorb(&block.users).ok_or(TooMany)?;

@@ -1,4 +1,7 @@
-//! JSON objects, one a line (jsonl). Of each the few wanted keys are picked out; everything else is stepped over.
+//! JSON objects, one a line (jsonl). Of each the few wanted keys are picked out; everything else is skipped.
+//!
+//! Weighed: arrow-json takes 0.45 s a thread for a million rows where serde_json takes 0.48. But it reads a number as it is
+//! spelt, so that `1` and `1.0` are two ids; it takes `true` and `{"u": 1,}`; and its errors do not say which line.
 
 use std::borrow::Cow;
 use std::fmt;

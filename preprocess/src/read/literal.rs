@@ -1,9 +1,12 @@
 //! Python's dictionary literals, as `repr` prints them, one a line: the form in which the Steam reviews are published.
-//! The scanner walks over a line once and picks out the few fields that are wanted. Everything else it only steps over,
-//! so no tree is built, a review's text is never copied, and a string is decoded only where it is wanted and holds a
-//! backslash. What it steps over it still checks: a line that Python would not read is an error.
+//! The scanner goes over a line once and picks out the few fields that are wanted. It skips everything else, so no tree is
+//! built, a review's text is never copied, and a string is decoded only where it is wanted and holds a backslash. What is
+//! skipped is still checked: a line that Python would not read is an error.
 //!
-//! Two liberties. `'\xE9'` is the character É both with and without `u` (in Python 2 the latter is a byte), and half a
+//! Weighed: py_literal, which builds a tree, refuses `u'…'`, which is how the reviews are published. Without the `u` it
+//! takes 2.4 s for 100,000 short reviews, the scanner 0.06 s.
+//!
+//! Two deviations from Python. `'\xE9'` is the character É both with and without `u` (in Python 2 the latter is a byte), and half a
 //! surrogate pair, which no text can hold, becomes U+FFFD.
 
 use std::borrow::Cow;
@@ -132,7 +135,7 @@ impl<'t> Scanner<'t> {
                 return Ok(Quoted { body: &self.text[start..at], escaped });
             }
             escaped = true;
-            at += 2; // A backslash takes the byte behind it along; that of a longer character is no quotation mark.
+            at += 2; // The byte after a backslash closes nothing; one that begins a longer character would not anyway.
         }
         Err("a string with a closing quotation mark")
     }
@@ -169,7 +172,7 @@ impl<'t> Scanner<'t> {
         &self.text[self.at - length..self.at]
     }
 
-    /// Steps over a list, a tuple, a set or a dictionary.
+    /// Skips a list, a tuple, a set or a dictionary.
     fn nested(&mut self, close: u8, pairs: bool, depth: usize) -> Result<Value<'t>, Expected> {
         if depth == DEEPEST {
             return Err("fewer nested values");

@@ -1,5 +1,8 @@
 //! From lines to rows: one [`Parser`] for every syntax of a [`Schema`]. A block is checked once to be UTF-8, and its fields
 //! go into the columns straight from where they stand in it: nothing is copied but ids not seen before.
+//!
+//! Weighed for csv with quotation marks: arrow-csv takes 0.22 s a thread for a million rows, as the csv crate does here. Its
+//! errors count records where a user needs lines, and a quoted field may span several.
 
 use std::borrow::Cow;
 
@@ -72,19 +75,21 @@ impl<'a> Parser<'a> {
         let mut record = csv::ByteRecord::new();
         let mut block = Block::default();
         while reader.read_byte_record(&mut record).map_err(|error| Fault::File(error.to_string()))? {
-            let fault = |error: Wrong| {
-                let line = record.position().map_or(1, csv::Position::line);
-                error.at(lines.first_line + line - 1)
-            };
+            let line = lines.first_line + record.position().map_or(1, csv::Position::line) - 1;
             let found = record.len();
             if found != self.schema.columns.len() {
                 let text: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
-                return Err(fault(self.wrong_count("commas", found, &text.join(",")).into()));
+                return Err(Wrong::from(self.wrong_count("commas", found, &text.join(","))).at(line));
             }
-            let fields: Result<Vec<&str>, String> = record.iter().map(text_of).collect();
-            let pushed =
-                fields.map_err(Wrong::from).and_then(|fields| self.push(&mut block, fields.into_iter()));
-            pushed.map_err(fault)?;
+            // Checked as a whole, a record costs a third less than field by field.
+            let text = csv::StringRecord::from_byte_record(record).map_err(|error| {
+                let field = error.utf8_error().field();
+                let record = error.into_byte_record();
+                let message = text_of(&record[field]).err().unwrap_or_default();
+                Wrong::from(message).at(line)
+            })?;
+            self.push(&mut block, text.iter()).map_err(|error| error.at(line))?;
+            record = text.into_byte_record();
         }
         Ok(block)
     }

@@ -1,7 +1,11 @@
-//! A column of points in time that only ever needs comparing. Whole numbers stay whole (nanoseconds since 1970 do not
-//! fit a float); the first number with a fraction turns the column into floats, kept as integers of equal order, so
-//! that a row costs eight bytes either way. A date is the number of seconds since 1970, so that dates and numbers of
-//! seconds compare; a float tells microseconds of today apart, and what is finer than that counts as a tie.
+//! A column of points in time, kept to be compared and for nothing else. Whole numbers stay whole (nanoseconds since 1970
+//! do not fit a float). The first number with a fraction converts the column to floats, stored as integers that compare
+//! alike, so a row takes eight bytes either way. A date is the number of seconds since 1970, so that dates and numbers of
+//! seconds compare; a float tells microseconds of today apart, and what is finer counts as a tie.
+//!
+//! Weighed, in nanoseconds a date with time / a date: arrow's parser, used here, 89 / 68; speedate 34 / 15; jiff 76 / 32;
+//! chrono 36 / 73. None of them reads all the forms that arrow does by one function, and what they accept and round
+//! differs, which would change datasets. An integer, the usual case, takes 13 by any of them: it never gets that far.
 
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
 
@@ -15,7 +19,7 @@ const NANOSECONDS: i64 = 1_000_000_000;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Timestamps {
     keys: Vec<i64>,
-    /// Whether `keys` are ordered images of floats rather than the numbers themselves.
+    /// Whether `keys` stand for floats, see [`ordered`], and are not the numbers themselves.
     floats: bool,
 }
 
@@ -75,23 +79,23 @@ impl Timestamps {
             Timestamp::Whole(whole) if !self.floats => self.keys.push(whole),
             Timestamp::Whole(whole) => self.keys.push(ordered(whole as f64)),
             Timestamp::Float(value) => {
-                self.turn_to_floats();
+                self.convert_to_floats();
                 self.keys.push(ordered(value));
             }
         }
     }
 
-    /// Adds all rows of `other` behind these.
+    /// Adds all rows of `other` after these.
     pub fn append(&mut self, mut other: Self) {
         if self.floats {
-            other.turn_to_floats();
+            other.convert_to_floats();
         } else if other.floats {
-            self.turn_to_floats();
+            self.convert_to_floats();
         }
         self.keys.append(&mut other.keys);
     }
 
-    fn turn_to_floats(&mut self) {
+    fn convert_to_floats(&mut self) {
         if !self.floats {
             self.floats = true;
             for key in &mut self.keys {
@@ -101,7 +105,7 @@ impl Timestamps {
     }
 }
 
-/// An integer that compares with its like as the floats do: a negative float's magnitude bits are turned over.
+/// An integer that compares with its like as the floats do: the magnitude bits of a negative float are flipped.
 fn ordered(value: f64) -> i64 {
     let bits = (value + 0.0).to_bits() as i64; // adding zero makes -0 and 0 one
     bits ^ (((bits >> 63) as u64) >> 1) as i64
