@@ -1,7 +1,7 @@
 //! The third room: from interactions to the dataset of an experiment, which is `gro-preprocess run`
 //! (docs/mathematics.md, section 1). [`filter`] decides
 //! which users and items stay, [`identifiers`] gives them dense ids, [`order`] puts everybody's items in order of time, and
-//! [`write`] holds out the last two and writes the files that every later stage begins with. The log says what each step
+//! [`write`](mod@write) holds out the last two and writes the files that every later stage begins with. The log says what each step
 //! left, and the numbers end up in `stats.json`. Nothing here depends on where the interactions came from.
 
 pub mod filter;

@@ -98,6 +98,11 @@ pub fn below(stream: &mut impl Rng, bound: u32) -> u32 {
     (product >> 32) as u32
 }
 
+/// A draw from `0..bound` by the high half of a product of 128 bits. Its bias is below `bound / 2^64`: for bounds far below that.
+pub fn below_wide(stream: &mut impl Rng, bound: u64) -> u64 {
+    ((u128::from(stream.next_u64()) * u128::from(bound)) >> 64) as u64
+}
+
 /// A uniform draw from `[0, 1)` with 53 random bits.
 pub fn unit(stream: &mut impl Rng) -> f64 {
     (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64

@@ -2,7 +2,7 @@
 //! a number, else by bytes. So neither the order of a file nor that of a hash table ever reaches a result.
 //!
 //! Weighed: a decimal type for `Number`. rust_decimal stops at 28 digits, bigdecimal allocates for every id, and both read
-//! spellings (`1e5`, `+1`) that are not ordered by value here.
+//! spellings (such as `+1`) that count as text here.
 
 use std::cmp::Ordering;
 

@@ -20,6 +20,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use stage::{Checked, Flags, Outcome, Plan, Refusal, progress};
+use streams::{below_wide, unit};
 
 /// Share of steps that take the sequel of the last item.
 const SEQUEL: f64 = 0.45;
@@ -136,16 +137,6 @@ fn stream(seed: u64, number: u64) -> ChaCha8Rng {
     stream
 }
 
-/// A uniform draw from `[0, 1)`.
-fn unit(stream: &mut impl Rng) -> f64 {
-    (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// A draw from `0..bound`. Its bias, below 2^-32, does not matter in made-up data.
-fn below(stream: &mut impl Rng, bound: u64) -> u64 {
-    ((u128::from(stream.next_u64()) * u128::from(bound)) >> 64) as u64
-}
-
 /// How many items each user rates: a few rate very many. The sum is exactly the recipe's.
 fn lengths(recipe: &Recipe) -> Vec<u32> {
     let users = u64::from(recipe.users);
@@ -205,7 +196,7 @@ impl Catalogue {
         let mut movies: Vec<u32> = (1..=recipe.items).collect();
         let mut stream = stream(recipe.seed, 0);
         for last in (1..items).rev() {
-            movies.swap(last, below(&mut stream, last as u64 + 1) as usize);
+            movies.swap(last, below_wide(&mut stream, last as u64 + 1) as usize);
         }
         Self {
             popularity: running(&mut (0..items)),
@@ -245,12 +236,12 @@ impl<'a> Simulation<'a> {
         let mut taste = Catalogue::draw(&self.catalogue.popularity, &mut stream) % clusters;
         // The place within the taste of what was rated last there.
         let mut last = None;
-        let mut second = FIRST_SECOND + below(&mut stream, SPREAD_SECONDS);
+        let mut second = FIRST_SECOND + below_wide(&mut stream, SPREAD_SECONDS);
         self.rows.clear();
         for _ in 0..length {
             if unit(&mut stream) < DRIFT {
                 let neighbour = unit(&mut stream) < TO_NEIGHBOUR;
-                taste = if neighbour { taste + 1 } else { below(&mut stream, clusters as u64) as usize }
+                taste = if neighbour { taste + 1 } else { below_wide(&mut stream, clusters as u64) as usize }
                     % clusters;
                 last = None;
             }
@@ -265,11 +256,11 @@ impl<'a> Simulation<'a> {
                 (taste + place * clusters, 6)
             };
             self.seen_by[rank] = user;
-            let half_stars = liking + below(&mut stream, 5) as u8;
+            let half_stars = liking + below_wide(&mut stream, 5) as u8;
             self.rows.push((self.catalogue.movies[rank], half_stars, second));
             // Mostly seconds and minutes apart, sometimes days.
             let pause = if unit(&mut stream) < 0.03 { 30 * 86_400 } else { 120 };
-            second += 1 + below(&mut stream, pause);
+            second += 1 + below_wide(&mut stream, pause);
         }
         self.rows.sort_unstable();
         let mut number = itoa::Buffer::new();
