@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use models::ARCHITECTURES;
+
 const SETTINGS: &str = "
 model: {hidden: 16, max_len: 10}
 optimizer: {learning_rate: 0.01}
@@ -133,8 +135,11 @@ impl Experiment {
     }
 }
 
-/// Architectures, each as target and as surrogate, and a student that reads histories as the target does not.
-const PAIRS: [(&str, &str); 3] = [("bert", "sas"), ("sas", "narm"), ("narm", "bert")];
+/// Architectures, each as target, and as student and surrogate of the one before it in the registry: among them a student that
+/// reads histories as its target does not.
+fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ARCHITECTURES.names().zip(ARCHITECTURES.names().cycle().skip(1))
+}
 
 /// Every target, undefended and under GRO with two students, attacked with every surrogate.
 fn grid(threads: &'static str) -> Experiment {
@@ -145,12 +150,12 @@ fn grid(threads: &'static str) -> Experiment {
     };
     stage("preprocess", &["run", "--input", "ratings", "--out", "data"], &[]);
     let mut runs = Vec::new();
-    for (target, other) in PAIRS {
+    for (target, other) in pairs() {
         let architecture = format!("model.architecture={target}");
         let settings = ["--set", &architecture, "--set", "train.epochs=1", "--set", "distill.epochs=1"];
         let gold = format!("target-{target}");
         stage("train", &["--data", "data", "--out", &gold], &settings);
-        let student = format!("defend.student={other}");
+        let student = format!("defend.gro.student={other}");
         let defenses = [("none", None), ("gro", None), ("gro", Some(&student))];
         for (place, (method, student)) in defenses.into_iter().enumerate() {
             let name = |kind: &str| format!("{kind}-{target}-{place}");
@@ -159,7 +164,7 @@ fn grid(threads: &'static str) -> Experiment {
             let student = student.map_or(vec![], |student| vec!["--set", student.as_str()]);
             stage("defend", &from, &[&settings[..], &student].concat());
             stage("attack", &["generate", "--target", &protected, "--out", &queries], &settings);
-            for (surrogate, _) in PAIRS {
+            for (surrogate, _) in pairs() {
                 let (copy, eval) = (name(&format!("{surrogate}-of")), name(&format!("eval-{surrogate}-of")));
                 let from = ["distill", "--queries", &queries, "--surrogate", surrogate, "--out", &copy];
                 stage("attack", &from, &settings);
@@ -187,7 +192,7 @@ fn every_target_meets_every_surrogate_with_one_thread_as_with_two() {
         assert!(bytes == &two[name], "{name} depends on the number of threads");
     }
     // Another student is another defence: it leaves another target.
-    for (target, _) in PAIRS {
+    for (target, _) in pairs() {
         let model = |place: usize| &one[&format!("protected-{target}-{place}/model.safetensors")];
         assert!(model(0) != model(1) && model(1) != model(2), "{target}");
     }
@@ -247,7 +252,7 @@ fn plain_kernels_end_where_fused_ones_do_but_for_rounding() {
     let plain = std::env::var("GRO_DEVICE")
         .map_or(["--kernels".to_owned(), "plain".to_owned()], |device| ["--device".to_owned(), device]);
     let fused = ["--device", "cpu"];
-    for (architecture, _) in PAIRS {
+    for (architecture, _) in pairs() {
         let setting = format!("model.architecture={architecture}");
         let both = |stage: &str, arguments: &[&str], out: &str| {
             for (kernels, how) in [("fused", fused), ("plain", plain.each_ref().map(String::as_str))] {
