@@ -103,7 +103,8 @@ fn print(report: &Path) -> anyhow::Result<()> {
 }
 
 /// The chart of a table: a panel for each figure that is drawn, a group for every defence, a colour for the target and one
-/// for each kind of surrogate. With several targets each has a column of panels of its own, and the panels of a figure share their scale.
+/// for each kind of surrogate. With several targets each has a column of panels of its own, and the panels of a figure share
+/// their scale.
 fn picture_of(table: &Table) -> Chart {
     let mut series = vec!["target".to_owned()];
     series.extend(table.surrogates().into_iter().map(|one| format!("surrogate {}", one.title)));

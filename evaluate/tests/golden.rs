@@ -175,7 +175,9 @@ fn golden_reversed_lists() {
     for set in sets() {
         let expected = ids(&set, "reverse_top_items");
         let mut lists = Model::of(&scores(&set, "scores")).lists(expected[0].len());
-        lists.iter_mut().for_each(|list| list.reverse());
+        for list in &mut lists {
+            list.reverse();
+        }
         assert_eq!(lists, expected, "{}", set.name);
     }
 }

@@ -16,8 +16,8 @@
 //! Write its function, of one user, into the file of its family ([`quality`] or [`fidelity`]; a family of its own gets a file),
 //! its [`Metric`] beside it, and a line in [`METRICS`]. Evaluation then measures it at every K of the settings, with an
 //! interval; `metrics.json`, `ranks.parquet`, the tables, the legend and, if it is [drawn](Metric::drawn), the chart have
-//! it. Nothing else has to be told, and a metric whose function is named in no line is measured nowhere. Precision@K, for
-//! example, whose one relevant item is one of the K that are shown:
+//! it. Nothing else has to be told; runs that were evaluated before have to be evaluated again, with `--force`, to be
+//! reported on. Precision@K, for example, whose one relevant item is one of the K that are shown:
 //!
 //! ```
 //! use metrics::{Better, Compares, Cut, Metric, quality};

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use artifact::ranks::Ranks;
 use models::Architecture;
+use service::policies::POLICIES;
 use stage::Refusal;
 
 use crate::figures::{Metrics, PROTOCOL, Protocol, Subject};
@@ -70,12 +71,9 @@ pub struct Surrogate<'a> {
     pub runs: Repetitions<'a>,
 }
 
-/// The answer policies, which are defences by their own names.
-pub const POLICIES: [&str; 3] = ["none", "random", "reverse"];
-
 /// The order of defences in the report: the answer policies, then any other by name.
 fn order_of(defence: &str) -> (usize, &str) {
-    (POLICIES.iter().position(|name| *name == defence).unwrap_or(POLICIES.len()), defence)
+    (POLICIES.position(defence), defence)
 }
 
 /// The order of runs in the report: by target, defence, surrogate, name.

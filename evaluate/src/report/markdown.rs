@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use metrics::{Better, Cut, Ks, Measure};
 use models::Architecture;
+use service::policies::POLICIES;
 
-use super::grouping::POLICIES;
 use super::table::{Model, Row, Spread, Table, Value, drawn};
 use crate::figures::{Figure, budget_of};
 
@@ -40,7 +40,7 @@ fn introduce(table: &Table, text: &mut String) {
             "±: standard deviation over {seeds} seeds; brackets, where a model has one seed: 95 % interval over the users."
         ),
     };
-    let policies: Vec<String> = POLICIES[1..].iter().map(|name| format!("`{name}`")).collect();
+    let policies: Vec<String> = POLICIES.names().skip(1).map(|name| format!("`{name}`")).collect();
     let _ = writeln!(
         text,
         "A target behind {} is judged by its answered list of {}: outside the list is a miss.\n{spread}\n",

@@ -330,7 +330,9 @@ fn gather<'a, Function>(
             })?;
             figures.push(section_figures.get(&name).copied().ok_or_else(|| {
                 missing(match measure.k {
-                    Some(k) => format!("{section} holds no {name}; evaluate with {k} among evaluate.ks"),
+                    Some(k) => format!(
+                        "{section} holds no {name}; evaluate it again with --force and {k} among evaluate.ks"
+                    ),
                     None => format!("{section} holds no {name}; evaluate it again with --force"),
                 })
             })?);
