@@ -358,7 +358,7 @@ fn what_cannot_work_is_refused_with_one_clear_message() {
         "--set",
         "defend.top_k=400",
     ]);
-    assert!(experiment.refusal("defend", &long).contains("defend.top_k is 400"));
+    assert!(experiment.refusal("defend", &long).contains("defend.gro.top_k is 400"));
 
     // A model and a dataset that do not belong together.
     let foreign = with(&["--data", "other", "--target", "target", "--method", "gro", "--out", "p"]);

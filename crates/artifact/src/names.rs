@@ -42,7 +42,7 @@ impl<T: Named> Registry<T> {
     }
 
     /// The names, in order.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<T> {
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + Clone + use<T> {
         self.entries.iter().map(Named::name)
     }
 

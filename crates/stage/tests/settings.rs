@@ -297,13 +297,12 @@ const COLOURS: Registry<Colour> = Registry { kind: "colour", entries: &[Colour] 
 /// A stage that owns the section and knows the colours.
 fn owner() -> Schema {
     Schema::default()
-        .names(&COLOURS, &["surrogates", "generate.strategy"])
+        .names(&COLOURS, &["surrogates"])
         .sections([settings::Section::new::<Mirror>("defend", "mirror").read_flat()])
 }
 
 fn mirror(files: &[&str], set: &[&str]) -> Mirror {
-    let set: Vec<&str> = set.iter().copied().chain(["generate.strategy=green"]).collect();
-    settings::owned(&load_by(&owner(), files, &set).unwrap().defend, "mirror").unwrap()
+    settings::owned(&load_by(&owner(), files, set).unwrap().defend, "mirror").unwrap()
 }
 
 #[test]
@@ -362,12 +361,11 @@ fn what_its_owner_cannot_use_is_refused_by_place() {
         ),
         (
             &[],
-            &["generate.strategy=red"],
-            "--set generate.strategy=red: `generate.strategy`: `red` is not a colour; known: green",
+            &["surrogates=[red]"],
+            "--set surrogates=[red]: `surrogates`: `red` is not a colour; known: green",
         ),
     ] {
-        let set: Vec<&str> = ["generate.strategy=green"].iter().chain(set).copied().collect();
-        let message = load_by(&owner(), files, &set).unwrap_err();
+        let message = load_by(&owner(), files, set).unwrap_err();
         assert!(message.ends_with(expected), "`{message}` does not end with `{expected}`");
     }
 }
@@ -385,8 +383,7 @@ fn sections_of_other_stages_pass_unread() {
 
 #[test]
 fn a_stage_depends_on_the_section_of_its_method_alone() {
-    let flags = Flags { set: vec!["generate.strategy=green".to_owned()], ..Flags::default() };
-    let checked = owner().load(&flags).unwrap();
+    let checked = owner().load(&Flags::default()).unwrap();
     let sections = serde_yaml::to_string(&checked.sections(&["train", "defend.mirror"])).unwrap();
     assert!(sections.ends_with("defend.mirror:\n  strength: 0.5\n  depth: 3\n"), "{sections}");
 }

@@ -111,8 +111,11 @@ impl Layer<'_> {
             merge(&mut alone, &nest(&keys, value.clone()));
             let error = serde_path_to_error::deserialize::<_, Settings>(&alone).err()?;
             let found = error.path().to_string();
-            // A place within the value, such as that in a list, is told by the error itself.
-            Some(if found.starts_with(&path) { found } else { path })
+            // A place within the value, such as that in a list, is told by the error itself, and so is a value that was taken for
+            // a section.
+            let known = found.split('.').try_fold(defaults, |value, key| value.get(key));
+            let told = found.starts_with(&path) || known.is_some_and(|known| !known.is_mapping());
+            Some(if told { found } else { path })
         })
     }
 
