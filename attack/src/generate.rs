@@ -17,7 +17,7 @@ use service::black_box::BlackBox;
 use streams::below;
 use streams::{Purpose, Streams};
 
-use crate::strategies::QueryStrategy;
+use crate::strategies::{QueryStrategy, strategy_of};
 
 /// Queries `target` and writes every sequence of `length` items with its answers, as many queries as items. Returns
 /// the number of queries asked.
@@ -31,7 +31,6 @@ use crate::strategies::QueryStrategy;
 /// without items or longer than a sequence.
 pub fn generate(
     target: &mut dyn BlackBox,
-    strategy: &dyn QueryStrategy,
     budget: &Generate,
     length: usize,
     seeds: &[&[u32]],
@@ -39,6 +38,7 @@ pub fn generate(
     log: &mut QueryWriter,
     bar: &ProgressBar,
 ) -> Result<u64> {
+    let strategy = strategy_of(budget)?;
     let items = target.items();
     ensure!(items > 0, "the target's catalogue is empty");
     ensure!(seeds.len() <= budget.sequences, "{} seeds for {} sequences", seeds.len(), budget.sequences);
@@ -63,7 +63,7 @@ pub fn generate(
                 sequence.answers.extend_from_slice(list);
                 // A sequence that is longer than what was asked about is still inside its seed.
                 if asked < length && sequence.sequence.len() == asked {
-                    sequence.grow(strategy, list, items);
+                    sequence.grow(&*strategy, list, items);
                 }
             }
             bar.inc(growing.len() as u64);

@@ -27,7 +27,7 @@ use training::state::Saving;
 use crate::distill::Surrogate;
 use crate::generate::generate;
 use crate::journal::Journal;
-use crate::strategies::{STRATEGIES, strategy_of};
+use crate::strategies::STRATEGIES;
 
 /// Query a protected target and distil a surrogate from its answers.
 ///
@@ -138,7 +138,6 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
         let (seeds, generation) = begin_with(owned.as_ref(), asked, length, streams)?;
         let mut service = ProtectedTarget::new(recommender.into(), &description, device)?;
-        let strategy = strategy_of(asked)?;
         let header = QueryHeader {
             items: service.items(),
             k: asked.top_k,
@@ -152,7 +151,7 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         let interruption = Interruption::watch();
         let interrupted = || interruption.requested();
         let mut service = Journal::open(&mut service, &plan.state_dir(), &identity, resume, &interrupted)?;
-        let queries = generate(&mut service, &*strategy, asked, length, &seeds, &streams, &mut log, &bar)?;
+        let queries = generate(&mut service, asked, length, &seeds, &streams, &mut log, &bar)?;
         log.finish()?;
         tracing::info!(
             "{queries} queries: {} {} sequences of {length} items, {} of them begun with a real history",

@@ -5,7 +5,6 @@ use artifact::checkpoint::Kind;
 use artifact::queries::{QUERIES, QueryHeader, QueryWriter};
 use artifact::settings::Generate;
 use attack::generate::generate;
-use attack::strategies::strategy_of;
 use indicatif::ProgressBar;
 use models::{ARCHITECTURES, Architecture, Reading};
 use service::black_box::ProtectedTarget;
@@ -43,7 +42,6 @@ fn sequences(architecture: Architecture) -> Result<Iteration> {
     let description = sizes.describe(Kind::Target, architecture, "");
     let model = learners::recommender(architecture, &sizes)?;
     let mut target = ProtectedTarget::new(model.into(), &description, learners::device()?)?;
-    let strategy = strategy_of(&Generate::default())?;
     let budget = Generate { sequences: TOGETHER, batch: TOGETHER, top_k: TOP_K, ..Generate::default() };
     let directory = tempfile::tempdir()?;
     let mut round = 0;
@@ -51,7 +49,7 @@ fn sequences(architecture: Architecture) -> Result<Iteration> {
         round += 1;
         let (streams, bar) = (Streams::new(SEED + round), ProgressBar::hidden());
         let mut log = QueryWriter::create(&directory.path().join(QUERIES), header())?;
-        generate(&mut target, &*strategy, &budget, LENGTH, &[], &streams, &mut log, &bar)?;
+        generate(&mut target, &budget, LENGTH, &[], &streams, &mut log, &bar)?;
         log.finish()?;
         Ok(())
     }))

@@ -44,7 +44,7 @@ fn a_place_is_given_to_the_item_with_the_largest_gradient() {
 }
 
 /// A target and a student over users who walk a small catalogue in steps of their own.
-fn gro<'a>(dataset: &'a Dataset, architectures: [Architecture; 2], settings: Settings) -> Gro<'a> {
+fn gro(dataset: &Dataset, architectures: [Architecture; 2], settings: Settings) -> Gro<'_> {
     let network =
         Network { hidden: 8, blocks: 1, heads: 2, max_len: 8, dropout: 0.1, attention_dropout: 0.1 };
     let (sizes, streams) = (Sizes { items: dataset.items(), network }, Streams::new(3));

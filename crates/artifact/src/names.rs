@@ -61,6 +61,15 @@ impl<T: Named> Registry<T> {
     }
 }
 
+impl<T> IntoIterator for &Registry<T> {
+    type Item = &'static T;
+    type IntoIter = std::slice::Iter<'static, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.iter()
+    }
+}
+
 /// A name that is not in a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownName {

@@ -32,7 +32,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     sizes: |shapes, base| layers::embedding_sizes(shapes, 1, base),
     has_heads: false,
     reading: Reading::Causal,
-    operations: operations,
+    operations,
 };
 
 /// Two maps into the gates, two into the attention, the attention over what came before, and the map to the states.

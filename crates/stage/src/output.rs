@@ -113,8 +113,8 @@ impl Plan {
     }
 
     /// Says which device the work runs on, for `run.log`; by default what `--device` says.
-    pub fn runs_on(&self, device: impl ToString) {
-        self.device.replace(device.to_string());
+    pub fn runs_on(&self, device: String) {
+        self.device.replace(device);
     }
 
     /// The directory that will be made.

@@ -246,7 +246,7 @@ macro_rules! hold_for_every_architecture {
     ($($property:ident),* $(,)?) => {
         mod every_architecture {
             $(#[test]
-            #[expect(clippy::print_stderr, reason = "the last one named is the one that failed")]
+            // The last one named is the one that failed.
             fn $property() {
                 for &architecture in models::ARCHITECTURES.entries {
                     eprintln!("{architecture}");

@@ -59,7 +59,7 @@ impl Model {
         at_least("model.blocks", self.network.blocks, 1)?;
         at_least("model.heads", self.network.heads, 1)?;
         at_least("model.max_len", self.network.max_len, 2)?;
-        if self.network.hidden % self.network.heads != 0 {
+        if !self.network.hidden.is_multiple_of(self.network.heads) {
             return Err(Invalid::new(format!(
                 "`model.heads` is {}, expected a divisor of `model.hidden`, {}",
                 self.network.heads, self.network.hidden

@@ -42,6 +42,7 @@ impl Section {
     }
 
     /// The same, of which keys are read in the parent too.
+    #[must_use]
     pub const fn read_flat(self) -> Self {
         Self { flat: true, ..self }
     }

@@ -28,6 +28,9 @@ pub trait AnswerPolicy: Send + Sync {
     fn answer(&self, history: &[u32], list: &mut [u32]);
 }
 
+/// A policy of any kind.
+pub type BoxedPolicy = Box<dyn AnswerPolicy>;
+
 /// An answer policy: its names, its settings, and how it comes about.
 #[derive(Clone, Copy)]
 pub struct Policy {
@@ -40,7 +43,7 @@ pub struct Policy {
     /// The policy with these parameters; none where a list is answered as it is ranked.
     ///
     /// Fails for parameters that it cannot use.
-    pub build: fn(&Sections) -> std::result::Result<Option<Box<dyn AnswerPolicy>>, Invalid>,
+    pub build: fn(&Sections) -> std::result::Result<Option<BoxedPolicy>, Invalid>,
 }
 
 impl Named for Policy {
@@ -63,7 +66,7 @@ impl fmt::Debug for Policy {
 ///
 /// # Errors
 /// [`Error::Request`] for a policy that this version does not know, or parameters that it cannot use.
-pub fn policy_of(description: &Description) -> Result<Option<Box<dyn AnswerPolicy>>> {
+pub fn policy_of(description: &Description) -> Result<Option<BoxedPolicy>> {
     let defence = &description.defence;
     match defence.acts_on {
         ActsOn::Weights => Ok(None),

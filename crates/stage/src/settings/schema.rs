@@ -15,10 +15,13 @@ pub struct Schema {
     sections: Vec<Section>,
 }
 
+/// Whether a registry holds a name.
+type Find = dyn Fn(&str) -> Result<(), UnknownName>;
+
 /// Where names of one registry stand.
 struct Names {
     paths: &'static [&'static str],
-    find: Box<dyn Fn(&str) -> Result<(), UnknownName>>,
+    find: Box<Find>,
 }
 
 impl Schema {
