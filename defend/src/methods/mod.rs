@@ -1,5 +1,5 @@
 //! The defences: answer policies, which change what is answered, and methods that change the weights. Of the latter one file
-//! each, and a line in [`TRAINED`]; an answer policy is an entry of [`service::policies::POLICIES`] and a defence by that alone.
+//! each, and a line in `TRAINED`; an answer policy is an entry of [`service::policies::POLICIES`] and a defence by that alone.
 
 pub mod gro;
 mod policy;
