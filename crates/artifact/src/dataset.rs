@@ -242,10 +242,10 @@ pub fn write<'a, I: AsRef<str>, U: AsRef<str>>(
     Ok(stats)
 }
 
-/// As [`write`], all but `stats.json`: for a caller who has more to say there.
+/// As [`write()`], all but `stats.json`: for a caller who has more to say there.
 ///
 /// # Errors
-/// Those of [`write`].
+/// Those of [`write()`].
 pub fn write_tables<'a, I: AsRef<str>, U: AsRef<str>>(
     directory: &Path,
     raw_items: &[I],
