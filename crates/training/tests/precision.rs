@@ -27,7 +27,7 @@ fn curve(architecture: Architecture, precision: Precision, objective: &Train, da
             attention_dropout: 0.1,
         },
     };
-    let optimizer = Optimizer { learning_rate: 5e-3, precision, ..Optimizer::default() };
+    let optimizer = Optimizer { learning_rate: 1e-2, precision, ..Optimizer::default() };
     let declared = (architecture.declare)(&sizes);
     let weights = Parameters::initial(&declared, 1.0, &streams, Purpose::TargetWeights, &device).unwrap();
     let mut trainee = Trainee::new(architecture, &sizes, weights, &optimizer).unwrap();
