@@ -160,7 +160,21 @@ class NARM(nn.Module):
         return both @ self.model.b_vetor(self.embedding.token.weight).T
 
 
-NETWORKS = {"bert": Bert4Rec, "sas": SASRec, "narm": NARM}
+class GRU4Rec(nn.Module):
+    def __init__(self, items, hidden, blocks, heads, max_len):
+        super().__init__()
+        self.embedding = holding(token=nn.Embedding(items + 1, hidden, padding_idx=0))
+        self.model = holding(
+            gru=nn.GRU(hidden, hidden, num_layers=blocks, batch_first=True), linear=nn.Linear(hidden, hidden)
+        )
+
+    def forward(self, ids):
+        """One row without padding, (1, L), to scores (1, L, items + 1)."""
+        states, _ = self.model.gru(self.embedding.token(ids))
+        return self.model.linear(states) @ self.embedding.token.weight.T
+
+
+NETWORKS = {"bert": Bert4Rec, "sas": SASRec, "narm": NARM, "gru": GRU4Rec}
 
 # Those of which there are golden numbers.
 OF_THE_AUTHORS = {"bert", "sas", "narm"}

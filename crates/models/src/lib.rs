@@ -9,6 +9,7 @@ pub mod bert4rec;
 pub mod causal;
 mod device;
 mod error;
+pub mod gru4rec;
 mod kv_cache;
 mod layers;
 pub mod narm;
@@ -40,7 +41,7 @@ pub use parameters::{Declared, Initial, Parameters, Weights};
 /// Every architecture, in the order of reports: a file of its own, and a line here.
 pub const ARCHITECTURES: Registry<Architecture> = Registry {
     kind: "architecture",
-    entries: &[bert4rec::ARCHITECTURE, sasrec::ARCHITECTURE, narm::ARCHITECTURE],
+    entries: &[bert4rec::ARCHITECTURE, sasrec::ARCHITECTURE, narm::ARCHITECTURE, gru4rec::ARCHITECTURE],
 };
 
 /// The settings that name an architecture, by key path.

@@ -4,7 +4,7 @@ use crate::{Directory, listed};
 
 #[test]
 fn names_are_printed_one_a_line_in_the_order_of_the_registry() {
-    assert_eq!(listed("architectures"), ["bert", "sas", "narm"]);
+    assert_eq!(listed("architectures"), ["bert", "sas", "narm", "gru"]);
     assert_eq!(listed("defences"), ["none", "random", "reverse", "gro"]);
     assert_eq!(listed("policies"), ["none", "random", "reverse"]);
     assert_eq!(listed("strategies"), ["autoregressive", "random"]);
@@ -14,7 +14,7 @@ fn names_are_printed_one_a_line_in_the_order_of_the_registry() {
 #[test]
 fn a_title_stands_after_its_name() {
     let ended = Directory::new().gro(&["list", "architectures", "--titles"]);
-    assert_eq!((ended.code, &*ended.out), (0, "bert\tBERT4Rec\nsas\tSASRec\nnarm\tNARM\n"));
+    assert_eq!((ended.code, &*ended.out), (0, "bert\tBERT4Rec\nsas\tSASRec\nnarm\tNARM\ngru\tGRU4Rec\n"));
 }
 
 #[test]

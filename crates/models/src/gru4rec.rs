@@ -1,0 +1,170 @@
+//! GRU4Rec (Hidasi, Karatzoglou, Baltrunas and Tikk, ICLR 2016, arXiv 1511.06939): a recurrent network over the history, whose
+//! state after an item scores the next.
+//!
+//! Embedded items go through `blocks` layers of gated recurrent units, and a linear map leads from the last layer's state back
+//! to the width of the embedding. Scores are tied to the token embedding (the constrained embedding of Hidasi and Karatzoglou,
+//! CIKM 2018, arXiv 1706.03847), over n + 1 ids (padding 0, items), as those of the other architectures here are.
+//!
+//! Differences from the paper: it reads parallel mini-batches of sessions cut off between steps and compares a label with the
+//! other labels of its batch (TOP1 or BPR); here a window is one row, and the loss is cross entropy over the whole catalogue.
+//! The authors of GRO have no GRU4Rec, so names of tensors are ours, after those of NARM.
+
+use std::ops::Range;
+
+use artifact::settings;
+use candle_core::Tensor;
+use kernels::Catalogue;
+use rand_chacha::ChaCha8Rng;
+
+use crate::kv_cache::last_states;
+use crate::layers::{self, Affine, declare_affine, tensor};
+use crate::{
+    Architecture, Contexts, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result,
+    Shapes, Sizes, TrainingBatch, Weights, causal,
+};
+
+/// The registry's entry.
+pub const ARCHITECTURE: Architecture = Architecture {
+    name: "gru",
+    title: "GRU4Rec",
+    declare,
+    build: |sizes, weights| Ok(Box::new(Gru4Rec::new(sizes, weights)?)),
+    sizes,
+    has_heads: false,
+    reading: Reading::Causal,
+    operations: |sizes, tokens, states| {
+        let (hidden, layers) = (sizes.hidden as f64, sizes.blocks as f64);
+        // Two maps into three gates a layer, and the map to the states.
+        (layers * 12.0 * tokens + 2.0 * states) * hidden * hidden
+    },
+};
+
+/// Names, shapes and initial values of all tensors.
+pub fn declare(sizes: &Sizes) -> Vec<Declared> {
+    let hidden = sizes.hidden;
+    let truncated = |name: String, shape: &[usize]| Declared::new(name, shape, Initial::Truncated);
+    let mut tensors = vec![truncated("embedding.token.weight".to_owned(), &[sizes.items + 1, hidden])];
+    for layer in 0..sizes.blocks {
+        tensors.push(truncated(format!("model.gru.weight_ih_l{layer}"), &[3 * hidden, hidden]));
+        tensors.push(truncated(format!("model.gru.weight_hh_l{layer}"), &[3 * hidden, hidden]));
+        tensors.push(truncated(format!("model.gru.bias_ih_l{layer}"), &[3 * hidden]));
+        tensors.push(truncated(format!("model.gru.bias_hh_l{layer}"), &[3 * hidden]));
+    }
+    declare_affine(&mut tensors, "model.linear", &[hidden, hidden]);
+    tensors
+}
+
+/// What the shapes tell: items, width, and the number of layers.
+fn sizes(shapes: &Shapes<'_>, base: &Sizes) -> Sizes {
+    let blocks = shapes.keys().filter(|name| name.starts_with("model.gru.weight_ih_l")).count().max(1);
+    let Sizes { items, network } = layers::embedding_sizes(shapes, 1, base);
+    Sizes { items, network: settings::Network { blocks, ..network } }
+}
+
+/// A layer of gated recurrent units.
+struct Layer {
+    input_weight: Tensor,
+    input_bias: Tensor,
+    state_weight: Tensor,
+    state_bias: Tensor,
+}
+
+impl Layer {
+    fn new(weights: &Weights, index: usize) -> Result<Self> {
+        let at = |part: &str| tensor(weights, &format!("model.gru.{part}_l{index}"));
+        Ok(Self {
+            input_weight: at("weight_ih")?,
+            input_bias: at("bias_ih")?,
+            state_weight: at("weight_hh")?,
+            state_bias: at("bias_hh")?,
+        })
+    }
+
+    /// The input's share of the gates, `(tokens, 3 hidden)`.
+    fn gates(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(kernels::linear(x, &self.input_weight, Some(&self.input_bias))?)
+    }
+}
+
+/// The model.
+pub struct Gru4Rec {
+    sizes: Sizes,
+    token: Tensor,
+    layers: Vec<Layer>,
+    output: Affine,
+    catalogue: Catalogue,
+}
+
+impl Gru4Rec {
+    /// The model over `weights`, which must hold every tensor of [`declare`].
+    ///
+    /// # Errors
+    /// [`Error::Weights`](crate::Error::Weights) naming the tensor that is missing.
+    pub fn new(sizes: &Sizes, weights: &Weights) -> Result<Self> {
+        let token = tensor(weights, "embedding.token.weight")?;
+        Ok(Self {
+            sizes: *sizes,
+            layers: (0..sizes.blocks).map(|index| Layer::new(weights, index)).collect::<Result<_>>()?,
+            output: Affine::new(weights, "model.linear")?,
+            catalogue: Catalogue { weight: token.clone(), bias: None, items: sizes.items },
+            token,
+        })
+    }
+
+    /// The embedded tokens, `(tokens, hidden)`.
+    fn embed(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(kernels::embedding(&self.token, tokens)?.to_dtype(mode.activations())?)
+    }
+}
+
+impl Recommender for Gru4Rec {
+    fn sizes(&self) -> &Sizes {
+        &self.sizes
+    }
+
+    fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    fn reading(&self) -> Reading {
+        ARCHITECTURE.reading
+    }
+
+    /// Dropout is on the input of every layer.
+    fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor> {
+        let mut x = self.embed(&batch.tokens, mode)?; // (tokens, hidden)
+        for (layer, place) in self.layers.iter().zip(0..) {
+            let gates = layer.gates(&kernels::dropout(&x, mode.dropout(self.sizes.dropout, place))?)?;
+            x = kernels::gru(&gates, &layer.state_weight, &layer.state_bias, &batch.rows)?; // (tokens, hidden)
+        }
+        self.output.linear(&batch.pick(&x)?) // (positions, hidden)
+    }
+
+    fn extend(&self, cache: &mut KvCache, items: &Tensor) -> Result<Option<Tensor>> {
+        cache.grow(0, self.layers.len());
+        let mut x = self.embed(items, Mode::Evaluate)?; // (rows, hidden)
+        for (layer, states) in self.layers.iter().zip(&mut cache.steps) {
+            let before = last_states(states, self.sizes.hidden, items.device())?;
+            x = kernels::gru_step(&layer.gates(&x)?, &before, &layer.state_weight, &layer.state_bias)?;
+            // Of a layer its latest state is enough.
+            *states = x.to_vec2()?;
+        }
+        Ok(Some(self.output.linear(&x)?))
+    }
+
+    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
+        causal::push_prefixes(history, prefixes, self.sizes.max_len, contexts);
+    }
+
+    /// The shifted window: every prefix of the window, and what lies before it, is a sample.
+    fn sample(
+        &self,
+        history: &[u32],
+        window: Range<usize>,
+        objective: &settings::Train,
+        _: &mut ChaCha8Rng,
+        batch: &mut TrainingBatch,
+    ) {
+        causal::sample(history, window, objective, batch);
+    }
+}
