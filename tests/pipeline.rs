@@ -8,19 +8,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use defend::methods::DEFENCES;
 use models::ARCHITECTURES;
 
 const SETTINGS: &str = "
 model: {hidden: 16, max_len: 10}
 optimizer: {learning_rate: 0.01}
 train: {batch: 32, epochs: 3, max_predictions: 4}
-defend: {batch: 32, epochs: 2, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}
+defend: {gro: {batch: 32, epochs: 2, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}}
 generate: {sequences: 30, top_k: 20}
 distill: {batch: 64, epochs: 2}
 evaluate: {ks: [1, 10, 20], top_k: 20, bootstrap: 200}
 ";
-
-const DEFENSES: [&str; 4] = ["none", "random", "reverse", "gro"];
 
 /// Names of files that may differ between equal runs.
 fn is_volatile(name: &str) -> bool {
@@ -99,10 +98,10 @@ impl Experiment {
         stage("data".into(), "preprocess", &["run", "--input", "ratings", "--out", "data"]);
         stage("target".into(), "train", &["--data", "data", "--out", "target"]);
         let mut runs = Vec::new();
-        for defense in DEFENSES {
+        for defence in DEFENCES.names() {
             let [protected, queries, surrogate, evaluation] =
-                ["protected", "queries", "surrogate", "eval"].map(|kind| format!("{kind}-{defense}"));
-            let from = ["--data", "data", "--target", "target", "--method", defense, "--out"];
+                ["protected", "queries", "surrogate", "eval"].map(|kind| format!("{kind}-{defence}"));
+            let from = ["--data", "data", "--target", "target", "--method", defence, "--out"];
             stage(protected.clone(), "defend", &[&from[..], &[&*protected]].concat());
             stage(queries.clone(), "attack", &["generate", "--target", &protected, "--out", &queries]);
             let from = ["distill", "--queries", &queries, "--surrogate", "bert", "--out", &surrogate];
@@ -156,8 +155,8 @@ fn grid(threads: &'static str) -> Experiment {
         let gold = format!("target-{target}");
         stage("train", &["--data", "data", "--out", &gold], &settings);
         let student = format!("defend.gro.student={other}");
-        let defenses = [("none", None), ("gro", None), ("gro", Some(&student))];
-        for (place, (method, student)) in defenses.into_iter().enumerate() {
+        let defences = [("none", None), ("gro", None), ("gro", Some(&student))];
+        for (place, (method, student)) in defences.into_iter().enumerate() {
             let name = |kind: &str| format!("{kind}-{target}-{place}");
             let (protected, queries) = (name("protected"), name("queries"));
             let from = ["--data", "data", "--target", &gold, "--method", method, "--out", &protected];
@@ -212,8 +211,8 @@ fn the_whole_chain_runs_once_and_gives_the_same_bytes_again() {
 
     // The report names every defence, and the attacker's surrogates.
     let report = std::fs::read_to_string(experiment.root.path().join("report/report.md")).unwrap();
-    for defense in DEFENSES {
-        assert!(report.contains(defense), "{report}");
+    for defence in DEFENCES.names() {
+        assert!(report.contains(defence), "{report}");
     }
     assert!(experiment.root.path().join("report/chart.svg").exists());
 
@@ -223,7 +222,7 @@ fn the_whole_chain_runs_once_and_gives_the_same_bytes_again() {
     // ... a changed setting redoes what depends on it ...
     let busy = sorted(experiment.chain(&["--set", "distill.batch=32"]));
     let mut expected = vec!["report".to_owned()];
-    expected.extend(DEFENSES.iter().flat_map(|d| [format!("surrogate-{d}"), format!("eval-{d}")]));
+    expected.extend(DEFENCES.names().flat_map(|d| [format!("surrogate-{d}"), format!("eval-{d}")]));
     assert_eq!(busy, sorted(expected));
     let busy = sorted(experiment.chain(&["--set", "distill.batch=32", "--set", "defend.lambda=0.2"]));
     assert_eq!(busy, ["eval-gro", "protected-gro", "queries-gro", "report", "surrogate-gro"]);
