@@ -47,7 +47,8 @@ enum Command {
     /// Bring a checkpoint of the authors' PyTorch code in as a target
     ///
     /// Its shapes tell how many items and blocks it has, how wide it is and how long its input may be. The number of
-    /// heads they do not tell: set model.heads to what it was trained with; for NARM, model.max_len too.
+    /// heads they do not tell: set model.heads to what it was trained with; for NARM and
+    /// GRU4Rec, which have no positions, model.max_len too.
     ///
     /// Example: gro-train import --from best_acc_model.pth --arch bert --data out/ml-1m/data --out
     /// out/ml-1m-bert/target

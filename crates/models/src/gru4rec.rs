@@ -9,18 +9,15 @@
 //! other labels of its batch (TOP1 or BPR); here a window is one row, and the loss is cross entropy over the whole catalogue.
 //! The authors of GRO have no GRU4Rec, so names of tensors are ours, after those of NARM.
 
-use std::ops::Range;
-
 use artifact::settings;
 use candle_core::Tensor;
 use kernels::Catalogue;
-use rand_chacha::ChaCha8Rng;
 
 use crate::kv_cache::last_states;
 use crate::layers::{self, Affine, declare_affine, tensor};
 use crate::{
-    Architecture, Contexts, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result,
-    Shapes, Sizes, TrainingBatch, Weights, causal,
+    Architecture, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result, Shapes, Sizes,
+    Weights,
 };
 
 /// The registry's entry.
@@ -150,21 +147,5 @@ impl Recommender for Gru4Rec {
             *states = x.to_vec2()?;
         }
         Ok(Some(self.output.linear(&x)?))
-    }
-
-    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
-        causal::push_prefixes(history, prefixes, self.sizes.max_len, contexts);
-    }
-
-    /// The shifted window: every prefix of the window, and what lies before it, is a sample.
-    fn sample(
-        &self,
-        history: &[u32],
-        window: Range<usize>,
-        objective: &settings::Train,
-        _: &mut ChaCha8Rng,
-        batch: &mut TrainingBatch,
-    ) {
-        causal::sample(history, window, objective, batch);
     }
 }

@@ -9,18 +9,13 @@
 //! A state after a prefix depends on that prefix alone, so one pass over a row gives the states after all its
 //! prefixes; the authors' code runs the network once for each (`sampling: prefixes`).
 
-use std::ops::Range;
-
-use artifact::settings;
 use candle_core::Tensor;
 use kernels::Catalogue;
-use rand_chacha::ChaCha8Rng;
 
 use crate::kv_cache::last_states;
 use crate::layers::{self, tensor};
 use crate::{
-    Architecture, Contexts, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result,
-    Sizes, TrainingBatch, Weights, causal,
+    Architecture, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result, Sizes, Weights,
 };
 
 /// The registry's entry.
@@ -159,21 +154,5 @@ impl Recommender for Narm {
         let query = kernels::linear(&last, &self.global, None)?;
         let local = kernels::additive_attention_step(&query, keys, &self.energy, steps)?;
         Ok(Some(self.output(&last, &local, Mode::Evaluate)?))
-    }
-
-    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
-        causal::push_prefixes(history, prefixes, self.sizes.max_len, contexts);
-    }
-
-    /// The shifted window: every prefix of the window, and what lies before it, is a sample.
-    fn sample(
-        &self,
-        history: &[u32],
-        window: Range<usize>,
-        objective: &settings::Train,
-        _: &mut ChaCha8Rng,
-        batch: &mut TrainingBatch,
-    ) {
-        causal::sample(history, window, objective, batch);
     }
 }

@@ -8,7 +8,7 @@ use kernels::{Catalogue, Dropout};
 use rand_chacha::ChaCha8Rng;
 use streams::DropoutKeys;
 
-use crate::{Contexts, KvCache, PackedBatch, Result, Sizes};
+use crate::{Contexts, KvCache, PackedBatch, Result, Sizes, causal};
 
 /// What a model is run for.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,11 @@ pub trait Recommender: Send + Sync {
 
     /// Appends rows whose picked places score the item after each of these prefixes of `history` (item ids,
     /// oldest first): lengths in ascending order, at least 1. Of a prefix only the latest items that fit are used.
-    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts);
+    ///
+    /// By default as a causal model reads; one that reads by cloze has a way of its own.
+    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
+        causal::push_prefixes(history, prefixes, self.sizes().max_len, contexts);
+    }
 
     /// Packs histories (at least one item each) for prediction: one row and one picked place each, whose
     /// state scores the next item.
@@ -100,14 +104,18 @@ pub trait Recommender: Send + Sync {
 
     /// Appends to `batch` the training sample that this architecture makes of a `window` (at least one item, two
     /// with what lies before it) of a user's training history.
+    ///
+    /// By default that of a causal model: every prefix of the window, and what lies before it, predicts the item after it.
     fn sample(
         &self,
         history: &[u32],
         window: Range<usize>,
         objective: &settings::Train,
-        stream: &mut ChaCha8Rng,
+        _stream: &mut ChaCha8Rng,
         batch: &mut TrainingBatch,
-    );
+    ) {
+        causal::sample(history, window, objective, batch);
+    }
 
     /// The training loss, a scalar, from the states at the label positions: mean binary cross entropy over labels and
     /// negatives where the batch has negatives, else mean cross entropy of the labels over all ids.

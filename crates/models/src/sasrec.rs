@@ -20,8 +20,8 @@ use streams::negatives;
 
 use crate::layers::{self, Affine, Block as _, declare_affine, declare_norm, tensor, transform};
 use crate::{
-    Architecture, Contexts, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result,
-    Sizes, TrainingBatch, Weights, causal,
+    Architecture, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result, Sizes,
+    TrainingBatch, Weights, causal,
 };
 
 /// The registry's entry.
@@ -189,10 +189,6 @@ impl Recommender for SasRec {
             x = feed_forward.forward(&attention.extend(&x, remembered)?)?;
         }
         Ok(Some(x))
-    }
-
-    fn push_prefixes(&self, history: &[u32], prefixes: &[usize], contexts: &mut Contexts) {
-        causal::push_prefixes(history, prefixes, self.sizes.max_len, contexts);
     }
 
     /// The shifted window; for the paper's loss, a random item outside the user's history beside each label.
