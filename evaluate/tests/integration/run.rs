@@ -106,14 +106,14 @@ fn a_policy_ranks_by_the_answered_list_and_misses_outside_it() {
         expect_done(&evaluate(&scene, target, Some("copy"), out, &[]));
     }
     let plain = scene.ranks("eval", "target_rank");
-    let turned: Vec<_> =
+    let reversed: Vec<_> =
         plain.iter().map(|rank| rank.filter(|&rank| rank <= TOP_K).map(|rank| TOP_K + 1 - rank)).collect();
-    assert!(turned.iter().any(Option::is_none) && turned.iter().any(Option::is_some));
-    assert_eq!(scene.ranks("eval-reverse", "target_rank"), turned);
+    assert!(reversed.iter().any(Option::is_none) && reversed.iter().any(Option::is_some));
+    assert_eq!(scene.ranks("eval-reverse", "target_rank"), reversed);
     let shuffled = scene.ranks("eval-random", "target_rank");
     let answered = |ranks: &[Option<u32>]| ranks.iter().map(Option::is_some).collect::<Vec<_>>();
-    assert_eq!(answered(&shuffled), answered(&turned));
-    assert_ne!(shuffled, turned);
+    assert_eq!(answered(&shuffled), answered(&reversed));
+    assert_ne!(shuffled, reversed);
     // A copy of the model itself repeats the ranking, not the reversed answers.
     let fidelity = scene.json("eval-reverse/metrics.json")["fidelity"].clone();
     assert_eq!(fidelity["own"]["EM@10"]["mean"], 1.0);
@@ -182,11 +182,11 @@ fn sampled_ranks_are_those_of_a_count_over_the_candidates() {
     (0..USERS).flat_map(|user| dataset.train(user)).for_each(|&item| counts[item as usize - 1] += 1);
     for (name, ranking) in [("uniform", Ranking::Uniform), ("popularity", Ranking::Popularity)] {
         for exclude_seen in [false, true] {
-            let [plain, turned] = ["none", "reversed"].map(|of| format!("{name}-{exclude_seen}-{of}"));
+            let [plain, reversed] = ["none", "reversed"].map(|of| format!("{name}-{exclude_seen}-{of}"));
             let set = [format!("evaluate.ranking={name}"), format!("evaluate.exclude_seen={exclude_seen}")];
             let more = ["--set", &set[0], "--set", &set[1], "--set", "evaluate.negatives=20"];
             expect_done(&evaluate(&scene, "target", Some("other"), &plain, &more));
-            expect_done(&evaluate(&scene, "reversed", None, &turned, &more));
+            expect_done(&evaluate(&scene, "reversed", None, &reversed, &more));
             let protocol = scene.json(&format!("{plain}/protocol.json"));
             assert_eq!((&protocol["ranking"], &protocol["negatives"]), (&name.into(), &20.into()));
 
@@ -212,7 +212,7 @@ fn sampled_ranks_are_those_of_a_count_over_the_candidates() {
                 let place = |id: u32| (-counts[id as usize - 1], id);
                 let expected = count(&|id| place(id) < place(*test));
                 assert_eq!(ranks(&plain, "popular_rank")[user], expected, "{plain}, user {user}");
-                assert_eq!(ranks(&turned, "popular_rank")[user], expected, "one draw for every model");
+                assert_eq!(ranks(&reversed, "popular_rank")[user], expected, "one draw for every model");
 
                 // Through a policy: rank the candidates, keep the best 15, reverse them, look the item up.
                 let mut list = drawn.row(user).to_vec();
@@ -220,7 +220,7 @@ fn sampled_ranks_are_those_of_a_count_over_the_candidates() {
                 list.truncate(TOP_K as usize);
                 list.reverse();
                 let expected = list.iter().position(|id| id == test).map(|place| place as u32 + 1);
-                assert_eq!(ranks(&turned, "target_rank")[user], expected, "{turned}, user {user}");
+                assert_eq!(ranks(&reversed, "target_rank")[user], expected, "{reversed}, user {user}");
             }
         }
     }
