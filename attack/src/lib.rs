@@ -169,7 +169,7 @@ fn schema() -> Schema {
     Schema::default()
         .names(&ARCHITECTURES, models::SETTINGS)
         .names(&STRATEGIES, strategies::SETTINGS)
-        .sections(STRATEGIES.entries.iter().filter_map(|strategy| strategy.section))
+        .sections("generate", STRATEGIES.iter().filter_map(|strategy| strategy.section))
 }
 
 /// Refuses real histories that no setting asks for, and the reverse.
@@ -235,8 +235,8 @@ fn run_distill(
     resume: &Resume,
     flags: &Flags,
 ) -> Result<()> {
-    // The flag is the setting: whichever way the architecture was named, the output depends on that alone.
     kernels::set_plain(flags.kernels == Kernels::Plain);
+    // The flag is the setting: whichever way the architecture was named, the output depends on that alone.
     let mut settings = schema().load(flags)?.into_inner();
     if let Some(named) = surrogate {
         named.name.clone_into(&mut settings.model.architecture);

@@ -54,7 +54,7 @@ impl Cli {
 fn schema() -> Schema {
     Schema::default()
         .names(&models::ARCHITECTURES, models::SETTINGS)
-        .sections(DEFENCES.entries.iter().filter_map(|method| method.section))
+        .sections("defend", DEFENCES.iter().filter_map(|method| method.section))
 }
 
 /// Protects, unless the output is up to date.

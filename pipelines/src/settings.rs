@@ -30,8 +30,8 @@ fn schema() -> Schema {
         .names(&ARCHITECTURES, models::SETTINGS)
         .names(&STRATEGIES, attack::strategies::SETTINGS)
         .names_or("auto", &LAYOUTS, preprocess::read::layouts::SETTINGS)
-        .sections(DEFENCES.iter().filter_map(|method| method.section))
-        .sections(STRATEGIES.iter().filter_map(|strategy| strategy.section))
+        .sections("defend", DEFENCES.iter().filter_map(|method| method.section))
+        .sections("generate", STRATEGIES.iter().filter_map(|strategy| strategy.section))
 }
 
 /// Print the settings to stdout.

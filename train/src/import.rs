@@ -1,7 +1,7 @@
 //! A checkpoint of the authors' PyTorch code as a target: the same tensors by the same names, in our file.
 //!
-//! Shapes tell most sizes. What no shape tells comes from the settings: the number of heads; for NARM, which has no
-//! position embedding, the longest input; and the dropouts, which only matter when the target is trained further.
+//! Shapes tell most sizes. What no shape tells comes from the settings: the number of heads; for NARM and GRU4Rec, which
+//! have no position embedding, the longest input; and the dropouts, which only matter when the target is trained further.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

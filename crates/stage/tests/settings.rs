@@ -298,7 +298,7 @@ const COLOURS: Registry<Colour> = Registry { kind: "colour", entries: &[Colour] 
 fn owner() -> Schema {
     Schema::default()
         .names(&COLOURS, &["surrogates"])
-        .sections([settings::Section::new::<Mirror>("defend", "mirror").read_flat()])
+        .sections("defend", [settings::Section::new::<Mirror>("defend", "mirror").read_flat()])
 }
 
 fn mirror(files: &[&str], set: &[&str]) -> Mirror {

@@ -90,16 +90,9 @@ impl Job<'_> {
     }
 
     /// The method's own settings as a checkpoint keeps them; none where it has none.
-    ///
-    /// # Errors
-    /// Never for a section, which is a mapping.
-    pub fn parameters(&self) -> Result<Sections> {
-        match self.settings.defend.get(self.method.name) {
-            Some(section) if self.method.section.is_some() => {
-                Ok(section.as_object().cloned().unwrap_or_default())
-            }
-            _ => Ok(Sections::new()),
-        }
+    pub fn parameters(&self) -> Sections {
+        let own = self.settings.defend.get(self.method.name);
+        own.and_then(|section| section.as_object()).cloned().unwrap_or_default()
     }
 
     /// The dataset, and where it lies.

@@ -53,6 +53,7 @@ fn what_is_no_setting_is_refused() {
         (&["--set", "defend.gro.student=nrm"], "did you mean `narm`?"),
         (&["--set", "defend.gro.top_k=1"], "expected at least 2"),
         (&["--set", "defend.lambda=-1"], "`defend.gro.lambda` is -1"),
+        (&["--set", "generate.echo={length: 3}"], "unknown setting `generate.echo`"),
         (&["--set", "defend.mirror={}"], "unknown setting `defend.mirror`"),
         (&["--config", "lost.yaml"], "lost.yaml"),
     ] {

@@ -12,6 +12,8 @@ use crate::{Flags, Refusal};
 #[derive(Default)]
 pub struct Schema {
     names: Vec<Names>,
+    /// The sections whose methods are all known, whether or not any of these has settings.
+    owned: Vec<&'static str>,
     sections: Vec<Section>,
 }
 
@@ -45,9 +47,10 @@ impl Schema {
         self
     }
 
-    /// Also reads these sections, over their defaults.
+    /// Also reads the sections of methods under `parent`, over their defaults. These are all that may stand there.
     #[must_use]
-    pub fn sections(mut self, sections: impl IntoIterator<Item = Section>) -> Self {
+    pub fn sections(mut self, parent: &'static str, sections: impl IntoIterator<Item = Section>) -> Self {
+        self.owned.push(parent);
         self.sections.extend(sections);
         self
     }
@@ -76,8 +79,7 @@ impl Schema {
     /// Whether `parent` may hold sections that this stage does not know.
     pub(super) fn is_open(&self, parent: &[String]) -> bool {
         let [parent] = parent else { return false };
-        ["defend", "generate"].contains(&parent.as_str())
-            && !self.sections.iter().any(|section| section.parent == parent)
+        ["defend", "generate"].contains(&parent.as_str()) && !self.owned.contains(&parent.as_str())
     }
 
     /// Moves the keys of sections that stand in the parent, as in files of version 0.1, to where they belong.
