@@ -21,6 +21,6 @@ pub mod queries;
 pub mod ranks;
 pub mod report;
 pub mod settings;
-mod table;
+pub mod table;
 
 pub use error::Error;

@@ -1,9 +1,15 @@
 //! Parquet as this crate uses it: one set of writer properties, so that equal rows give equal bytes however many threads
 //! encode them, and a reader that checks every column by name and type before the first row is touched.
+//!
+//! The library that decodes Parquet trusts the numbers in a file's metadata in places, and panics where they lie.
+//! [`guarded`] is the border at which such a panic becomes an error that names the file.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::fs::File;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use arrow::array::{Array, ArrayRef, ListArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
@@ -25,6 +31,42 @@ use crate::Error;
 
 /// Rows the reader hands over at once.
 const BATCH_ROWS: usize = 8192;
+
+thread_local! {
+    /// Whether this thread is reading a file whose panics are caught, so that they need not be printed.
+    static CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `read`, which decodes the file at `path` on this thread, and turns a panic of the decoder into an input error of
+/// that file. Nothing is printed of the panic. Work that `read` hands to other threads needs a call of its own there.
+///
+/// # Errors
+/// That of `read`; where it panics, an input error ([`Error::Read`]) with the panic's message as its source.
+pub fn guarded<T, E: From<Error>>(path: &Path, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    static SILENCE: Once = Once::new();
+    SILENCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !CAUGHT.get() {
+                print(panic);
+            }
+        }));
+    });
+    let outer = CAUGHT.replace(true);
+    // What a panic leaves half done belongs to the reader, and is dropped with it: nobody goes on reading.
+    let outcome = panic::catch_unwind(AssertUnwindSafe(read));
+    CAUGHT.set(outer);
+    outcome.unwrap_or_else(|panic| {
+        let expected = "its contents are damaged in a way that its reader does not expect; copy it again, or make it anew";
+        Err(Error::read(path, expected, message_of(&*panic)).into())
+    })
+}
+
+/// What a panic says of itself.
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown").to_owned()
+}
 
 /// The element of every list column; `element` is the name the Parquet format itself prescribes.
 pub(crate) fn element(of: DataType) -> FieldRef {
@@ -140,12 +182,14 @@ impl TableReader {
     pub(crate) fn open(path: &Path, keep_arrow_types: bool) -> Result<Self, Error> {
         let file = File::open(path).map_err(|source| Error::read(path, "expected a Parquet file", source))?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(!keep_arrow_types);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|source| {
-            Error::read(
-                path,
-                "expected a whole Parquet file; it may be truncated, so copy it again or rerun the stage that makes it",
-                source,
-            )
+        let metadata = guarded(path, || {
+            ArrowReaderMetadata::load(&file, options).map_err(|source| {
+                Error::read(
+                    path,
+                    "expected a whole Parquet file; it may be truncated, so copy it again or rerun the stage that makes it",
+                    source,
+                )
+            })
         })?;
         Ok(Self { path: path.to_owned(), metadata })
     }
@@ -208,7 +252,7 @@ impl TableReader {
         if let Some(group) = group {
             builder = builder.with_row_groups(vec![group]);
         }
-        let reader = builder.build().map_err(|source| self.damaged(source))?;
+        let reader = guarded(&self.path, || builder.build().map_err(|source| self.damaged(source)))?;
         Ok(Batches { table: self, reader })
     }
 
@@ -228,7 +272,8 @@ impl Iterator for Batches<'_> {
     type Item = Result<RecordBatch, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.reader.next()?.map_err(|source| self.table.damaged(source)))
+        let Self { table, reader } = self;
+        guarded(&table.path, || reader.next().transpose().map_err(|source| table.damaged(source))).transpose()
     }
 }
 
@@ -288,6 +333,20 @@ pub(crate) fn type_name(of: &DataType) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_while_a_file_is_read_is_an_error_of_that_file() {
+        let path = Path::new("damaged.parquet");
+        let read = |outcome: fn() -> Result<u8, Error>| guarded(path, outcome);
+        assert!(matches!(read(|| Ok(7)), Ok(7)));
+        let refused = read(|| panic!("index {} out of range", 9)).unwrap_err();
+        assert!(refused.is_input());
+        assert_eq!(refused.path(), path);
+        let source = std::error::Error::source(&refused).unwrap().to_string();
+        assert_eq!(source, "index 9 out of range");
+        let own = read(|| Err(Error::content(Path::new("damaged.parquet"), "has no rows"))).unwrap_err();
+        assert_eq!(own.to_string(), "damaged.parquet: has no rows");
+    }
 
     /// A file of `groups` row groups, the third without rows, written by `threads`.
     fn written(groups: u32, threads: usize) -> Vec<u8> {
