@@ -4,8 +4,10 @@
 //! reads is an error with a suggestion, since a misspelt setting would otherwise silently mean the default. Past the
 //! check no code asks whether a probability is one.
 
+mod advice;
 mod layers;
 mod schema;
+mod text;
 
 use std::ops::Deref;
 
@@ -52,7 +54,7 @@ impl Checked {
         let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
         match keys.iter().try_fold(&all, |value, key| value.get(key)) {
             Some(value) => Ok(value.clone()),
-            None => Err(Refusal::new(format!("unknown setting `{path}`; {}", layers::advice(&keys, &all)))),
+            None => Err(Refusal::new(format!("unknown setting `{path}`; {}", advice::nearest(&keys, &all)))),
         }
     }
 

@@ -136,7 +136,11 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
             &[],
             "0.yaml:4: unknown setting `train.dropout`; did you mean `model.dropout`?",
         ),
-        (&[], &["seed.x=1"], "--set seed.x=1: `seed`: invalid type: map, expected u64"),
+        (
+            &[],
+            &["seed.x=1"],
+            "--set seed.x=1: `seed` is a group of keys, expected a whole number of 0 or more",
+        ),
         (
             &["optimizer:\n  zzz: 1\n"],
             &[],
@@ -155,16 +159,20 @@ fn the_layer_with_the_wrong_type_is_named() {
         (
             &["model:\n  hidden: wide\n"],
             &[],
-            "0.yaml:2: `model.hidden`: invalid type: string \"wide\", expected usize",
+            "0.yaml:2: `model.hidden` is \"wide\", expected a whole number of 0 or more",
         ),
         (
             &["evaluate:\n  ks: [1, x]\n", ""],
             &[],
-            "0.yaml:2: `evaluate.ks[1]`: invalid type: string \"x\", expected usize",
+            "0.yaml:2: `evaluate.ks[1]` is \"x\", expected a whole number of 0 or more",
         ),
-        (&["train:\n  epochs: -1\n"], &[], "0.yaml:2: `train.epochs`: "),
+        (
+            &["train:\n  epochs: -1\n"],
+            &[],
+            "0.yaml:2: `train.epochs` is -1, expected a whole number of 0 or more",
+        ),
         (&["model: 3\n"], &[], "0.yaml:1: `model` is one value, expected settings by name"),
-        (&["- model\n"], &[], "0.yaml: the file is one value, expected settings by name"),
+        (&["- model\n"], &[], "0.yaml: it is a list, expected settings by name"),
     ];
     for (files, set, expected) in cases {
         let message = load(files, set).unwrap_err();
@@ -173,14 +181,179 @@ fn the_layer_with_the_wrong_type_is_named() {
 }
 
 #[test]
+fn types_are_told_in_plain_words() {
+    const COUNT: &str = "expected a whole number of 0 or more";
+    for (set, expected) in [
+        ("train.epochs=3.0", format!("`train.epochs` is 3.0, {COUNT}: write 3")),
+        ("train.epochs=", format!("`train.epochs` is an empty value, {COUNT}")),
+        ("train.epochs=many", format!("`train.epochs` is \"many\", {COUNT}")),
+        ("train.epochs=-1", format!("`train.epochs` is -1, {COUNT}")),
+        ("train.epochs=true", format!("`train.epochs` is true, {COUNT}")),
+        ("train.epochs=1e30", format!("`train.epochs` is 1e30, {COUNT}, at most 18446744073709551615")),
+        (
+            "train.epochs=18446744073709551616",
+            "the value holds 18446744073709551616, expected a number of at most 18446744073709551615".into(),
+        ),
+        (
+            "train.epochs=18446744073709551615",
+            "`train.epochs` is 18446744073709551615, expected at most 4294967295".into(),
+        ),
+        ("train.epochs=[3]", format!("`train.epochs` is a list, {COUNT}")),
+        ("train.epochs={a: 3}", format!("`train.epochs` is a group of keys, {COUNT}")),
+        ("model.dropout=low", "`model.dropout` is \"low\", expected a number".into()),
+        ("model.dropout=", "`model.dropout` is an empty value, expected a number".into()),
+        ("evaluate.exclude_seen=1", "`evaluate.exclude_seen` is 1, expected true or false".into()),
+        ("evaluate.exclude_seen=yes", "`evaluate.exclude_seen` is \"yes\", expected true or false".into()),
+        ("evaluate.ks=10", "`evaluate.ks` is 10, expected a list".into()),
+        ("evaluate.ks=[1,2.5]", format!("`evaluate.ks[1]` is 2.5, {COUNT}")),
+        ("generate.length=half", format!("`generate.length` is \"half\", {COUNT}")),
+        ("generate.strategy=3", "`generate.strategy` is 3, expected a text".into()),
+        ("surrogates=bert", "`surrogates` is \"bert\", expected a list".into()),
+        ("train.loss=mse", "`train.loss` is `mse`, expected bce or cross_entropy".into()),
+        ("train.loss=3", "`train.loss` is 3, expected bce or cross_entropy".into()),
+        ("train.loss=[bce]", "`train.loss` is a list, expected bce or cross_entropy".into()),
+        (
+            "evaluate.ranking=all",
+            "`evaluate.ranking` is `all`, expected one of full, uniform, popularity".into(),
+        ),
+        ("seed=one", format!("`seed` is \"one\", {COUNT}")),
+        ("seeds=[1,x]", format!("`seeds[1]` is \"x\", {COUNT}")),
+        ("preprocess.format=[csv]", "`preprocess.format` is a list, expected a text".into()),
+        ("train=3", "`train` is one value, expected settings by name".into()),
+    ] {
+        let message = load(&[], &[set]).unwrap_err();
+        assert!(message.contains(&*expected), "{set}: {message}");
+    }
+    let owned = load_by(&owner(), &[], &["defend.mirror.depth=2.0"]).unwrap_err();
+    assert!(owned.ends_with(&format!("`defend.mirror.depth` is 2.0, {COUNT}: write 2")), "{owned}");
+}
+
+#[test]
+fn a_dotted_key_in_a_file_is_told_how_to_nest() {
+    for (file, expected) in [
+        (
+            "train.epochs: 3\n",
+            "0.yaml:1: `train.epochs`: a key in a file has no dots; write it as `train: {epochs: 3}`",
+        ),
+        (
+            "seed: 1\ndefend:\n  mirror.depth: 4\n",
+            "0.yaml:3: `defend.mirror.depth`: a key in a file has no dots; write it as `defend: {mirror: {depth: 4}}`",
+        ),
+        ("evaluate.ks: [1, 5]\n", "write it as `evaluate: {ks: …}`"),
+        ("train.epoch: 3\n", "unknown setting `train.epoch`; did you mean `train.epochs`?"),
+        ("defend.random.answer_seed.x: 3\n", "unknown setting `defend.random.answer_seed.x`"),
+    ] {
+        let message = load_by(&owner(), &[file], &[]).unwrap_err();
+        assert!(message.contains(expected), "{file}: {message}");
+    }
+    // Also where sections of others pass unread.
+    let message = load(&["defend:\n  gro.lambda: 2\n"], &[]).unwrap_err();
+    assert!(message.contains("unknown setting `defend.gro.lambda`"), "{message}");
+}
+
+#[test]
+fn a_flag_that_is_written_as_a_setting_is_named() {
+    for (file, expected) in [
+        ("threads: 4\n", "0.yaml:1: `threads` is no setting; give the flag --threads N instead"),
+        ("device: cpu\n", "give the flag --device DEVICE instead"),
+        ("quiet: true\n", "give the flag --quiet instead"),
+        ("json-log: true\n", "give the flag --json-log instead"),
+        ("config: a.yaml\n", "give the flag --config FILE instead"),
+        ("force: true\n", "give the flag --force instead"),
+        (
+            "train:\n  threads: 4\n",
+            "0.yaml:2: `train.threads` is no setting; give the flag --threads N instead",
+        ),
+        ("out: there\n", "give the flag --out DIR to every stage instead"),
+        ("data: there\n", "give the flag --data DIR to gro-train, gro-defend and gro-evaluate run instead"),
+        ("target: there\n", "give the flag --target DIR to gro-defend, "),
+        ("resume: true\n", "give the flag --resume to the stages that work long instead"),
+        ("surrogate: bert\n", "give the flag --surrogate NAME to gro-attack distill instead"),
+        ("method: gro\n", "give the flag --method NAME to gro-defend instead"),
+    ] {
+        let message = load(&[file], &[]).unwrap_err();
+        assert!(message.contains(expected), "{file}: {message}");
+    }
+    // The seed is both.
+    assert_eq!(load(&["seed: 7\n"], &[]).unwrap().seed, 7);
+}
+
+#[test]
+fn anchors_and_merge_keys_are_resolved() {
+    let settings = load(
+        &["x-run: &run\n  batch: 7\n  epochs: 9\ntrain:\n  <<: *run\n  epochs: 3\ndistill: {<<: *run}\n\
+           model: &m\n  hidden: &h 32\n  max_len: *h\n"],
+        &[],
+    )
+    .unwrap();
+    assert_eq!((settings.train.batch, settings.train.epochs), (7, 3));
+    assert_eq!((settings.distill.batch, settings.distill.epochs), (7, 9));
+    assert_eq!((settings.model.network.hidden, settings.model.network.max_len), (32, 32));
+    // Several at once, the first winning; and within a section.
+    let several =
+        "x-a: &a {depth: 4}\nx-b: &b {depth: 5, strength: 2}\ndefend:\n  mirror:\n    <<: [*a, *b]\n";
+    assert_eq!(mirror(&[several], &[]), Mirror { strength: 2.0, depth: 4 });
+    for (file, expected) in [
+        ("train:\n  <<: *run\n", "0.yaml:2: no anchor of that name"),
+        ("train:\n  <<: 3\n", "0.yaml:2: `<<` merges keys, expected settings by name behind it"),
+        (
+            "base: &base {epochs: 3}\ntrain: {<<: *base}\n",
+            "0.yaml:1: unknown setting `base`; the settings there are seed,",
+        ),
+        ("base: &base {epochs: 3}\n", "; a key that only holds an anchor begins with `x-`"),
+    ] {
+        let message = load(&[file], &[]).unwrap_err();
+        assert!(message.contains(expected), "{file}: {message}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_one_document_of_settings_is_told_so() {
+    for (file, expected) in [
+        ("train:\n\tepochs: 3\n", "0.yaml:2: is indented with a tab, expected blanks"),
+        ("train: {epochs: 3}\n---\nseed: 2\n", "0.yaml:2: a second document begins with `---`, expected one"),
+        (
+            "# first\n---\nseed: 1\n---\nseed: 2\n",
+            "0.yaml:4: a second document begins with `---`, expected one",
+        ),
+        ("train\n", "0.yaml: it is one value, expected settings by name, such as `train: {epochs: 3}`"),
+        ("- seed: 1\n", "0.yaml: it is a list, expected settings by name"),
+        (
+            "seed: 1\ntrain: {epochs: 3, batch: 2, epochs: 4}\n",
+            "the key `train.epochs` stands there twice; keep one",
+        ),
+        ("1: 2\n", "0.yaml: the key 1 is no name of a setting"),
+        ("train: {3: 4}\n", "the key 3 in `train` is no name of a setting"),
+    ] {
+        let message = load(&[file], &[]).unwrap_err();
+        assert!(message.contains(expected), "{file}: {message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+    assert_eq!(load(&["\u{feff}seed: 5\n"], &[]).unwrap().seed, 5);
+    assert_eq!(load(&["seed: 5\r\ntrain:\r\n  epochs: 3\r\n"], &[]).unwrap().train.epochs, 3);
+    assert_eq!(load(&["\u{feff}"], &[]).unwrap(), Settings::default());
+    let directory = TempDir::new().unwrap();
+    for (bytes, expected) in [
+        (&b"\xff\xfes\0e\0e\0d\0"[..], "settings.yaml: is UTF-16, expected UTF-8"),
+        (b"seed: 1\n# \xe9\n", "settings.yaml:2: is not UTF-8"),
+    ] {
+        let path = directory.path().join("settings.yaml");
+        fs::write(&path, bytes).unwrap();
+        let message =
+            settings::load(&Flags { config: vec![path], ..Flags::default() }).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
 fn what_is_no_setting_at_all_is_refused() {
     let cases: [(&[&str], &[&str], &str); 6] = [
-        (&["model: [1\n"], &[], "0.yaml is not YAML as it should be: "),
-        (&["seed: 1\nseed: 2\n"], &[], "duplicate entry with key \"seed\""),
+        (&["model: [1\n"], &[], "0.yaml:2: is not YAML as it should be: "),
+        (&["seed: 1\nseed: 2\n"], &[], "0.yaml:1: the key `seed` stands there twice; keep one"),
         (&[], &["train.epochs"], "expected key.path=value"),
         (&[], &["train..epochs=1"], "expected key.path=value"),
         (&[], &["=1"], "expected key.path=value"),
-        (&[], &["train.epochs=[1"], "the value is not YAML"),
+        (&[], &["train.epochs=[1"], "the value is not YAML as it should be"),
     ];
     for (files, set, expected) in cases {
         let message = load(files, set).unwrap_err();
@@ -341,17 +514,17 @@ fn what_its_owner_cannot_use_is_refused_by_place() {
         (
             &["defend:\n  mirror:\n    depth: deep\n"],
             &[],
-            "0.yaml:3: `defend.mirror.depth`: invalid type: string \"deep\", expected usize",
+            "0.yaml:3: `defend.mirror.depth` is \"deep\", expected a whole number of 0 or more",
         ),
         (
             &["defend:\n  depth: deep\n"],
             &[],
-            "0.yaml:2: `defend.mirror.depth`: invalid type: string \"deep\", expected usize",
+            "0.yaml:2: `defend.mirror.depth` is \"deep\", expected a whole number of 0 or more",
         ),
         (
             &["defend:\n  mirror: 3\n"],
             &[],
-            "0.yaml:2: `defend.mirror` is one value, expected settings by name",
+            "0.yaml:2: `defend.mirror` is one value, expected settings by name, such as `train: {epochs: 3}`",
         ),
         (&[], &["defend.mirror.strength=-1"], "`defend.mirror.strength` is -1, expected at least 0"),
         (

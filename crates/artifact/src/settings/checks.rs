@@ -14,12 +14,18 @@ impl Invalid {
     }
 }
 
-/// Refuses a count below `least`.
+/// The largest count: items and users are numbered in 32 bits, and what is larger is a slip of the pen.
+pub const MOST: usize = u32::MAX as usize;
+
+/// Refuses a count below `least`, and one above [`MOST`].
 pub fn at_least(key: &str, value: usize, least: usize) -> Result<(), Invalid> {
-    if value >= least {
-        return Ok(());
+    if value < least {
+        return Err(Invalid(format!("`{key}` is {value}, expected at least {least}")));
     }
-    Err(Invalid(format!("`{key}` is {value}, expected at least {least}")))
+    if value > MOST {
+        return Err(Invalid(format!("`{key}` is {value}, expected at most {MOST}")));
+    }
+    Ok(())
 }
 
 /// Refuses a number of which `holds` is not true; `expected` says what does hold, in words.

@@ -16,6 +16,7 @@ mod optimizer;
 mod preprocess;
 mod section;
 mod train;
+pub mod wording;
 
 use serde::{Deserialize, Serialize};
 

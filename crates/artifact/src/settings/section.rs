@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::Invalid;
+use super::wording::said;
 
 /// Sections by name.
 pub type Sections = Map<String, Value>;
@@ -31,7 +32,8 @@ pub struct Section {
     pub flat: bool,
     /// What its settings are where nothing is written.
     pub defaults: fn() -> Value,
-    /// Reads and checks what is written over these. The error is the path of the setting within the section and what is wrong.
+    /// Reads and checks what is written over these. The error is the path of the setting within the section, and what is
+    /// wrong with it, to be put behind its quoted name; a sentence of its own where the path is empty.
     pub check: fn(&Value) -> Result<(), (String, String)>,
 }
 
@@ -53,8 +55,7 @@ impl Section {
 /// # Errors
 /// Settings that the method does not know or cannot use.
 pub fn read_all<T: Owned>(written: &Sections) -> Result<T, Invalid> {
-    read(&Value::Object(written.clone()))
-        .map_err(|(path, message)| Invalid::new(format!("`{path}`: {message}")))
+    read(&Value::Object(written.clone())).map_err(|(path, message)| Invalid::new(sentence(&path, &message)))
 }
 
 /// The settings `T` that stand under `name`, or its defaults.
@@ -64,10 +65,15 @@ pub fn read_all<T: Owned>(written: &Sections) -> Result<T, Invalid> {
 pub fn owned<T: Owned>(sections: &Sections, name: &str) -> Result<T, Invalid> {
     match sections.get(name) {
         None => Ok(T::default()),
-        Some(value) => {
-            read(value).map_err(|(path, message)| Invalid::new(format!("`{name}.{path}`: {message}")))
-        }
+        Some(value) => read(value).map_err(|(path, message)| {
+            let path = if path.is_empty() { path } else { format!("{name}.{path}") };
+            Invalid::new(sentence(&path, &message))
+        }),
     }
+}
+
+fn sentence(path: &str, message: &str) -> String {
+    if path.is_empty() { message.to_owned() } else { format!("`{path}`{message}") }
 }
 
 fn defaults<T: Owned>() -> Value {
@@ -80,7 +86,7 @@ fn check<T: Owned>(value: &Value) -> Result<(), (String, String)> {
 
 fn read<T: Owned>(value: &Value) -> Result<T, (String, String)> {
     let read: T = serde_path_to_error::deserialize(value)
-        .map_err(|error| (error.path().to_string(), error.into_inner().to_string()))?;
+        .map_err(|error| (error.path().to_string(), said(&error.into_inner().to_string())))?;
     match read.check() {
         Ok(()) => Ok(read),
         Err(invalid) => Err((String::new(), invalid.to_string())),

@@ -1,11 +1,15 @@
-//! The layers of the settings: reading YAML, merging it key by key, and saying exactly where a layer is wrong.
+//! The layers of the settings: merging them key by key, and saying exactly where a layer is wrong.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use artifact::settings::wording::said;
 use serde_yaml::{Mapping, Value};
 
-use super::{Schema, Settings};
+use super::{Schema, Settings, advice, text};
 use crate::Refusal;
+
+/// How a key of the file begins that is no setting and only holds what an anchor names.
+const ANCHORS: &str = "x-";
 
 /// One layer: where it comes from, its text where it has lines, and what it says.
 struct Layer<'a> {
@@ -31,11 +35,10 @@ pub(super) fn layered(
     let mut merged = defaults.clone();
     let mut settings = serde_yaml::from_value(defaults.clone()).map_err(unshowable)?;
     for path in files {
-        let text = read(path)?;
-        let value = serde_yaml::from_str(&text).map_err(|source| {
-            Refusal::because(format!("{} is not YAML as it should be", path.display()), source)
-        })?;
-        let layer = Layer { origin: path.display().to_string(), text: Some(&text), value };
+        let origin = path.display().to_string();
+        let text = text::read(path)?;
+        let value = text::parse(&origin, &text)?;
+        let layer = Layer { origin, text: Some(&text), value };
         settings = layer.apply(schema, &defaults, &mut merged)?;
     }
     for assignment in assignments {
@@ -49,12 +52,6 @@ pub(super) fn layered(
     Ok(settings)
 }
 
-fn read(path: &Path) -> Result<String, Refusal> {
-    std::fs::read_to_string(path).map_err(|source| {
-        Refusal::because(format!("cannot read the settings file {}", path.display()), source)
-    })
-}
-
 /// `a.b=c` as the YAML `a: {b: c}`.
 fn nested(assignment: &str) -> Result<Value, Refusal> {
     let malformed = || {
@@ -64,7 +61,7 @@ fn nested(assignment: &str) -> Result<Value, Refusal> {
     };
     let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
     let value: Value = serde_yaml::from_str(value)
-        .map_err(|source| Refusal::because(format!("--set {assignment}: the value is not YAML"), source))?;
+        .map_err(|error| Refusal::new(format!("--set {assignment}: the value {}", text::reason(&error))))?;
     let keys: Vec<&str> = path.trim().split('.').collect();
     if keys.iter().any(|key| key.is_empty()) {
         return Err(malformed());
@@ -81,6 +78,7 @@ fn nest(keys: &[&str], value: Value) -> Value {
 impl Layer<'_> {
     /// Merge the layer in. Types are checked after every layer, so that the layer at fault is the one that is named.
     fn apply(mut self, schema: &Schema, defaults: &Value, merged: &mut Value) -> Result<Settings, Refusal> {
+        self.drop_anchors();
         schema.lift(&mut self.value);
         self.check_keys(schema, &self.value, defaults, defaults, &mut Vec::new())?;
         merge(merged, &self.value);
@@ -88,12 +86,20 @@ impl Layer<'_> {
             let path = self.culprit(defaults).unwrap_or_else(|| error.path().to_string());
             let keys: Vec<String> =
                 path.split('.').map(|key| key.split('[').next().unwrap_or(key).to_owned()).collect();
-            Refusal::new(format!("{}: `{path}`: {}", self.place(&keys), error.into_inner()))
+            let said = said(&variants(defaults, &path, &error.into_inner().to_string()));
+            Refusal::new(format!("{}: `{path}`{said}", self.place(&keys)))
         })?;
         schema
             .check(merged)
             .map_err(|(keys, message)| Refusal::new(format!("{}: {message}", self.place(&keys))))?;
         Ok(settings)
+    }
+
+    /// Takes out what was only there to be named by anchors.
+    fn drop_anchors(&mut self) {
+        if let Value::Mapping(mapping) = &mut self.value {
+            mapping.retain(|key, _| !key.as_str().is_some_and(|key| key.starts_with(ANCHORS)));
+        }
     }
 
     /// The path of the first setting of the layer that is of the wrong type on its own: a section that is composed of several
@@ -133,30 +139,54 @@ impl Layer<'_> {
             Value::Null => return Ok(()),
             Value::Mapping(mapping) => mapping,
             _ => {
-                let name =
-                    if path.is_empty() { "the file".to_owned() } else { format!("`{}`", path.join(".")) };
-                let message = format!("{}: {name} is one value, expected settings by name", self.place(path));
+                let name = if path.is_empty() { "it".to_owned() } else { format!("`{}`", path.join(".")) };
+                let found = if value.is_sequence() { "a list" } else { "one value" };
+                let message = format!(
+                    "{}: {name} is {found}, expected settings by name, such as `train: {{epochs: 3}}`",
+                    self.place(path)
+                );
                 return Err(Refusal::new(message));
             }
         };
         for (key, inner) in mapping {
-            let name = key.as_str().map_or_else(|| format!("{key:?}"), str::to_owned);
+            let Some(name) = key.as_str().map(str::to_owned) else {
+                let shown = serde_yaml::to_string(key).unwrap_or_default();
+                let within =
+                    if path.is_empty() { String::new() } else { format!(" in `{}`", path.join(".")) };
+                let message = format!(
+                    "{}: the key {}{within} is no name of a setting",
+                    self.place(path),
+                    shown.trim_end()
+                );
+                return Err(Refusal::new(message));
+            };
             let empty = known.is_empty();
             let somebodys = schema.is_open(path) && (empty || inner.is_mapping());
+            let dotted = name.contains('.');
             path.push(name);
             let Some(known) = known.get(key) else {
-                if somebodys {
+                if somebodys && !dotted {
                     path.pop();
                     continue;
                 }
-                let advice = advice(path, defaults);
-                let message = format!("{}: unknown setting `{}`; {advice}", self.place(path), path.join("."));
-                return Err(Refusal::new(message));
+                let message = advice::unknown(path, Some(inner), defaults);
+                let place = self.place(path);
+                let anchor = if self.holds_an_anchor(&place) { advice::ANCHORS } else { "" };
+                return Err(Refusal::new(format!("{place}: {message}{anchor}")));
             };
             self.check_keys(schema, inner, known, defaults, path)?;
             path.pop();
         }
         Ok(())
+    }
+
+    /// Whether an anchor (`&name`) is defined in the line at which `place` ends.
+    fn holds_an_anchor(&self, place: &str) -> bool {
+        let number = place.rsplit_once(':').and_then(|(_, line)| line.parse::<usize>().ok());
+        let line = number.and_then(|number| self.text?.lines().nth(number.checked_sub(1)?));
+        line.is_some_and(|line| {
+            line.split_once(':').is_some_and(|(_, value)| value.trim_start().starts_with('&'))
+        })
     }
 
     /// The origin, with the line of the key where the text shows it.
@@ -170,6 +200,23 @@ impl Layer<'_> {
             Some(line) => format!("{}:{line}", self.origin),
             None => self.origin.clone(),
         }
+    }
+}
+
+/// The message about the setting at `path`; where it speaks of an enumeration without listing it, as for a number where a
+/// word is expected, the one about a word that is none of the list's, with what stands there in front.
+fn variants(defaults: &Value, path: &str, message: &str) -> String {
+    let Some((found, _)) = message.rsplit_once(", expected ").filter(|(_, end)| end.contains("enum")) else {
+        return message.to_owned();
+    };
+    let keys: Vec<&str> = path.split('.').collect();
+    let mut probed = defaults.clone();
+    merge(&mut probed, &nest(&keys, Value::from("")));
+    let probe = serde_path_to_error::deserialize::<_, Settings>(&probed);
+    let listed = probe.err().map(|error| error.into_inner().to_string());
+    match listed.as_deref().and_then(|listed| listed.rsplit_once(", expected ")) {
+        Some((_, expected)) => format!("{found}, expected {expected}"),
+        None => message.to_owned(),
     }
 }
 
@@ -191,38 +238,8 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-/// What to do about an unknown key: the nearest known one, or all of its section.
-pub(super) fn advice(path: &[String], defaults: &Value) -> String {
-    let mut known = Vec::new();
-    collect(defaults, "", &mut known);
-    let split = |path: &str| match path.rsplit_once('.') {
-        Some((section, name)) => (section.to_owned(), name.to_owned()),
-        None => (String::new(), path.to_owned()),
-    };
-    let (section, name) = split(&path.join("."));
-    let similarity = |candidate: &String| {
-        let (its_section, its_name) = split(candidate);
-        // Names decide, so that the right name in the wrong section is found; of equal names the nearer one.
-        artifact::names::similarity(&name, &its_name) + if section == its_section { 0.01 } else { 0.0 }
-    };
-    let nearest = known.iter().map(|candidate| (similarity(candidate), candidate));
-    match nearest.max_by(|left, right| left.0.total_cmp(&right.0)) {
-        Some((similarity, candidate)) if similarity >= artifact::names::ALIKE => {
-            format!("did you mean `{candidate}`?")
-        }
-        _ => {
-            let section = path[..path.len() - 1].iter().try_fold(defaults, |value, key| value.get(key));
-            let names: Vec<&str> = section
-                .and_then(Value::as_mapping)
-                .map(|mapping| mapping.keys().filter_map(Value::as_str).collect())
-                .unwrap_or_default();
-            format!("the settings there are {}", names.join(", "))
-        }
-    }
-}
-
 /// All key paths of a tree, sections included.
-fn collect(value: &Value, prefix: &str, paths: &mut Vec<String>) {
+pub(super) fn collect(value: &Value, prefix: &str, paths: &mut Vec<String>) {
     let Value::Mapping(mapping) = value else { return };
     for (key, inner) in mapping {
         let Some(key) = key.as_str() else { continue };

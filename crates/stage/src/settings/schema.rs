@@ -119,10 +119,13 @@ impl Schema {
                 |path: &str| [*parent, *name].into_iter().chain(path.split('.')).map(str::to_owned).collect();
             let value = serde_json::to_value(value).map_err(|error| (at("."), error.to_string()))?;
             check(&value).map_err(|(path, message)| match path.as_str() {
-                "" | "." => (vec![(*parent).to_owned(), (*name).to_owned()], message),
+                "" => (vec![(*parent).to_owned(), (*name).to_owned()], message),
+                "." => {
+                    (vec![(*parent).to_owned(), (*name).to_owned()], format!("`{parent}.{name}`{message}"))
+                }
                 _ => (
                     at(path.split('[').next().unwrap_or(&path)),
-                    format!("`{parent}.{name}.{path}`: {message}"),
+                    format!("`{parent}.{name}.{path}`{message}"),
                 ),
             })?;
         }
