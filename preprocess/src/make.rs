@@ -1,47 +1,63 @@
 //! The third room: from interactions to the dataset of an experiment, which is `gro-preprocess run`
-//! (docs/mathematics.md, section 1). [`filter`] decides
+//! (docs/mathematics.md, section 1). [`repeats`] drops interactions that repeat others, [`filter`] decides
 //! which users and items stay, [`identifiers`] gives them dense ids, [`order`] puts everybody's items in order of time, and
 //! [`write`](mod@write) holds out the last two and writes the files that every later stage begins with. The log says what each step
-//! left, and the numbers end up in `stats.json`. Nothing here depends on where the interactions came from.
+//! took and what it left, and the numbers end up in `stats.json`. Nothing here depends on where the interactions came from.
 
 pub mod filter;
 pub mod identifiers;
 pub mod order;
+pub mod repeats;
 pub mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use artifact::dataset::Stats;
-use stage::settings::{Checked, Filter, Preprocess};
+use stage::settings::{Checked, Filter, Preprocess, Repeats};
 use stage::{Flags, Outcome, Plan, Refusal, progress};
 
-use crate::make::filter::Limits;
+use crate::make::filter::{Kept, Limits};
 use crate::make::identifiers::Identifiers;
 use crate::make::order::Sequences;
-use crate::read::{self, Layout, layouts};
+use crate::read::interactions::Interactions;
+use crate::read::{self, Layout, Spool, layouts};
 
-/// Makes the dataset in `out` from the ratings at `input`, a file or a directory with one, unless it is up to date.
+/// Makes the dataset in `out` from the ratings at `input`, a file, a directory with one or, as `-`, standard input, unless it is
+/// up to date.
 ///
 /// # Errors
 /// A refusal where the input is not as its layout has it, or nothing of it is left; else a failure to write.
 pub fn dataset(input: &Path, out: &Path, settings: &Checked, flags: &Flags) -> anyhow::Result<Outcome> {
-    let path = layouts::find(input, Layout::wanted(&settings.preprocess)?)?;
-    let plan = Plan::new("gro-preprocess run", out, flags, settings, &["preprocess"]).input(&path);
-    plan.produce(|directory| make(&path, directory, &settings.preprocess, flags.quiet))
+    let spool = Spool::of(input)?;
+    let parts = match &spool {
+        Some(spool) => vec![spool.path().to_owned()],
+        None => layouts::find(input, Layout::wanted(&settings.preprocess)?)?,
+    };
+    let shown = match (&spool, parts.as_slice()) {
+        (Some(_), _) => Path::new("standard input"),
+        (None, [only]) => only,
+        (None, _) => input,
+    };
+    let plan = Plan::new("gro-preprocess run", out, flags, settings, &["preprocess"]).inputs(parts.clone());
+    plan.produce(|directory| make(&parts, shown, directory, &settings.preprocess, flags.quiet))
 }
 
-fn make(path: &Path, directory: &Path, settings: &Preprocess, quiet: bool) -> anyhow::Result<()> {
+fn make(
+    parts: &[PathBuf],
+    shown: &Path,
+    directory: &Path,
+    settings: &Preprocess,
+    quiet: bool,
+) -> anyhow::Result<()> {
     let bar = progress::byte_bar(0, "reading", quiet);
-    let interactions = read::read(path, settings, &bar)?;
+    let mut interactions = read::read(parts, settings, &bar)?;
     bar.finish_and_clear();
-    let raw = (interactions.rows_read, interactions.users.len() as u64, interactions.items.len() as u64);
-    tracing::info!(
-        "read {} interactions of {} users with {} items from {}",
-        raw.0,
-        raw.1,
-        raw.2,
-        path.display()
-    );
+    report_read(&interactions, shown, settings)?;
+    let raw = (interactions.rows_read(), interactions.users.len() as u64, interactions.items.len() as u64);
+    if settings.repeats != Repeats::Keep {
+        let lost = repeats::drop(&mut interactions, settings.repeats, settings.ties);
+        tracing::info!("left out {lost} repeated interactions (preprocess.repeats)");
+    }
 
     let limits = Limits {
         item: settings.min_item_count as u64,
@@ -55,21 +71,24 @@ fn make(path: &Path, directory: &Path, settings: &Preprocess, quiet: bool) -> an
         interactions.items.len(),
         limits,
     );
+    report_filter(&kept, settings);
     if kept.interactions == 0 {
         let message = format!(
             "nothing is left of the {} interactions in {}; lower preprocess.min_item_count ({}), \
-             preprocess.min_user_count ({}) or preprocess.min_rating ({})",
+             preprocess.min_user_count ({}){}, or look at what was left out above",
             raw.0,
-            path.display(),
+            shown.display(),
             settings.min_item_count,
             settings.min_user_count,
-            settings.min_rating
+            settings.min_rating.map_or(String::new(), |least| format!(" or preprocess.min_rating ({least})")),
         );
         return Err(Refusal::new(message).into());
     }
 
     let users = Identifiers::assign(&interactions.users, &kept.users);
     let items = Identifiers::assign(&interactions.items, &kept.items);
+    users.warn_of_two_spellings(&interactions.users, "users");
+    items.warn_of_two_spellings(&interactions.items, "items");
     let raw_users = users.texts(&interactions.users);
     let raw_items = items.texts(&interactions.items);
     let sequences = Sequences::build(&interactions, &users, &items, settings.ties);
@@ -86,4 +105,63 @@ fn make(path: &Path, directory: &Path, settings: &Preprocess, quiet: bool) -> an
         Stats { raw_interactions: Some(raw.0), raw_users: Some(raw.1), raw_items: Some(raw.2), ..stats };
     stats.write(directory)?;
     Ok(())
+}
+
+/// Says what was read, and of every kind of row that is no interaction how many there were.
+///
+/// # Errors
+/// A refusal where nothing was read.
+fn report_read(interactions: &Interactions, shown: &Path, settings: &Preprocess) -> Result<(), Refusal> {
+    let (counts, rows) = (interactions.counts, interactions.rows_read());
+    let shown = shown.display();
+    if counts.incomplete > 0 {
+        tracing::warn!(
+            "{} of the {} lines in {shown} lack a user, an item, a time or a rating and were passed over",
+            counts.incomplete,
+            counts.incomplete + rows,
+        );
+    }
+    if rows == 0 {
+        return Err(Refusal::new(format!("{shown} holds no rows, expected one interaction a line")));
+    }
+    tracing::info!(
+        "read {rows} interactions of {} users with {} items from {shown}",
+        interactions.users.len(),
+        interactions.items.len(),
+    );
+    if counts.trimmed > 0 {
+        tracing::warn!("{} ids in {shown} had blanks around them, which were cut", counts.trimmed);
+    }
+    if counts.continued > 0 {
+        tracing::warn!(
+            "{} rows of {shown} go on over several lines, within quotation marks; if that is news, one opens that should not",
+            counts.continued
+        );
+    }
+    if counts.unwanted > 0 {
+        tracing::info!("left out {} interactions that preprocess.keep does not name", counts.unwanted);
+    }
+    if let Some(least) = settings.min_rating {
+        tracing::info!(
+            "left out {} interactions rated below {least} (preprocess.min_rating)",
+            counts.low_rated
+        );
+    }
+    Ok(())
+}
+
+/// Says what the filter took.
+fn report_filter(kept: &Kept, settings: &Preprocess) {
+    for (lost, kind, key, least) in [
+        (kept.lost_items, "items", "preprocess.min_item_count", settings.min_item_count),
+        (kept.lost_users, "users", "preprocess.min_user_count", settings.min_user_count),
+    ] {
+        if lost.count > 0 {
+            tracing::info!(
+                "left out {} {kind} with fewer than {least} interactions ({key}), and with them {} interactions",
+                lost.count,
+                lost.interactions
+            );
+        }
+    }
 }

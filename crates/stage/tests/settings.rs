@@ -429,7 +429,7 @@ fn columns_are_named_for_a_table_and_each_once() {
         assert!(message.contains(expected), "{set:?}: {message}");
     }
     let settings = load(&["preprocess:\n  columns:\n    user: u\n"], &["preprocess.columns.item=i"]).unwrap();
-    assert_eq!(settings.preprocess.columns.user.as_deref(), Some("u"));
+    assert_eq!(settings.preprocess.columns.user, Some(settings::Column::Name("u".to_owned())));
     assert_eq!(settings.preprocess.columns.timestamp, None);
 }
 

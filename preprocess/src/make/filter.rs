@@ -23,28 +23,56 @@ pub struct Kept {
     pub interactions: usize,
     /// How many rounds it took.
     pub rounds: usize,
+    /// The items with too few interactions, in all rounds.
+    pub lost_items: Lost,
+    /// The users with too few interactions, in all rounds.
+    pub lost_users: Lost,
+}
+
+/// What a limit took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// How many had too few interactions, though some.
+    pub count: usize,
+    /// How many interactions went with them.
+    pub interactions: u64,
 }
 
 /// Filters the interactions `(users[row], items[row])`, given as codes below `user_total` and `item_total`.
 pub fn filter(users: &[u32], items: &[u32], user_total: usize, item_total: usize, limits: Limits) -> Kept {
-    let mut kept =
-        Kept { users: vec![true; user_total], items: vec![true; item_total], interactions: 0, rounds: 0 };
+    let mut kept = Kept {
+        users: vec![true; user_total],
+        items: vec![true; item_total],
+        interactions: 0,
+        rounds: 0,
+        lost_items: Lost::default(),
+        lost_users: Lost::default(),
+    };
     loop {
         kept.rounds += 1;
-        narrow(&mut kept.items, items, users, &kept.users, limits.item);
+        narrow(&mut kept.items, items, users, &kept.users, limits.item, &mut kept.lost_items);
         // While no user is dropped, the counts that the items were judged by are still true.
-        let lost_users = narrow(&mut kept.users, users, items, &kept.items, limits.user);
+        let lost_users =
+            narrow(&mut kept.users, users, items, &kept.items, limits.user, &mut kept.lost_users);
         if !limits.core || !lost_users {
             break;
         }
     }
-    narrow(&mut kept.items, items, users, &kept.users, 1);
+    narrow(&mut kept.items, items, users, &kept.users, 1, &mut Lost::default());
     kept.interactions = both(users, &kept.users, items, &kept.items).count();
     kept
 }
 
-/// Drops those of `own` with fewer than `least` rows whose `other` is kept. Returns whether any was dropped.
-fn narrow(kept: &mut [bool], own: &[u32], other: &[u32], other_kept: &[bool], least: u64) -> bool {
+/// Drops those of `own` with fewer than `least` rows whose `other` is kept, and adds them to `lost`. Returns whether any was
+/// dropped.
+fn narrow(
+    kept: &mut [bool],
+    own: &[u32],
+    other: &[u32],
+    other_kept: &[bool],
+    least: u64,
+    lost: &mut Lost,
+) -> bool {
     let mut counts = vec![0u64; kept.len()];
     for (&own, &other) in own.iter().zip(other) {
         counts[own as usize] += u64::from(other_kept[other as usize]);
@@ -54,6 +82,9 @@ fn narrow(kept: &mut [bool], own: &[u32], other: &[u32], other_kept: &[bool], le
         if *kept && count < least {
             *kept = false;
             changed = true;
+            // One without any was lost before.
+            lost.count += usize::from(count > 0);
+            lost.interactions += count;
         }
     }
     changed
@@ -88,7 +119,14 @@ mod tests {
         // Item 1 and 2 go; every user has item 0 left.
         assert_eq!(
             kept,
-            Kept { users: vec![true; 3], items: vec![true, false, false], interactions: 3, rounds: 1 }
+            Kept {
+                users: vec![true; 3],
+                items: vec![true, false, false],
+                interactions: 3,
+                rounds: 1,
+                lost_items: Lost { count: 2, interactions: 4 },
+                lost_users: Lost::default(),
+            }
         );
     }
 
@@ -103,7 +141,9 @@ mod tests {
                 users: vec![false, false, true],
                 items: vec![true, false, true],
                 interactions: 3,
-                rounds: 1
+                rounds: 1,
+                lost_items: Lost::default(),
+                lost_users: Lost { count: 2, interactions: 4 },
             }
         );
         // Item 0 is left with one interaction, goes, and leaves user 2 with two.

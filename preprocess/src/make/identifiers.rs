@@ -41,6 +41,22 @@ impl Identifiers {
         Self { of_code, codes }
     }
 
+    /// Warns where numbers stand side by side that differ in their spelling alone, as `7` and `07` do.
+    pub fn warn_of_two_spellings(&self, names: &Interner, kind: &str) {
+        let pairs = || {
+            self.codes.windows(2).filter_map(|pair| {
+                let [left, right] = [names.text(pair[0]), names.text(pair[1])];
+                (Number::parse(left)? == Number::parse(right)?).then_some((left, right))
+            })
+        };
+        if let Some((left, right)) = pairs().next() {
+            tracing::warn!(
+                "{} {kind} differ from others in the spelling of a number alone, such as {left} and {right}; they stay two",
+                pairs().count()
+            );
+        }
+    }
+
     /// The raw ids, in the order of their ids.
     pub fn texts(&self, names: &Interner) -> Vec<String> {
         self.codes.iter().map(|&code| names.text(code).to_owned()).collect()

@@ -23,41 +23,71 @@ pub struct Sequences {
 struct Event {
     time: i64,
     item: u32,
+    row: u32,
 }
 
 impl Sequences {
     /// Orders the rows whose user and item both have an id. Without timestamps the order of the file is the order of
     /// time, whatever the rule for ties.
     pub fn build(interactions: &Interactions, users: &Identifiers, items: &Identifiers, ties: Ties) -> Self {
-        let (offsets, mut rows) = group(interactions, users, items);
-        let times = interactions.times.as_ref().map(Timestamps::keys);
-        let ties = if times.is_some() { ties } else { Ties::Input };
-        let event = |row: u32| {
-            let row = row as usize;
-            let item = items.of_code[interactions.item_codes[row] as usize];
-            Event { time: times.map_or(0, |times| times[row]), item }
-        };
-        let mut of_user = Vec::with_capacity(users.len());
-        let mut rest = rows.as_mut_slice();
-        for bounds in offsets.windows(2) {
-            let (own, others) = rest.split_at_mut(bounds[1] - bounds[0]);
-            of_user.push(own);
-            rest = others;
-        }
-        of_user.into_par_iter().for_each_init(Vec::new, |events, own| {
-            events.clear();
-            events.extend(own.iter().map(|&row| event(row)));
-            match ties {
-                Ties::Item => events.sort_unstable_by_key(|event| (event.time, event.item)),
-                Ties::Input => events.sort_by_key(|event| event.time),
-            }
-            for (place, event) in own.iter_mut().zip(events) {
-                *place = event.item;
-            }
-        });
-        Self { offsets, items: rows }
+        let (offsets, items) = ordered(interactions, users, items, ties, |event| event.item);
+        Self { offsets, items }
     }
+}
 
+/// Where each user's rows begin, and the numbers of the rows whose user and item both have an id: user by user, each user's
+/// in order of time.
+pub fn rows(
+    interactions: &Interactions,
+    users: &Identifiers,
+    items: &Identifiers,
+    ties: Ties,
+) -> (Vec<usize>, Vec<u32>) {
+    ordered(interactions, users, items, ties, |event| event.row)
+}
+
+/// As [`rows`], with what `of` takes of each row instead of its number.
+fn ordered(
+    interactions: &Interactions,
+    users: &Identifiers,
+    items: &Identifiers,
+    ties: Ties,
+    of: impl Fn(&Event) -> u32 + Sync,
+) -> (Vec<usize>, Vec<u32>) {
+    let (offsets, mut rows) = group(interactions, users, items);
+    let times = interactions.times.as_ref().map(Timestamps::keys);
+    let tiebreaks = interactions.tiebreaks.as_ref().map(Timestamps::keys);
+    let ties = if times.is_some() { ties } else { Ties::Input };
+    let event = |row: u32| {
+        let item = items.of_code[interactions.item_codes[row as usize] as usize];
+        Event { time: times.map_or(0, |times| times[row as usize]), item, row }
+    };
+    let mut of_user = Vec::with_capacity(users.len());
+    let mut rest = rows.as_mut_slice();
+    for bounds in offsets.windows(2) {
+        let (own, others) = rest.split_at_mut(bounds[1] - bounds[0]);
+        of_user.push(own);
+        rest = others;
+    }
+    of_user.into_par_iter().for_each_init(Vec::new, |events, own| {
+        events.clear();
+        events.extend(own.iter().map(|&row| event(row)));
+        match (ties, tiebreaks) {
+            (Ties::Item, None) => events.sort_unstable_by_key(|event| (event.time, event.item)),
+            (Ties::Input, None) => events.sort_by_key(|event| event.time),
+            (Ties::Item, Some(then)) => {
+                events.sort_unstable_by_key(|event| (event.time, then[event.row as usize], event.item));
+            }
+            (Ties::Input, Some(then)) => events.sort_by_key(|event| (event.time, then[event.row as usize])),
+        }
+        for (place, event) in own.iter_mut().zip(&*events) {
+            *place = of(event);
+        }
+    });
+    (offsets, rows)
+}
+
+impl Sequences {
     /// How many users there are.
     pub fn users(&self) -> usize {
         self.offsets.len() - 1
@@ -104,7 +134,7 @@ mod tests {
     fn table(rows: &[(&str, &str, Option<i64>)]) -> Interactions {
         let mut block = Block::default();
         for &(user, item, time) in rows {
-            block.push(user, item, time.map(Timestamp::Whole)).unwrap();
+            block.push(user, item, (time.map(Timestamp::Whole), None)).unwrap();
         }
         let mut table = Interactions::default();
         table.append(block).unwrap();
@@ -138,6 +168,22 @@ mod tests {
         let rows = [("1", "30", None), ("1", "10", None), ("1", "20", None)];
         for ties in [Ties::Item, Ties::Input] {
             assert_eq!(build(&rows, ties), [vec![3, 1, 2]]);
+        }
+    }
+
+    #[test]
+    fn a_second_column_orders_equal_times() {
+        let mut block = Block::default();
+        for (item, time, place) in [("30", 5, 2), ("10", 5, 3), ("20", 5, 1), ("40", 4, 9)] {
+            let times = (Some(Timestamp::Whole(time)), Some(Timestamp::Whole(place)));
+            block.push("1", item, times).unwrap();
+        }
+        let mut table = Interactions::default();
+        table.append(block).unwrap();
+        let [users, items] =
+            [&table.users, &table.items].map(|names| Identifiers::assign(names, &vec![true; names.len()]));
+        for ties in [Ties::Item, Ties::Input] {
+            assert_eq!(Sequences::build(&table, &users, &items, ties).of(0), [4, 2, 3, 1]);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What is wrong with a file of interactions and on which line, for the one message that a user gets.
 
+use std::io;
 use std::path::Path;
 
 use stage::Refusal;
@@ -18,6 +19,8 @@ pub enum Fault {
     },
     /// No single line is to blame.
     File(String),
+    /// The bytes of the file do not come, or are not what they should be.
+    Unreadable(String),
 }
 
 impl Fault {
@@ -26,7 +29,18 @@ impl Fault {
         match self {
             Self::Line { number, message } => Refusal::new(format!("{}:{number}: {message}", path.display())),
             Self::File(message) => Refusal::new(format!("{}: {message}", path.display())),
+            Self::Unreadable(message) => Refusal::new(format!("cannot read {}: {message}", path.display())),
         }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        let advice = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "; it breaks off, so fetch or copy it again",
+            _ => "",
+        };
+        Self::Unreadable(format!("{error}{advice}"))
     }
 }
 

@@ -13,13 +13,13 @@ use crate::read::literal::{FIELDS, Fields};
 /// Beyond this a float does not tell neighbouring integers apart, so two ids could become one.
 const LARGEST_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
 
-/// The values of the object on `line` under the keys `names` (at most [`FIELDS`]).
+/// The values of the object on `line` under the keys `names` (at most [`FIELDS`]). Those from place `free` on may be true or false.
 ///
 /// # Errors
 /// Where the line is no JSON object, or a wanted value is neither a string nor a number nor null, a message.
-pub fn fields<'t>(line: &'t str, names: &[String]) -> Result<Fields<'t>, String> {
+pub fn fields<'t>(line: &'t str, names: &[String], free: usize) -> Result<Fields<'t>, String> {
     let mut json = serde_json::Deserializer::from_str(line);
-    let fields = Wanted(names).deserialize(&mut json).and_then(|fields| json.end().map(|()| fields));
+    let fields = Wanted { names, free }.deserialize(&mut json).and_then(|fields| json.end().map(|()| fields));
     fields.map_err(|error| {
         // serde_json counts lines within the text it was given, which here is one line.
         let message = error.to_string();
@@ -28,7 +28,10 @@ pub fn fields<'t>(line: &'t str, names: &[String]) -> Result<Fields<'t>, String>
     })
 }
 
-struct Wanted<'n>(&'n [String]);
+struct Wanted<'n> {
+    names: &'n [String],
+    free: usize,
+}
 
 impl<'t> DeserializeSeed<'t> for Wanted<'_> {
     type Value = Fields<'t>;
@@ -47,9 +50,16 @@ impl<'t> Visitor<'t> for Wanted<'_> {
 
     fn visit_map<A: MapAccess<'t>>(self, mut object: A) -> Result<Fields<'t>, A::Error> {
         let mut fields = Fields::default();
-        while let Some(place) = object.next_key_seed(Key(self.0))? {
+        let mut found = [false; FIELDS];
+        while let Some(place) = object.next_key_seed(Key(self.names))? {
             match place {
-                Some(place) => fields[place] = object.next_value_seed(Scalar)?,
+                Some(place) if std::mem::replace(&mut found[place], true) => {
+                    return Err(A::Error::custom(format!(
+                        "the key `{}` stands in it twice",
+                        self.names[place]
+                    )));
+                }
+                Some(place) => fields[place] = object.next_value_seed(Scalar { free: place >= self.free })?,
                 None => drop(object.next_value::<IgnoredAny>()?),
             }
         }
@@ -81,7 +91,10 @@ impl Visitor<'_> for Key<'_> {
 }
 
 /// A wanted value, as text.
-struct Scalar;
+struct Scalar {
+    /// Whether it may be true or false.
+    free: bool,
+}
 
 impl<'t> DeserializeSeed<'t> for Scalar {
     type Value = Option<Cow<'t, str>>;
@@ -121,6 +134,13 @@ impl<'t> Visitor<'t> for Scalar {
         Ok(Some(Cow::Owned(number.to_string())))
     }
 
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<Self::Value, E> {
+        if !self.free {
+            return Err(E::invalid_type(serde::de::Unexpected::Bool(truth), &self));
+        }
+        Ok(Some(Cow::Borrowed(if truth { "true" } else { "false" })))
+    }
+
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
         Ok(None)
     }
@@ -131,7 +151,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Vec<Option<String>>, String> {
-        let fields = fields(line, &["u".to_owned(), "i".to_owned()])?;
+        let fields = fields(line, &["u".to_owned(), "i".to_owned()], 2)?;
         Ok(fields.into_iter().take(2).map(|field| field.map(Cow::into_owned)).collect())
     }
 
@@ -150,6 +170,8 @@ mod tests {
             let expected = vec![user.map(str::to_owned), item.map(str::to_owned)];
             assert_eq!(read(line), Ok(expected), "{line}");
         }
+        let names = ["u", "bought"].map(str::to_owned);
+        assert_eq!(fields(r#"{"bought": true}"#, &names, 1).unwrap()[1].as_deref(), Some("true"));
     }
 
     #[test]
@@ -160,6 +182,7 @@ mod tests {
             (r#"["u"]"#, "expected an object"),
             (r#"{"u": ["a"]}"#, "expected a string or a number (character"),
             (r#"{"u": true}"#, "expected a string or a number"),
+            (r#"{"u": null, "u": 1}"#, "the key `u` stands in it twice"),
             (r#"{"u": 1} {}"#, "trailing characters (character 10)"),
             (r#"{"u": 184467440737095516160}"#, "too large to be exact"),
         ] {

@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 
 use artifact::names::{Named, Registry};
 use stage::Refusal;
-use stage::settings::{Columns, Preprocess};
+use stage::settings::Preprocess;
 
 use crate::read::fault::shorten;
+use crate::read::packed::is_passed_over;
 use crate::read::schema::Schema;
 
 /// All layouts, in the order of every listing.
@@ -45,8 +46,10 @@ pub struct Layout {
     pub name: &'static str,
     /// What it is, in one line.
     pub title: &'static str,
-    /// What its files are called: `*` stands for any text, and a `.gz` at the end does not count.
+    /// What its files are called: `*` stands for any text, and the ending of a packed file, such as `.gz`, does not count.
     pub files: &'static [&'static str],
+    /// What they may be called where a directory holds none that is called so.
+    pub also: &'static [&'static str],
     /// The settings that ask for it, where a file cannot show it by name or first line because both could be anything.
     pub needs: Option<&'static str>,
     /// The first line of such a file, made up.
@@ -62,10 +65,17 @@ pub struct Layout {
 pub struct Head<'a> {
     /// The file.
     pub path: &'a Path,
-    /// Its first line, without the line's end.
-    pub first_line: &'a str,
-    /// The columns that the settings name.
-    pub columns: &'a Columns,
+    /// Its first lines, without their ends: a few hundred, or all.
+    pub lines: &'a [String],
+    /// What the settings say of the file.
+    pub settings: &'a Preprocess,
+}
+
+impl Head<'_> {
+    /// The first line; empty in an empty file.
+    pub fn first_line(&self) -> &str {
+        self.lines.first().map_or("", String::as_str)
+    }
 }
 
 impl Named for Layout {
@@ -84,10 +94,8 @@ impl Layout {
     /// # Errors
     /// A refusal where `preprocess.format` names no layout.
     pub fn wanted(settings: &Preprocess) -> Result<Option<&'static Self>, Refusal> {
-        if settings.columns.is_named() {
-            return Ok(Some(&table::TABLE));
-        }
         match settings.format.as_str() {
+            "auto" if settings.columns.is_named() => Ok(Some(&table::TABLE)),
             "auto" => Ok(None),
             name => match LAYOUTS.find(name) {
                 Ok(layout) => Ok(Some(layout)),
@@ -96,24 +104,24 @@ impl Layout {
         }
     }
 
-    /// The layout of the file at `path`, by its name or else by its first line.
+    /// The layout of the file at `path`, by its first line or else by its name: names are given freely.
     ///
     /// # Errors
     /// A refusal where neither tells.
     pub fn recognise(path: &Path, first_line: &str) -> Result<&'static Self, Refusal> {
         let name = unpacked_name(path);
-        let by_name = recognisable().find(|layout| layout.owns(&name));
-        by_name.or_else(|| recognisable().find(|layout| (layout.begins)(first_line))).ok_or_else(|| {
+        let by_line = recognisable().find(|layout| (layout.begins)(first_line));
+        by_line.or_else(|| recognisable().find(|layout| layout.owns(&name))).ok_or_else(|| {
             Refusal::new(format!(
                 "{}: neither its name nor its first line ({}) tells its layout; set preprocess.format, or for a table \
-                 preprocess.columns",
+                 preprocess.columns: the names of its columns or, where no line names them, their numbers, counted from 1",
                 path.display(),
                 shorten(first_line)
             ))
         })
     }
 
-    /// Whether a file of this name, which does not end in `.gz`, is one of this layout's.
+    /// Whether a file of this name, which does not end in `.gz` or the like, is one of this layout's.
     fn owns(&self, name: &str) -> bool {
         self.files.iter().any(|pattern| fits(pattern, name))
     }
@@ -124,14 +132,14 @@ fn recognisable() -> impl Iterator<Item = &'static Layout> {
     LAYOUTS.iter().filter(|layout| layout.needs.is_none())
 }
 
-/// Finds the file to read: `input` itself, or in a directory the one file whose name is one of `layout`'s. Without a
-/// layout, the names of all that a name can tell count.
+/// Finds the files to read: `input` itself, or in a directory the one table whose name is one of `layout`'s, which may come in
+/// parts. Without a layout, the names of all that a name can tell count. Hidden files and resource forks are passed over.
 ///
 /// # Errors
-/// A refusal where there is no such file, or more than one.
-pub fn find(input: &Path, layout: Option<&Layout>) -> anyhow::Result<PathBuf> {
+/// A refusal where there is no such table, or more than one.
+pub fn find(input: &Path, layout: Option<&Layout>) -> anyhow::Result<Vec<PathBuf>> {
     if input.is_file() {
-        return Ok(input.to_owned());
+        return Ok(vec![input.to_owned()]);
     }
     let listing = std::fs::read_dir(input).map_err(|error| {
         Refusal::new(format!(
@@ -139,37 +147,78 @@ pub fn find(input: &Path, layout: Option<&Layout>) -> anyhow::Result<PathBuf> {
             input.display()
         ))
     })?;
-    let layouts: Vec<&Layout> = layout.map_or_else(|| recognisable().collect(), |layout| vec![layout]);
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     for entry in listing {
         let path = entry?.path();
-        let name = unpacked_name(&path);
-        if layouts.iter().any(|layout| layout.owns(&name)) && path.is_file() {
-            found.push(path);
+        if path.is_file() && !is_passed_over(Path::new(path.file_name().unwrap_or_default())) {
+            files.push(path);
         }
     }
-    found.sort();
-    match found.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => {
-            let names: Vec<&str> = layouts.iter().flat_map(|layout| layout.files).copied().collect();
-            Err(Refusal::new(format!(
-                "{} holds no interactions; expected one of {}, or give the file itself as --input",
-                input.display(),
-                names.join(", "),
-            ))
-            .into())
-        }
-        several => {
-            let names: Vec<String> = several.iter().map(|path| file_name(path)).collect();
-            Err(Refusal::new(format!(
-                "{} holds several tables ({}); give one of them as --input, or set preprocess.format",
-                input.display(),
-                names.join(", ")
-            ))
-            .into())
-        }
+    let layouts: Vec<&Layout> = layout.map_or_else(|| recognisable().collect(), |layout| vec![layout]);
+    let called = |names: fn(&Layout) -> &'static [&'static str]| -> Vec<PathBuf> {
+        let patterns: Vec<&str> = layouts.iter().flat_map(|layout| names(layout)).copied().collect();
+        let is_one = |path: &&PathBuf| patterns.iter().any(|pattern| fits(pattern, &unpacked_name(path)));
+        files.iter().filter(is_one).cloned().collect()
+    };
+    let mut found = called(|layout| layout.files);
+    if found.is_empty() {
+        found = called(|layout| layout.also);
     }
+    found.sort_by_cached_key(|path| by_numbers(&file_name(path)));
+    let names: Vec<String> = found.iter().map(|path| file_name(path)).collect();
+    let whole = names.iter().map(|name| whole_name(name));
+    if whole.collect::<std::collections::BTreeSet<String>>().len() > 1 {
+        return Err(Refusal::new(format!(
+            "{} holds several tables ({}); give one of them as --input, or set preprocess.format",
+            input.display(),
+            names.join(", ")
+        ))
+        .into());
+    }
+    if found.is_empty() {
+        let names: Vec<&str> = layouts.iter().flat_map(|layout| layout.files).copied().collect();
+        return Err(Refusal::new(format!(
+            "{} holds no interactions; expected one of {}, or give the file itself as --input",
+            input.display(),
+            names.join(", "),
+        ))
+        .into());
+    }
+    if found.len() > 1 {
+        tracing::info!("{} holds a table in {} parts", input.display(), found.len());
+    }
+    Ok(found)
+}
+
+/// The name of the table that a file is a part of: the parts of one differ in their numbers, and those of Spark begin with
+/// `part-` and go on with what nobody else can tell.
+fn whole_name(name: &str) -> String {
+    match name.strip_prefix("part-") {
+        Some(part) => format!("part-*.{}", part.split_once('.').map_or("", |(_, endings)| endings)),
+        None => numbered(name)
+            .into_iter()
+            .map(|(text, number)| if number.is_some() { text + "#" } else { text })
+            .collect(),
+    }
+}
+
+/// What orders `part-2` before `part-10`.
+fn by_numbers(name: &str) -> Vec<(String, Option<u128>)> {
+    numbered(name)
+}
+
+/// A name as texts with the numbers behind them.
+fn numbered(name: &str) -> Vec<(String, Option<u128>)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text = rest.find(|letter: char| letter.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest[text..].find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len() - text);
+        // A number that is too long for this is none by which anybody counts.
+        parts.push((rest[..text].to_owned(), rest[text..text + digits].parse().ok()));
+        rest = &rest[text + digits..];
+    }
+    parts
 }
 
 fn fits(pattern: &str, name: &str) -> bool {
@@ -185,17 +234,23 @@ fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The name of a file without the `.gz` of a packed one.
+/// The endings of packed files.
+const PACKED: [&str; 9] = [".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".tbz2", ".txz"];
+
+/// The name of a file without the endings of a packed one.
 fn unpacked_name(path: &Path) -> String {
     let mut name = file_name(path);
-    let length = name.strip_suffix(".gz").unwrap_or(&name).len();
-    name.truncate(length);
+    while let Some(ending) = PACKED.iter().find(|ending| name.len() > ending.len() && name.ends_with(*ending))
+    {
+        name.truncate(name.len() - ending.len());
+    }
     name
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::read::schema::columns_named;
 
     #[test]
     fn a_layout_is_asked_for_by_its_name() {
@@ -234,10 +289,13 @@ mod tests {
 
     #[test]
     fn every_layout_has_a_schema_and_says_what_it_is() {
-        let [user, item] = ["user", "item"].map(|name| Some(name.to_owned()));
-        let columns = Columns { user, item, ..Columns::default() };
         for layout in LAYOUTS.entries {
-            let head = Head { path: Path::new("a"), first_line: layout.example, columns: &columns };
+            let mut settings = Preprocess::default();
+            if layout.name == table::TABLE.name {
+                settings.columns = columns_named(["user", "item", "", ""]);
+            }
+            let lines = [layout.example.to_owned()];
+            let head = Head { path: Path::new("a"), lines: &lines, settings: &settings };
             let schema = (layout.schema)(&head).unwrap();
             let places = [Some(schema.user), Some(schema.item), schema.rating, schema.timestamp];
             let mut places: Vec<usize> = places.into_iter().flatten().collect();
@@ -248,5 +306,23 @@ mod tests {
             assert!(places.iter().all(|&place| place < schema.columns.len()), "{}", layout.name);
             assert!(!layout.title.is_empty() && !layout.files.is_empty(), "{}", layout.name);
         }
+    }
+
+    #[test]
+    fn the_parts_of_a_table_are_told_by_their_numbers() {
+        for (names, is_one) in [
+            (&["part-00000-5d.snappy.parquet", "part-00001-7a.snappy.parquet"][..], true),
+            (&["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"], true),
+            (&["train.parquet", "test.parquet"], false),
+            (&["day_1.csv", "day_2.csv", "day_10.csv"], true),
+            (&["ratings.csv", "ratings2.csv"], false),
+        ] {
+            let whole: std::collections::BTreeSet<String> =
+                names.iter().map(|name| whole_name(name)).collect();
+            assert_eq!(whole.len() == 1, is_one, "{names:?}");
+        }
+        let mut names = ["part-10", "part-2", "part-1"];
+        names.sort_by_key(|name| by_numbers(name));
+        assert_eq!(names, ["part-1", "part-2", "part-10"]);
     }
 }

@@ -14,20 +14,21 @@ use std::borrow::Cow;
 use crate::read::fault::shorten;
 
 /// How many wanted fields a line can have.
-pub const FIELDS: usize = 4;
+pub const FIELDS: usize = 8;
 /// The texts of the wanted fields, in the order of their names; `None` where a line lacks one or has `None` there.
 pub type Fields<'t> = [Option<Cow<'t, str>>; FIELDS];
 
 /// Nested values deeper than this are refused: nothing that `repr` printed of a record is.
 const DEEPEST: usize = 64;
 
-/// The fields of the dictionary on `line` that are called `names` (at most [`FIELDS`]).
+/// The fields of the dictionary on `line` that are called `names` (at most [`FIELDS`]). Those from place `free` on may be true or
+/// false.
 ///
 /// # Errors
 /// Where the line is no dictionary literal, or a wanted field is neither a string nor a number, a message.
-pub fn fields<'t>(line: &'t str, names: &[String]) -> Result<Fields<'t>, String> {
+pub fn fields<'t>(line: &'t str, names: &[String], free: usize) -> Result<Fields<'t>, String> {
     let mut scanner = Scanner { text: line, at: 0 };
-    scanner.dictionary(names).map_err(|expected| {
+    scanner.dictionary(names, free).map_err(|expected| {
         let rest = line.get(scanner.at..).unwrap_or_default();
         let found = if rest.is_empty() { "the end of the line".to_owned() } else { shorten(rest) };
         format!(
@@ -50,7 +51,9 @@ enum Value<'t> {
     Text(Quoted<'t>),
     Number(&'t str),
     None,
-    /// True, False, or a nested value.
+    /// True or False, as the settings have them.
+    Truth(&'static str),
+    /// A nested value.
     Other,
 }
 
@@ -70,8 +73,9 @@ impl<'t> Quoted<'t> {
 
 impl<'t> Scanner<'t> {
     /// The whole line: a dictionary and nothing behind it.
-    fn dictionary(&mut self, names: &[String]) -> Result<Fields<'t>, Expected> {
+    fn dictionary(&mut self, names: &[String], free: usize) -> Result<Fields<'t>, Expected> {
         let mut fields = Fields::default();
+        let mut found = [false; FIELDS];
         self.expect(b'{', "`{`")?;
         while !self.closes(b'}') {
             let key = self.key()?;
@@ -81,11 +85,16 @@ impl<'t> Scanner<'t> {
             let start = self.at;
             let value = self.value(0)?;
             if let Some(place) = wanted {
+                if std::mem::replace(&mut found[place], true) {
+                    self.at = start;
+                    return Err("this field once, and its key stands there twice");
+                }
                 fields[place] = match value {
                     Value::Text(text) => Some(text.decode().inspect_err(|_| self.at = start)?),
                     Value::Number(number) => Some(Cow::Borrowed(number)),
                     Value::None => None,
-                    Value::Other => {
+                    Value::Truth(truth) if place >= free => Some(Cow::Borrowed(truth)),
+                    Value::Truth(_) | Value::Other => {
                         self.at = start;
                         return Err("a string, a number or None for this field");
                     }
@@ -155,7 +164,8 @@ impl<'t> Scanner<'t> {
         let token = self.token();
         match token {
             "None" => Ok(Value::None),
-            "True" | "False" => Ok(Value::Other),
+            "True" => Ok(Value::Truth("true")),
+            "False" => Ok(Value::Truth("false")),
             _ => {
                 self.at -= token.len();
                 Err("a value")
@@ -316,7 +326,7 @@ mod tests {
     }
 
     fn read(line: &str) -> Result<[Option<String>; 3], String> {
-        let [user, item, date, _] = fields(line, &names())?;
+        let [user, item, date, ..] = fields(line, &names(), 3)?;
         Ok([user, item, date].map(|field| field.map(Cow::into_owned)))
     }
 
@@ -330,7 +340,7 @@ mod tests {
         let expected = ["Chaos \"X\" Syren", "725280", "2017-12-17"].map(|text| Some(text.to_owned()));
         assert_eq!(read(line).unwrap(), expected);
         assert_eq!(read(" { } \r").unwrap(), [None, None, None]);
-        assert_eq!(read("{'username': None, 'date': 'x', 'date': 'y'}").unwrap()[2].as_deref(), Some("y"));
+        assert_eq!(read("{'a': None, 'date': 'x', 'a': 'y'}").unwrap()[2].as_deref(), Some("x"));
     }
 
     #[test]
@@ -361,6 +371,7 @@ mod tests {
             ("{'username': 'x' 'date': 'y'}", "expected `,` or `}`"),
             ("{'username': 'x'} {", "expected the end of the line"),
             ("{1: 'x'}", "for a key"),
+            ("{'date': None, 'date': 'y'}", "its key stands there twice, found \"'y'}"),
             ("{'username': ['x']}", "expected a string, a number or None"),
             ("{'username': True}", "expected a string, a number or None"),
             ("{'hours': nan}", "expected a value, found \"nan}\""),

@@ -4,30 +4,98 @@
 //! Weighed for csv with quotation marks: arrow-csv takes 0.22 s a thread for a million rows, as the csv crate does here. Its
 //! errors count records where a user needs lines, and a quoted field may span several.
 
-use std::borrow::Cow;
+use stage::settings::{Incomplete, Preprocess};
 
 use crate::read::blocks::Lines;
+use crate::read::encoding;
 use crate::read::fault::{Fault, shorten};
-use crate::read::interactions::{Block, TooMany};
+use crate::read::interactions::{Block, TooMany, Unfit};
 use crate::read::literal::Fields;
 use crate::read::schema::{Schema, Syntax};
-use crate::read::timestamps::{self, Timestamp};
-use crate::read::{json, literal};
+use crate::read::separator::Separator;
+use crate::read::timestamps::TimeReader;
+use crate::read::{json, literal, objects};
 
-/// Raw user, raw item, and the time where there are times.
-type Row<'t> = (&'t str, &'t str, Option<Timestamp>);
+/// What a column is read for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Role {
+    #[default]
+    Nothing,
+    User,
+    Item,
+    Rating,
+    Timestamp,
+    Tiebreak,
+}
+
+/// What becomes of one field of a row.
+#[derive(Clone, Debug, Default)]
+struct Slot<'a> {
+    role: Role,
+    /// The values that keep the row, where others exclude it.
+    values: Option<&'a [String]>,
+}
+
+/// The texts of a row that are read.
+#[derive(Debug)]
+struct Row<'t> {
+    user: &'t str,
+    item: &'t str,
+    rating: Option<&'t str>,
+    timestamp: Option<&'t str>,
+    tiebreak: Option<&'t str>,
+    /// Whether its columns have the values that `preprocess.keep` asks for.
+    wanted: bool,
+}
 
 /// Takes rows from lines.
 #[derive(Debug)]
 pub struct Parser<'a> {
     schema: &'a Schema,
-    min_rating: f64,
+    slots: Vec<Slot<'a>>,
+    missing: Missing<'a>,
+    skip_incomplete: bool,
+    min_rating: Option<f64>,
+    times: TimeReader,
+    /// From which column on a value may be true or false.
+    free: usize,
 }
 
 impl<'a> Parser<'a> {
-    /// A parser that drops rows rated below `min_rating`.
-    pub fn new(schema: &'a Schema, min_rating: f64) -> Self {
-        Self { schema, min_rating }
+    /// A parser of lines as `schema` has them, that keeps the rows that `settings` want.
+    pub fn new(schema: &'a Schema, settings: &'a Preprocess) -> Self {
+        let mut slots = vec![Slot::default(); schema.columns.len()];
+        let roles = [
+            (Some(schema.user), Role::User),
+            (Some(schema.item), Role::Item),
+            (schema.rating, Role::Rating),
+            (schema.timestamp, Role::Timestamp),
+            (schema.tiebreak, Role::Tiebreak),
+        ];
+        let mut free = 0;
+        for (place, role) in roles {
+            if let Some(place) = place {
+                slots[place].role = role;
+                free = free.max(place + 1);
+            }
+        }
+        for (place, values) in &schema.conditions {
+            slots[*place].values = Some(values);
+        }
+        let missing = if schema.missing_texts { settings.missing.as_slice() } else { &[] };
+        let skip_incomplete = match settings.incomplete {
+            Some(incomplete) => incomplete == Incomplete::Skip,
+            None => schema.skips_incomplete,
+        };
+        Self {
+            schema,
+            slots,
+            missing: Missing::new(missing),
+            skip_incomplete,
+            min_rating: settings.min_rating,
+            times: TimeReader::new(settings.time_format.as_deref()),
+            free,
+        }
     }
 
     /// The rows on some lines. Empty lines are passed over.
@@ -35,147 +103,275 @@ impl<'a> Parser<'a> {
     /// # Errors
     /// The first line that is not as the schema has it.
     pub fn parse(&self, lines: &Lines) -> Result<Block, Fault> {
-        match self.schema.syntax {
-            Syntax::Delimited { delimiter, name } => match delimiter.as_bytes() {
+        match &self.schema.syntax {
+            Syntax::Delimited(separator) => match separator {
                 // Fields are short: comparing every character is faster than a search that has to be set up.
-                &[byte] => {
-                    self.parse_split(lines, name, |line| line.split(move |letter| letter == char::from(byte)))
+                &Separator::Byte(byte) => {
+                    self.parse_split(lines, separator, |line| line.split(char::from(byte)))
                 }
-                _ => self.parse_split(lines, name, |line| line.split(delimiter)),
+                Separator::Text(text) => self.parse_split(lines, separator, |line| line.split(text.as_str())),
+                Separator::Blanks => self.parse_split(lines, separator, str::split_ascii_whitespace),
             },
-            Syntax::Csv => self.parse_quoted(lines),
-            Syntax::Json => parse_lines(lines, |block, line| self.push_json(block, line)),
-            Syntax::Python => parse_lines(lines, |block, line| self.push_python(block, line)),
-            Syntax::Sequence => parse_lines(lines, push_sequence),
+            &Syntax::Quoted(delimiter) => self.parse_quoted(lines, delimiter),
+            Syntax::Json => parse_lines(lines, true, |block, line| self.push_json(block, line)),
+            Syntax::Objects => self.parse_objects(lines),
+            Syntax::Python => parse_lines(lines, true, |block, line| self.push_python(block, line)),
+            Syntax::Sequence => parse_lines(lines, false, |block, line| self.push_sequence(block, line)),
         }
     }
 
-    /// Rows whose fields `split` finds in a line; `name` is the delimiter in words.
+    /// Rows whose fields `split` finds in a line.
     fn parse_split<'t, F: Iterator<Item = &'t str>>(
         &self,
         lines: &'t Lines,
-        name: &str,
+        separator: &Separator,
         split: impl Fn(&'t str) -> F,
     ) -> Result<Block, Fault> {
-        parse_lines(lines, |block, line| {
+        parse_lines(lines, false, |block, line| {
             let mut found = 0;
-            let pushed = self.push(block, split(line).inspect(|_| found += 1));
+            let pushed = self.push_text(block, split(line).inspect(|_| found += 1));
             if found == self.schema.columns.len() {
                 pushed
             } else {
-                Err(self.wrong_count(name, found, line).into())
+                Err(self.wrong_count(separator, found, line).into())
             }
         })
     }
 
     /// Rows of csv whose fields may be in quotation marks.
-    fn parse_quoted(&self, lines: &Lines) -> Result<Block, Fault> {
+    fn parse_quoted(&self, lines: &Lines, delimiter: u8) -> Result<Block, Fault> {
         let mut reader = csv::ReaderBuilder::new();
-        let mut reader = reader.has_headers(false).flexible(true).from_reader(lines.bytes.as_slice());
+        let mut reader =
+            reader.has_headers(false).flexible(true).delimiter(delimiter).from_reader(lines.bytes.as_slice());
         let mut record = csv::ByteRecord::new();
-        let mut block = Block::default();
+        let mut block = Block::new(0, false);
+        block.counts().continued = lines.continued;
         while reader.read_byte_record(&mut record).map_err(|error| Fault::File(error.to_string()))? {
             let line = lines.first_line + record.position().map_or(1, csv::Position::line) - 1;
             let found = record.len();
             if found != self.schema.columns.len() {
                 let text: Vec<_> = record.iter().map(String::from_utf8_lossy).collect();
-                return Err(Wrong::from(self.wrong_count("commas", found, &text.join(","))).at(line));
+                let separator = Separator::Byte(delimiter);
+                let text = text.join(&char::from(delimiter).to_string());
+                if text.trim().is_empty() {
+                    continue;
+                }
+                return Err(Wrong::from(self.wrong_count(&separator, found, &text)).at(line));
             }
             // Checked as a whole, a record costs a third less than field by field.
             let text = csv::StringRecord::from_byte_record(record).map_err(|error| {
                 let field = error.utf8_error().field();
                 let record = error.into_byte_record();
-                let message = text_of(&record[field]).err().unwrap_or_default();
+                let message = text_of(&record[field], &lines.bytes).err().unwrap_or_default();
                 Wrong::from(message).at(line)
             })?;
-            self.push(&mut block, text.iter()).map_err(|error| error.at(line))?;
+            self.push_text(&mut block, text.iter()).map_err(|error| error.at(line))?;
             record = text.into_byte_record();
         }
         Ok(block)
     }
 
-    fn wrong_count(&self, delimiters: &str, found: usize, line: &str) -> String {
+    /// Rows of JSON objects over any number of lines.
+    fn parse_objects(&self, lines: &Lines) -> Result<Block, Fault> {
+        let mut block = Block::new(0, true);
+        let mut number = lines.first_line;
+        let text = std::str::from_utf8(&lines.bytes).map_err(|error| {
+            let before = &lines.bytes[..error.valid_up_to()];
+            let line = number + memchr::memchr_iter(b'\n', before).count() as u64;
+            let rest = lines.bytes[before.len()..].split(|&byte| byte == b'\n').next().unwrap_or_default();
+            Wrong::from(text_of(rest, &lines.bytes).err().unwrap_or_default()).at(line)
+        })?;
+        let mut counted = 0;
+        for (place, object) in objects::split(text) {
+            number += memchr::memchr_iter(b'\n', &text.as_bytes()[counted..place]).count() as u64;
+            counted = place;
+            self.push_json(&mut block, object).map_err(|error| error.at(number))?;
+        }
+        Ok(block)
+    }
+
+    fn wrong_count(&self, separator: &Separator, found: usize, line: &str) -> String {
         format!(
-            "expected {} fields separated by {delimiters} ({}), found {found} in {}",
+            "expected {} fields separated by {separator} ({}), found {found} in {}",
             self.schema.columns.len(),
             self.schema.columns.join(", "),
             shorten(line)
         )
     }
 
-    /// Adds the row with these fields, one for every column.
-    fn push<'t>(&self, block: &mut Block, fields: impl Iterator<Item = &'t str>) -> Result<(), Wrong> {
-        let schema = self.schema;
-        let (mut user, mut item, mut rating, mut timestamp) = ("", "", None, None);
+    /// Adds the row with these fields, one for every column, cut out of a text: blanks around them are not theirs.
+    fn push_text<'t>(&self, block: &mut Block, fields: impl Iterator<Item = &'t str>) -> Result<(), Wrong> {
+        let mut cut = 0;
+        let row = self.row(fields.enumerate().map(|(place, field)| {
+            let trimmed = trim(field);
+            if trimmed.len() < field.len() && self.slots.get(place).is_some_and(Slot::is_id) {
+                cut += 1;
+            }
+            trimmed
+        }));
+        block.counts().trimmed += cut;
+        self.add(block, &row)
+    }
+
+    /// The texts of a row that are read, of all its fields in order.
+    fn row<'t>(&self, fields: impl Iterator<Item = &'t str>) -> Row<'t> {
+        let mut row = Row { user: "", item: "", rating: None, timestamp: None, tiebreak: None, wanted: true };
         for (place, field) in fields.enumerate() {
-            if place == schema.user {
-                user = field;
-            } else if place == schema.item {
-                item = field;
-            } else if Some(place) == schema.rating {
-                rating = Some(field);
-            } else if Some(place) == schema.timestamp {
-                timestamp = Some(field);
+            let Some(slot) = self.slots.get(place) else { continue };
+            match slot.role {
+                Role::Nothing => {}
+                Role::User => row.user = field,
+                Role::Item => row.item = field,
+                Role::Rating => row.rating = Some(field),
+                Role::Timestamp => row.timestamp = Some(field),
+                Role::Tiebreak => row.tiebreak = Some(field),
+            }
+            if let Some(values) = slot.values {
+                row.wanted &= values.iter().any(|value| value == field);
             }
         }
-        match self.row(user, item, rating, timestamp)? {
-            Some((user, item, time)) => block.push(user, item, time)?,
-            None => block.skip(),
+        row
+    }
+
+    /// Adds the row of a JSON object.
+    fn push_json(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
+        let fields = json::fields(line, &self.schema.columns, self.free)?;
+        self.push_fields(block, &fields)
+    }
+
+    /// Adds the row of a Python dictionary.
+    fn push_python(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
+        let fields = literal::fields(line, &self.schema.columns, self.free)?;
+        self.push_fields(block, &fields)
+    }
+
+    /// Adds a row of typed fields, of which those that are not there are missing.
+    fn push_fields(&self, block: &mut Block, fields: &Fields<'_>) -> Result<(), Wrong> {
+        self.add(block, &self.row(fields.iter().map(|field| field.as_deref().unwrap_or_default())))
+    }
+
+    /// Adds a row for every item of a line, whose first field is the user.
+    fn push_sequence(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
+        let mut fields = line.split_ascii_whitespace();
+        let Some(user) = fields.next() else { return Ok(()) };
+        let mut items = fields.peekable();
+        if items.peek().is_none() {
+            return Err(format!("expected a user and at least one item, found {}", shorten(line)).into());
+        }
+        for item in items {
+            let row = Row { user, item, rating: None, timestamp: None, tiebreak: None, wanted: true };
+            self.add(block, &row)?;
         }
         Ok(())
     }
 
-    /// Adds the row of a JSON object, which must have every column.
-    fn push_json(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
-        let names = &self.schema.columns;
-        let fields: Fields<'_> = json::fields(line, names)?;
-        if let Some(place) = (0..names.len()).find(|&place| fields[place].is_none()) {
-            return Err(format!("no `{}` in {}, or null", names[place], shorten(line)).into());
-        }
-        self.push(block, fields[..names.len()].iter().map(|field| field.as_deref().unwrap_or_default()))
-    }
-
-    /// Adds the row of a Python dictionary, or counts it as incomplete.
-    fn push_python(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
-        let names = &self.schema.columns;
-        let fields: Fields<'_> = literal::fields(line, names)?;
-        let given = |field: &Option<Cow<'_, str>>| field.as_deref().is_some_and(|text| !text.is_empty());
-        if !fields[..names.len()].iter().all(given) {
-            block.skip_incomplete();
+    /// Adds a row to the block, or counts it there as what it is.
+    fn add(&self, block: &mut Block, row: &Row<'_>) -> Result<(), Wrong> {
+        let schema = self.schema;
+        let is_missing = |field: &str| self.missing.is(field);
+        if !row.wanted {
+            // Of a row that nobody wants nothing is asked. What it has counts among what the file has.
+            if !is_missing(row.user) && !is_missing(row.item) {
+                block.note(row.user, row.item).map_err(|error| self.unfit(error, row))?;
+            }
+            block.counts().unwanted += 1;
             return Ok(());
         }
-        self.push(block, fields[..names.len()].iter().map(|field| field.as_deref().unwrap_or_default()))
-    }
-
-    /// Checks the texts of a row; `None` where the rating is too low.
-    fn row<'t>(
-        &self,
-        user: &'t str,
-        item: &'t str,
-        rating: Option<&str>,
-        timestamp: Option<&str>,
-    ) -> Result<Option<Row<'t>>, String> {
-        let schema = self.schema;
-        for (field, place) in [(user, schema.user), (item, schema.item)] {
-            if field.is_empty() {
-                return Err(format!("column `{}` is empty, expected a raw id", schema.columns[place]));
+        let needed = [
+            (Some(row.user), Some(schema.user), "a raw id"),
+            (Some(row.item), Some(schema.item), "a raw id"),
+            (row.rating, schema.rating, "a number"),
+            (row.timestamp, schema.timestamp, "a time"),
+            (row.tiebreak, schema.tiebreak, "a number or a time"),
+        ];
+        for (field, place, expected) in needed {
+            let (Some(field), Some(place)) = (field, place) else { continue };
+            if !is_missing(field) {
+                continue;
             }
+            if self.skip_incomplete {
+                block.counts().incomplete += 1;
+                return Ok(());
+            }
+            let found = if field.is_empty() { "empty".to_owned() } else { shorten(field) };
+            return Err(format!(
+                "column `{}` is {found}, expected {expected}; preprocess.incomplete=skip passes over rows that lack one, and \
+                 counts them",
+                schema.columns[place]
+            )
+            .into());
         }
         let wrong = |place: Option<usize>, field: &str, expected: &str| {
             let column = place.map_or("", |place| schema.columns[place].as_str());
             format!("column `{column}` is {}, expected {expected}", shorten(field))
         };
-        let parse_time = |field: &str| {
-            Timestamp::parse(field).ok_or_else(|| wrong(schema.timestamp, field, timestamps::EXPECTED))
+        let time = |place: Option<usize>, field: Option<&str>| {
+            let parse = |field: &str| {
+                self.times.parse(field).ok_or_else(|| wrong(place, field, &self.times.expected()))
+            };
+            field.map(parse).transpose()
         };
-        let time = timestamp.map(parse_time).transpose()?;
-        if let Some(field) = rating {
+        let times = (time(schema.timestamp, row.timestamp)?, time(schema.tiebreak, row.tiebreak)?);
+        if let Some(field) = row.rating {
             let rating = parse_rating(field).ok_or_else(|| wrong(schema.rating, field, "a number"))?;
-            if rating < self.min_rating {
-                return Ok(None);
+            if self.min_rating.is_some_and(|least| rating < least) {
+                block.counts().low_rated += 1;
+                return block.note(row.user, row.item).map_err(|error| self.unfit(error, row));
             }
         }
-        Ok(Some((user, item, time)))
+        block.push(row.user, row.item, times).map_err(|error| self.unfit(error, row))
+    }
+
+    /// The message of an id that cannot be one.
+    fn unfit(&self, error: Unfit, row: &Row<'_>) -> Wrong {
+        match error {
+            Unfit::TooMany(error) => Wrong::Ids(error),
+            Unfit::Id(fault) => {
+                // The message begins with the id, so that it tells whose it is.
+                let is_user = fault.starts_with(&shorten(row.user));
+                let place = if is_user { self.schema.user } else { self.schema.item };
+                format!("column `{}` is {fault}, expected a raw id", self.schema.columns[place]).into()
+            }
+        }
+    }
+}
+
+impl Slot<'_> {
+    fn is_id(&self) -> bool {
+        matches!(self.role, Role::User | Role::Item)
+    }
+}
+
+/// The texts that stand where a value is missing; no text at all always does.
+#[derive(Debug)]
+struct Missing<'a> {
+    texts: &'a [String],
+    /// Whether one of them begins with this byte: nearly every id is told by that.
+    begins: [bool; 256],
+}
+
+impl<'a> Missing<'a> {
+    fn new(texts: &'a [String]) -> Self {
+        let mut begins = [false; 256];
+        for byte in texts.iter().filter_map(|text| text.as_bytes().first()) {
+            begins[usize::from(*byte)] = true;
+        }
+        Self { texts, begins }
+    }
+
+    fn is(&self, field: &str) -> bool {
+        match field.as_bytes().first() {
+            None => true,
+            Some(&byte) => self.begins[usize::from(byte)] && self.texts.iter().any(|text| text == field),
+        }
+    }
+}
+
+/// A field without the blanks around it.
+fn trim(field: &str) -> &str {
+    match field.as_bytes() {
+        [first, .., last] if *first > b' ' && *last > b' ' => field,
+        _ => field.trim_matches(|letter: char| letter.is_ascii_whitespace()),
     }
 }
 
@@ -206,17 +402,18 @@ impl From<TooMany> for Wrong {
     }
 }
 
-/// Parses line by line, where `push` adds what a line holds.
+/// Parses line by line, where `push` adds what a line holds, whose values are `typed` or cut out of a text.
 fn parse_lines<'t>(
     lines: &'t Lines,
+    typed: bool,
     push: impl Fn(&mut Block, &'t str) -> Result<(), Wrong>,
 ) -> Result<Block, Fault> {
     let text = text_before_fault(&lines.bytes);
-    let mut block = Block::with_capacity(1 + memchr::memchr_iter(b'\n', &lines.bytes).count());
+    let mut block = Block::new(1 + memchr::memchr_iter(b'\n', &lines.bytes).count(), typed);
     let mut number = lines.first_line;
     for line in text.lines() {
         // `lines` strips CR LF, but the file may end in a CR alone.
-        let line = line.strip_suffix('\r').unwrap_or(line);
+        let line = line.trim_end_matches('\r');
         if !line.is_empty() {
             push(&mut block, line).map_err(|error| error.at(number))?;
         }
@@ -224,7 +421,7 @@ fn parse_lines<'t>(
     }
     // What follows the text is the line that is not UTF-8, or nothing.
     let rest = lines.bytes[text.len()..].split(|&byte| byte == b'\n').next().unwrap_or_default();
-    text_of(rest).map_err(|message| Wrong::from(message).at(number))?;
+    text_of(rest, &lines.bytes).map_err(|message| Wrong::from(message).at(number))?;
     Ok(block)
 }
 
@@ -236,23 +433,16 @@ fn text_before_fault(bytes: &[u8]) -> &str {
     })
 }
 
-/// Adds a row for every item of a line, whose first field is the user.
-fn push_sequence(block: &mut Block, line: &str) -> Result<(), Wrong> {
-    let mut fields = line.split_ascii_whitespace();
-    let Some(user) = fields.next() else { return Ok(()) };
-    let mut items = fields.peekable();
-    if items.peek().is_none() {
-        return Err(format!("expected a user and at least one item, found {}", shorten(line)).into());
-    }
-    for item in items {
-        block.push(user, item, None)?;
-    }
-    Ok(())
-}
-
-fn text_of(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes)
-        .map_err(|_| format!("{} is not UTF-8", shorten(&String::from_utf8_lossy(bytes))))
+/// `bytes` as text; of what is not UTF-8, a message with a guess, from all of `around`, at what it is.
+fn text_of<'t>(bytes: &'t [u8], around: &[u8]) -> Result<&'t str, String> {
+    std::str::from_utf8(bytes).map_err(|_| {
+        let guess = encoding::guess(around);
+        format!(
+            "{} is not UTF-8; it looks like {guess}, which preprocess.encoding={} reads",
+            shorten(&String::from_utf8_lossy(bytes)),
+            guess.to_lowercase()
+        )
+    })
 }
 
 /// A finite rating.
@@ -264,14 +454,13 @@ fn parse_rating(text: &str) -> Option<f64> {
 mod tests {
     use std::path::Path;
 
-    use stage::settings::Columns;
-
     use super::*;
     use crate::read::interactions::Interactions;
     use crate::read::layouts::{Head, LAYOUTS};
 
     fn schema(name: &str, first_line: &str) -> Schema {
-        let head = Head { path: Path::new("a"), first_line, columns: &Columns::default() };
+        let lines = [first_line.to_owned()];
+        let head = Head { path: Path::new("a"), lines: &lines, settings: &Preprocess::default() };
         (LAYOUTS.find(name).unwrap().schema)(&head).unwrap()
     }
 
@@ -303,8 +492,9 @@ mod tests {
             ("item_id:token\tuser_id:token", "1\t2\n3\t4", [("2", "1", None), ("4", "3", None)]),
         ] {
             let schema = schema("inter", header);
-            let parser = Parser::new(&schema, if schema.rating.is_some() { 1.0 } else { 0.0 });
-            let lines = Lines { bytes: body.into(), first_line: 2 };
+            let settings = Preprocess { min_rating: schema.rating.map(|_| 1.0), ..Preprocess::default() };
+            let parser = Parser::new(&schema, &settings);
+            let lines = Lines { bytes: body.into(), first_line: 2, continued: 0 };
             let expected = expected.map(|(user, item, time)| (user.to_owned(), item.to_owned(), time));
             assert_eq!(rows(parser.parse(&lines).unwrap()), expected);
         }
@@ -323,8 +513,8 @@ mod tests {
             ("1  3 4\n", 3, "column `item` is empty"),
         ] {
             for (schema, delimiter) in [(&tabs, "\t"), (&colons, "::")] {
-                let lines = Lines { bytes: body.replace(' ', delimiter).into(), first_line: 3 };
-                let fault = Parser::new(schema, 0.0).parse(&lines).unwrap_err();
+                let lines = Lines { bytes: body.replace(' ', delimiter).into(), first_line: 3, continued: 0 };
+                let fault = Parser::new(schema, &Preprocess::default()).parse(&lines).unwrap_err();
                 let Fault::Line { number: found, message } = fault else { panic!("{fault:?}") };
                 assert_eq!(found, number, "{message}");
                 assert!(message.contains(part), "{message}");
@@ -336,8 +526,8 @@ mod tests {
             (b"\xFF\t2\t3\t4\n", 1, "UTF-8"),
             (b"1\t2\t3\n\xFF\t2\t3\t4\n", 1, "4 fields"),
         ] {
-            let lines = Lines { bytes: body.to_vec(), first_line: 1 };
-            let fault = Parser::new(&tabs, 0.0).parse(&lines).unwrap_err();
+            let lines = Lines { bytes: body.to_vec(), first_line: 1, continued: 0 };
+            let fault = Parser::new(&tabs, &Preprocess::default()).parse(&lines).unwrap_err();
             let Fault::Line { number: found, message } = fault else { panic!("{fault:?}") };
             assert!(found == number && message.contains(part), "{found}: {message}");
         }

@@ -4,15 +4,15 @@
 //!
 //! [`columnar`]: crate::read::columnar
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use stage::Refusal;
-use stage::settings::Columns;
+use stage::settings::{Column, Columns, Values};
 
 use crate::read::fault::shorten;
-
-/// The names of the columns for user, item, rating and timestamp.
-pub type Names<'a> = [Option<&'a str>; 4];
+use crate::read::layouts::Head;
+use crate::read::separator::Separator;
 
 /// How the lines of one file are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,34 +32,49 @@ pub struct Schema {
     pub rating: Option<usize>,
     /// Which column holds the timestamp, if there are timestamps.
     pub timestamp: Option<usize>,
+    /// Which column orders equal timestamps, if one does.
+    pub tiebreak: Option<usize>,
+    /// Which columns have to have which values for a row to be kept.
+    pub conditions: Vec<(usize, Vec<String>)>,
+    /// Whether rows that lack a value are passed over where the settings leave that to the layout.
+    pub skips_incomplete: bool,
+    /// Whether a text such as `NA` in place of an id is a missing value, as it is in tables, and not somebody's name.
+    pub missing_texts: bool,
 }
 
 /// How a line is cut into fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Syntax {
-    /// At every delimiter; a quotation mark is a character like any other.
-    Delimited {
-        /// What stands between two fields.
-        delimiter: &'static str,
-        /// The delimiter in words, for messages.
-        name: &'static str,
-    },
-    /// At commas outside quotation marks (RFC 4180). A field in quotation marks may go on over several lines.
-    Csv,
-    /// A JSON object.
+    /// At every separator; a quotation mark is a character like any other.
+    Delimited(Separator),
+    /// At a character outside quotation marks (RFC 4180). A field in quotation marks may go on over several lines.
+    Quoted(u8),
+    /// A JSON object a line.
     Json,
-    /// A Python dictionary literal. A line that lacks one of the columns is passed over and counted.
+    /// JSON objects over any number of lines, one after another or in one array.
+    Objects,
+    /// A Python dictionary literal a line.
     Python,
     /// A user and the items that follow, separated by blanks.
     Sequence,
 }
 
 /// Fields between tabs.
-pub const TABS: Syntax = Syntax::Delimited { delimiter: "\t", name: "tabs" };
-/// Fields between `::`.
-pub const COLONS: Syntax = Syntax::Delimited { delimiter: "::", name: "`::`" };
+pub const TABS: Syntax = Syntax::Delimited(Separator::Byte(b'\t'));
 /// Fields between commas, without quotation marks.
-pub const COMMAS: Syntax = Syntax::Delimited { delimiter: ",", name: "commas" };
+pub const COMMAS: Syntax = Syntax::Delimited(Separator::Byte(b','));
+
+/// Columns of these names; an empty one stands for a column that is not there.
+pub fn columns_named([user, item, rating, timestamp]: [&str; 4]) -> Columns {
+    let name = |name: &str| (!name.is_empty()).then(|| Column::Name(name.to_owned()));
+    Columns {
+        user: name(user),
+        item: name(item),
+        rating: name(rating),
+        timestamp: name(timestamp),
+        tiebreak: None,
+    }
+}
 
 impl Schema {
     /// Lines without a header. `columns` names all their fields in order, among them `user` and `item`, and where there
@@ -80,70 +95,166 @@ impl Schema {
             item,
             rating: place("rating"),
             timestamp: place("timestamp"),
+            tiebreak: None,
+            conditions: Vec::new(),
+            skips_incomplete: false,
+            missing_texts: true,
         }
     }
 
-    /// Lines below a header, whose columns are `columns`, in any order and with others among them; `names` are those that
-    /// are read.
+    /// Lines whose fields are those of `header`, or without one `fields` in number, in any order and with others among them;
+    /// `columns` are those that are read.
     ///
     /// # Errors
-    /// A refusal where the header lacks one of the names or has it twice.
-    pub fn by_header(
+    /// A refusal where a column is not there, or the header has its name twice.
+    pub fn by_column(
+        head: &Head<'_>,
+        syntax: Syntax,
+        header: Option<Vec<String>>,
+        fields: usize,
+        columns: &Columns,
+    ) -> anyhow::Result<Self> {
+        let named = header.is_some();
+        let count = header.as_ref().map_or(fields, Vec::len);
+        let names = header.unwrap_or_else(|| (1..=count).map(|place| format!("column {place}")).collect());
+        let keep = &head.settings.keep;
+        let all: Vec<String> =
+            columns.all().into_iter().flatten().chain(keep.keys()).map(ToString::to_string).collect();
+        let expected = format!("the columns {}", all.join(", "));
+        let find = |column: &Column| match column {
+            Column::Place(place) => at_place(head, *place, count),
+            Column::Name(name) if !named => match name.parse() {
+                Ok(place) => at_place(head, place, count),
+                Err(_) => Err(Refusal::new(format!(
+                    "{}: no line names a column `{name}`; expected its number, counted from 1",
+                    head.path.display()
+                ))
+                .into()),
+            },
+            Column::Name(name) => position(head.path, &names, name, &expected),
+        };
+        let find_if = |column: &Option<Column>| column.as_ref().map(find).transpose();
+        let conditions = keep.iter().map(|(column, Values(values))| Ok((find(column)?, values.clone())));
+        let schema = Self {
+            syntax,
+            header: named,
+            user: find_if(&columns.user)?.unwrap_or_default(),
+            item: find_if(&columns.item)?.unwrap_or_default(),
+            rating: find_if(&columns.rating)?,
+            timestamp: find_if(&columns.timestamp)?,
+            tiebreak: find_if(&columns.tiebreak)?,
+            conditions: conditions.collect::<anyhow::Result<_>>()?,
+            columns: names,
+            skips_incomplete: false,
+            missing_texts: true,
+        };
+        Ok(schema)
+    }
+
+    /// Lines that name every field themselves; `columns` and `keep` are those that are read.
+    ///
+    /// # Errors
+    /// A refusal of a column that is given by its number.
+    pub fn by_key(
         path: &Path,
         syntax: Syntax,
-        columns: Vec<String>,
-        names: Names<'_>,
+        columns: &Columns,
+        keep: &BTreeMap<Column, Values>,
     ) -> anyhow::Result<Self> {
-        let all: Vec<&str> = names.into_iter().flatten().collect();
-        let expected = format!("the columns {}", all.join(","));
-        let find = |name: Option<&str>| {
-            name.map(|name| position(path, &columns, |column| column == name, name, &expected)).transpose()
+        let mut names: Vec<String> = Vec::new();
+        let mut place = |column: &Column| match column {
+            Column::Name(name) => {
+                let known = names.iter().position(|known| known == name);
+                Ok(known.unwrap_or_else(|| {
+                    names.push(name.clone());
+                    names.len() - 1
+                }))
+            }
+            Column::Place(place) => Err(Refusal::new(format!(
+                "{}: its lines are objects, which have no column {place}; expected the name of a key",
+                path.display()
+            ))),
         };
-        let [user, item, rating, timestamp] = names;
+        let mut find = |column: &Option<Column>| column.as_ref().map(&mut place).transpose();
+        let (user, item) =
+            (find(&columns.user)?.unwrap_or_default(), find(&columns.item)?.unwrap_or_default());
+        let (rating, timestamp) = (find(&columns.rating)?, find(&columns.timestamp)?);
+        let tiebreak = find(&columns.tiebreak)?;
+        let mut conditions = Vec::new();
+        for (column, Values(values)) in keep {
+            conditions.push((place(column)?, values.clone()));
+        }
         Ok(Self {
             syntax,
-            header: true,
-            user: find(user)?.unwrap_or_default(),
-            item: find(item)?.unwrap_or_default(),
-            rating: find(rating)?,
-            timestamp: find(timestamp)?,
-            columns,
+            header: false,
+            columns: names,
+            user,
+            item,
+            rating,
+            timestamp,
+            tiebreak,
+            conditions,
+            skips_incomplete: false,
+            missing_texts: true,
         })
     }
+}
 
-    /// Lines that name every field themselves; `names` are those that are read.
-    pub fn by_key(syntax: Syntax, names: Names<'_>) -> Self {
-        let [_, _, rating, timestamp] = names;
-        let rating = rating.map(|_| 2);
-        let timestamp = timestamp.map(|_| if rating.is_some() { 3 } else { 2 });
-        let columns = names.into_iter().flatten().map(str::to_owned).collect();
-        Self { syntax, header: false, columns, user: 0, item: 1, rating, timestamp }
+/// The place, from 0, of the column with the number `place`, from 1, among `count`.
+fn at_place(head: &Head<'_>, place: usize, count: usize) -> anyhow::Result<usize> {
+    if (1..=count).contains(&place) {
+        return Ok(place - 1);
     }
+    let message = format!(
+        "{}: no column {place}, for its first line has {count} ({}); columns are counted from 1",
+        head.path.display(),
+        shorten(head.first_line())
+    );
+    Err(Refusal::new(message).into())
 }
 
-/// The names that the settings give the columns of a table. Their check has it that user and item are among them.
-pub fn named_columns(columns: &Columns) -> Names<'_> {
-    [&columns.user, &columns.item, &columns.rating, &columns.timestamp].map(Option::as_deref)
-}
-
-/// The place of the one column in the header of `path` that `is_it`; `name` and `expected` are for the message.
+/// The place of the one column called `name` in the header of `path`; `expected` is for the message. A name counts
+/// without blanks around it, and without the type that RecBole writes behind it, where none is exactly as asked for.
 ///
 /// # Errors
 /// A refusal where there is no such column, or more than one.
-pub fn position(
-    path: &Path,
-    columns: &[String],
-    is_it: impl Fn(&str) -> bool,
-    name: &str,
-    expected: &str,
-) -> anyhow::Result<usize> {
-    let places: Vec<usize> = (0..columns.len()).filter(|&place| is_it(&columns[place])).collect();
-    let fault = match places.as_slice() {
+pub fn position(path: &Path, columns: &[String], name: &str, expected: &str) -> anyhow::Result<usize> {
+    let places = |is_it: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..columns.len()).filter(|&place| is_it(&columns[place])).collect()
+    };
+    let header: Vec<String> = columns.iter().map(|column| format!("{column:?}")).collect();
+    let header = header.join(", ");
+    let mut found = places(&|column| column == name);
+    if found.is_empty() {
+        found = places(&|column| column.split(':').next() == Some(name));
+    }
+    if found.is_empty() {
+        found = places(&|column| column.trim() == name);
+        if !found.is_empty() {
+            tracing::warn!(
+                "{}:1: `{name}` has blanks around it in the header {}, which are cut",
+                path.display(),
+                cut(&header)
+            );
+        }
+    }
+    let fault = match found.as_slice() {
         [only] => return Ok(*only),
         [] => format!("no column `{name}`"),
         _ => format!("more than one column `{name}`"),
     };
-    let header = shorten(&columns.join(" "));
-    Err(Refusal::new(format!("{}:1: {fault} in the header {header}, expected {expected}", path.display()))
-        .into())
+    Err(Refusal::new(format!(
+        "{}:1: {fault} in the header {}, expected {expected}",
+        path.display(),
+        cut(&header)
+    ))
+    .into())
+}
+
+/// A header in a length that fits a message.
+fn cut(header: &str) -> String {
+    match header.char_indices().nth(300) {
+        Some((end, _)) => format!("{}…", &header[..end]),
+        None => header.to_owned(),
+    }
 }

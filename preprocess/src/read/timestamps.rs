@@ -8,10 +8,11 @@
 //! differs, which would change datasets. An integer, the usual case, takes 13 by any of them: it never gets that far.
 
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 
 /// What is expected where a time stands, for messages.
-pub const EXPECTED: &str =
-    "a number, such as seconds since 1970, or an ISO date, such as 2017-12-20 or 2017-12-20T09:30:00Z";
+pub const EXPECTED: &str = "a number, such as seconds since 1970, or a date, such as 2017-12-20 or 2017-12-20T09:30:00Z; \
+                            for another notation set preprocess.time_format";
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
@@ -32,29 +33,93 @@ pub enum Timestamp {
     Float(f64),
 }
 
+/// Reads times as the settings say that they are written.
+#[derive(Clone, Debug)]
+pub struct TimeReader {
+    format: Option<String>,
+}
+
+impl TimeReader {
+    /// A reader of times in the notation of strftime that `format` is; without one, of numbers and dates.
+    pub fn new(format: Option<&str>) -> Self {
+        Self { format: format.map(str::to_owned) }
+    }
+
+    /// The time that `text` stands for; `None` where it stands for none.
+    pub fn parse(&self, text: &str) -> Option<Timestamp> {
+        match &self.format {
+            None => Timestamp::parse(text),
+            Some(format) => Timestamp::parse_as(text, format),
+        }
+    }
+
+    /// What is expected where a time stands, for messages.
+    pub fn expected(&self) -> String {
+        match &self.format {
+            None => EXPECTED.to_owned(),
+            Some(format) => format!("a time in the notation {format} of preprocess.time_format"),
+        }
+    }
+}
+
 impl Timestamp {
-    /// Reads `text`; `None` where it is neither a finite number nor an ISO date or date and time (of the years 1678 to
-    /// 2261, in UTC where it names no offset).
+    /// Reads `text`; `None` where it is neither a finite number nor a date or date and time with the year first (of the years
+    /// 1678 to 2261, in UTC where it names no offset). Dashes or slashes divide the date; the seconds may be left out.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(whole) = text.parse() {
             return Some(Self::Whole(whole));
         }
         // No float has a dash in both places.
-        if [4, 7].iter().all(|&place| text.as_bytes().get(place) == Some(&b'-')) {
-            return Self::parse_date(text);
+        let bytes = text.as_bytes();
+        if [4, 7].iter().all(|&place| matches!(bytes.get(place), Some(b'-' | b'/'))) {
+            return Self::parse_date(text).or_else(|| Self::parse_date(&iso(text)?));
         }
         text.parse().ok().filter(|value: &f64| value.is_finite()).map(Self::Float)
     }
 
     fn parse_date(text: &str) -> Option<Self> {
-        let nanoseconds = string_to_timestamp_nanos(text).ok()?;
+        string_to_timestamp_nanos(text).ok().map(Self::from_nanoseconds)
+    }
+
+    /// Reads `text` in the notation `format` of strftime: with or without a time of day, with or without an offset.
+    fn parse_as(text: &str, format: &str) -> Option<Self> {
+        let time = NaiveDateTime::parse_from_str(text, format).map(|time| time.and_utc());
+        let offset = || DateTime::parse_from_str(text, format).map(|time| time.to_utc());
+        let day =
+            || NaiveDate::parse_from_str(text, format).map(|day| day.and_time(NaiveTime::MIN).and_utc());
+        // An offset that is there counts, and chrono's plain time passes over it.
+        let time = offset().or(time).or_else(|_| day()).ok()?;
+        let nanoseconds = time.timestamp_nanos_opt();
+        Some(nanoseconds.map_or(Self::Whole(time.timestamp()), Self::from_nanoseconds))
+    }
+
+    fn from_nanoseconds(nanoseconds: i64) -> Self {
         let (seconds, rest) = (nanoseconds.div_euclid(NANOSECONDS), nanoseconds.rem_euclid(NANOSECONDS));
-        Some(if rest == 0 {
+        if rest == 0 {
             Self::Whole(seconds)
         } else {
             Self::Float(seconds as f64 + rest as f64 / NANOSECONDS as f64)
-        })
+        }
     }
+}
+
+/// A date and time as arrow's parser takes it, of one that people and databases write: slashes, minutes without seconds, a
+/// comma before the fraction, `UTC` behind.
+fn iso(text: &str) -> Option<String> {
+    let text = ["UTC", "GMT"].iter().find_map(|zone| text.strip_suffix(zone)).map_or(text, str::trim_end);
+    let (date, time) = text.split_at_checked(10)?;
+    let mut iso = date.replace('/', "-");
+    // Hours and minutes, and what is behind them.
+    if let Some((minutes, rest)) = time.split_at_checked(6) {
+        iso += minutes;
+        if !rest.starts_with(':') {
+            iso += ":00";
+        }
+        iso += &rest.replacen(',', ".", 1);
+    } else {
+        iso += time;
+    }
+    Some(iso)
 }
 
 impl Timestamps {
@@ -85,6 +150,11 @@ impl Timestamps {
         }
     }
 
+    /// Drops the rows that are not `kept`.
+    pub fn retain(&mut self, kept: &[bool]) {
+        retain(&mut self.keys, kept);
+    }
+
     /// Adds all rows of `other` after these.
     pub fn append(&mut self, mut other: Self) {
         if self.floats {
@@ -103,6 +173,12 @@ impl Timestamps {
             }
         }
     }
+}
+
+/// Drops the values of the rows that are not `kept`.
+pub(super) fn retain<T>(values: &mut Vec<T>, kept: &[bool]) {
+    let mut kept = kept.iter();
+    values.retain(|_| kept.next().copied().unwrap_or_default());
 }
 
 /// An integer that compares with its like as the floats do: the magnitude bits of a negative float are flipped.
@@ -175,6 +251,21 @@ mod tests {
         ] {
             assert_eq!(Timestamp::parse(text), Some(Timestamp::Whole(seconds)), "{text}");
         }
+        for text in [
+            "2014-04-07 10:52",
+            "2014-04-07T10:52Z",
+            "2014-04-07 12:52+02:00",
+            "2014/04/07 10:52:00",
+            "2014/04/07 10:52",
+            "2014-04-07 10:52:00 UTC",
+            "2014-04-07 10:52 UTC",
+            "2014-04-07 10:52:00,000",
+            "2014-04-07 12:52:00+0200",
+            "2014-04-07 10:52:00+00",
+        ] {
+            assert_eq!(Timestamp::parse(text), Some(Timestamp::Whole(1_396_867_920)), "{text}");
+        }
+        assert_eq!(Timestamp::parse("2014/04/07"), Some(Timestamp::Whole(1_396_828_800)));
         assert_eq!(Timestamp::parse("2017-12-20 00:00:00.5"), Some(Timestamp::Float(1_513_728_000.5)));
         assert_eq!(Timestamp::parse("1969-12-31T23:59:59.75"), Some(Timestamp::Float(-0.25)));
         let keys = column(&["2017-12-20 00:00:00.000001", "2017-12-20 00:00:00.000002", "1513728001"]);
@@ -182,5 +273,20 @@ mod tests {
         // A negative exponent has its dash elsewhere.
         assert_eq!(Timestamp::parse("1.5e-3"), Some(Timestamp::Float(0.0015)));
         assert_eq!(Timestamp::parse("123e-2"), Some(Timestamp::Float(1.23)));
+    }
+
+    #[test]
+    fn any_other_notation_is_told() {
+        for (format, text, seconds) in [
+            ("%d/%m/%Y %H:%M", "07/04/2014 10:52", 1_396_867_920),
+            ("%d/%m/%Y", "07/04/2014", 1_396_828_800),
+            ("%Y%m%d", "20140407", 1_396_828_800),
+            ("%d %b %Y %I:%M:%S %p %z", "07 Apr 2014 12:52:00 PM +0200", 1_396_867_920),
+            ("%s", "1396867920", 1_396_867_920),
+        ] {
+            assert_eq!(TimeReader::new(Some(format)).parse(text), Some(Timestamp::Whole(seconds)), "{text}");
+        }
+        assert_eq!(TimeReader::new(Some("%d/%m/%Y")).parse("2014-04-07"), None);
+        assert_eq!(TimeReader::new(Some("%d/%m/%Y")).parse("1396867920"), None);
     }
 }

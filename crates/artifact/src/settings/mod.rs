@@ -26,7 +26,9 @@ pub use evaluate::{Evaluate, Ranking};
 pub use generate::Generate;
 pub use model::{Model, Network};
 pub use optimizer::{Optimizer, Precision};
-pub use preprocess::{Columns, Filter, Preprocess, Ties};
+pub use preprocess::{
+    Column, Columns, Filter, Incomplete, MOST_CONDITIONS, Preprocess, Repeats, Split, Ties, Values,
+};
 pub use section::{Owned, Section, Sections, owned, read_all};
 pub use train::{Loss, Sampling, Train};
 

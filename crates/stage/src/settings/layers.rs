@@ -10,6 +10,11 @@ use crate::Refusal;
 
 /// How a key of the file begins that is no setting and only holds what an anchor names.
 const ANCHORS: &str = "x-";
+/// What YAML gives a meaning that no value on a command line has, such as `%d/%m/%Y` or `|`: what begins so is text.
+const TEXT_ALONE: [char; 5] = ['%', '|', '>', '@', '`'];
+
+/// The mappings whose keys are not settings but names of the user's own, which no default knows.
+const NAMED_BY_USERS: [&[&str]; 1] = [&["preprocess", "keep"]];
 
 /// One layer: where it comes from, its text where it has lines, and what it says.
 struct Layer<'a> {
@@ -60,8 +65,13 @@ fn nested(assignment: &str) -> Result<Value, Refusal> {
         ))
     };
     let (path, value) = assignment.split_once('=').ok_or_else(malformed)?;
-    let value: Value = serde_yaml::from_str(value)
-        .map_err(|error| Refusal::new(format!("--set {assignment}: the value {}", text::reason(&error))))?;
+    let value = if value.starts_with(TEXT_ALONE) {
+        Value::from(value)
+    } else {
+        serde_yaml::from_str(value).map_err(|error| {
+            Refusal::new(format!("--set {assignment}: the value {}", text::reason(&error)))
+        })?
+    };
     let keys: Vec<&str> = path.trim().split('.').collect();
     if keys.iter().any(|key| key.is_empty()) {
         return Err(malformed());
@@ -148,6 +158,9 @@ impl Layer<'_> {
                 return Err(Refusal::new(message));
             }
         };
+        if NAMED_BY_USERS.iter().any(|names| path == names) {
+            return Ok(());
+        }
         for (key, inner) in mapping {
             let Some(name) = key.as_str().map(str::to_owned) else {
                 let shown = serde_yaml::to_string(key).unwrap_or_default();

@@ -1,7 +1,8 @@
 //! MovieLens' ratings, as GroupLens published them over the years: <https://grouplens.org/datasets/movielens/>.
 
-use super::Layout;
-use crate::read::schema::{COLONS, COMMAS, Schema, TABS};
+use super::{Head, Layout};
+use crate::read::schema::{COMMAS, Schema, Syntax, TABS, columns_named};
+use crate::read::separator::Separator;
 
 /// The columns of the releases before MovieLens-20M, which have no header.
 const COLUMNS: &[&str] = &["user", "item", "rating", "timestamp"];
@@ -14,9 +15,10 @@ pub const ML_100K: Layout = Layout {
     name: "movielens-100k",
     title: "user, item, rating and timestamp between tabs, without a header",
     files: &["u.data"],
+    also: &[],
     example: "1\t50\t5\t881250949",
     needs: None,
-    begins: |line| !super::inter::is_header(line) && line.split('\t').count() == COLUMNS.len(),
+    begins: |line| !super::inter::is_header(line) && is_row(line, "\t"),
     schema: |_| Ok(Schema::by_place(TABS, COLUMNS)),
 };
 
@@ -25,11 +27,12 @@ pub const ML_1M: Layout = Layout {
     name: "movielens-1m",
     title: "user, item, rating and timestamp between `::`, without a header",
     files: &["ratings.dat"],
+    also: &[],
     example: "1::50::5::978300760",
     needs: None,
     // A dictionary may well hold `::` in its texts.
-    begins: |line| !line.starts_with('{') && line.split("::").count() == COLUMNS.len(),
-    schema: |_| Ok(Schema::by_place(COLONS, COLUMNS)),
+    begins: |line| !line.starts_with('{') && is_row(line, "::"),
+    schema: |_| Ok(Schema::by_place(Syntax::Delimited(Separator::Text("::".to_owned())), COLUMNS)),
 };
 
 /// MovieLens-20M and later.
@@ -37,11 +40,26 @@ pub const ML_20M: Layout = Layout {
     name: "movielens-20m",
     title: "commas and the header userId,movieId,rating,timestamp",
     files: &["ratings.csv"],
+    also: &["rating.csv", "ratings_small.csv"],
     example: "userId,movieId,rating,timestamp",
     needs: None,
-    begins: |line| line.starts_with("userId,"),
-    schema: |head| {
-        let columns = head.first_line.split(',').map(str::to_owned).collect();
-        Schema::by_header(head.path, COMMAS, columns, HEADER.map(Some))
+    begins: |line| {
+        let names = line.replace('"', "");
+        HEADER.iter().all(|name| names.split(',').any(|field| field.trim() == *name))
     },
+    schema: csv,
 };
+
+/// Whether the fields of a line are those of a rating: nothing but the user's and the item's id may be text.
+fn is_row(line: &str, separator: &str) -> bool {
+    let fields: Vec<&str> = line.split(separator).collect();
+    fields.len() == COLUMNS.len() && fields[2].trim().parse::<f64>().is_ok()
+}
+
+/// GroupLens' file has no quotation marks, its copies may have.
+fn csv(head: &Head<'_>) -> anyhow::Result<Schema> {
+    let quoted = head.lines.iter().any(|line| line.contains('"'));
+    let names = Separator::Byte(b',').fields(head.first_line(), quoted);
+    let syntax = if quoted { Syntax::Quoted(b',') } else { COMMAS };
+    Schema::by_column(head, syntax, Some(names), 0, &columns_named(HEADER))
+}
