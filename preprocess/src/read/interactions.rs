@@ -94,6 +94,7 @@ impl Block {
     ///
     /// # Errors
     /// An id that cannot be one, or one too many.
+    #[inline]
     pub fn push(&mut self, user: &str, item: &str, (time, tiebreak): Times) -> Result<(), Unfit> {
         let typed = self.typed;
         let table = &mut self.table;
@@ -188,6 +189,7 @@ impl Interactions {
 }
 
 /// The code of an id, which is looked at where it was not seen before.
+#[inline]
 fn code(names: &mut Interner, id: &str, typed: bool) -> Result<u32, Unfit> {
     let before = names.len();
     let code = names.code(id).ok_or(TooMany)?;

@@ -13,7 +13,7 @@ use crate::read::interactions::{Block, TooMany, Unfit};
 use crate::read::literal::Fields;
 use crate::read::schema::{Schema, Syntax};
 use crate::read::separator::Separator;
-use crate::read::timestamps::TimeReader;
+use crate::read::timestamps::{TimeReader, Timestamp};
 use crate::read::{json, literal, objects};
 
 /// What a column is read for.
@@ -28,7 +28,7 @@ enum Role {
     Tiebreak,
 }
 
-/// What becomes of one field of a row.
+/// What one field of a row is read for.
 #[derive(Clone, Debug, Default)]
 struct Slot<'a> {
     role: Role,
@@ -37,15 +37,33 @@ struct Slot<'a> {
 }
 
 /// The texts of a row that are read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Row<'t> {
     user: &'t str,
     item: &'t str,
     rating: Option<&'t str>,
     timestamp: Option<&'t str>,
     tiebreak: Option<&'t str>,
-    /// Whether its columns have the values that `preprocess.keep` asks for.
-    wanted: bool,
+    /// Whether a column has another value than `preprocess.keep` asks for.
+    unwanted: bool,
+}
+
+impl<'t> Row<'t> {
+    /// Takes a field for what its column is read for.
+    #[inline]
+    fn take(&mut self, slot: &Slot<'_>, field: &'t str) {
+        match slot.role {
+            Role::Nothing => {}
+            Role::User => self.user = field,
+            Role::Item => self.item = field,
+            Role::Rating => self.rating = Some(field),
+            Role::Timestamp => self.timestamp = Some(field),
+            Role::Tiebreak => self.tiebreak = Some(field),
+        }
+        if let Some(values) = slot.values {
+            self.unwanted |= !values.iter().any(|value| value == field);
+        }
+    }
 }
 
 /// Takes rows from lines.
@@ -75,7 +93,7 @@ impl<'a> Parser<'a> {
         let mut free = 0;
         for (place, role) in roles {
             if let Some(place) = place {
-                slots[place].role = role;
+                slots[place] = Slot { role, values: None };
                 free = free.max(place + 1);
             }
         }
@@ -105,9 +123,8 @@ impl<'a> Parser<'a> {
     pub fn parse(&self, lines: &Lines) -> Result<Block, Fault> {
         match &self.schema.syntax {
             Syntax::Delimited(separator) => match separator {
-                // Fields are short: comparing every character is faster than a search that has to be set up.
                 &Separator::Byte(byte) => {
-                    self.parse_split(lines, separator, |line| line.split(char::from(byte)))
+                    self.parse_split(lines, separator, |line| Split { rest: Some(line), at: byte })
                 }
                 Separator::Text(text) => self.parse_split(lines, separator, |line| line.split(text.as_str())),
                 Separator::Blanks => self.parse_split(lines, separator, str::split_ascii_whitespace),
@@ -201,36 +218,14 @@ impl<'a> Parser<'a> {
 
     /// Adds the row with these fields, one for every column, cut out of a text: blanks around them are not theirs.
     fn push_text<'t>(&self, block: &mut Block, fields: impl Iterator<Item = &'t str>) -> Result<(), Wrong> {
-        let mut cut = 0;
-        let row = self.row(fields.enumerate().map(|(place, field)| {
-            let trimmed = trim(field);
-            if trimmed.len() < field.len() && self.slots.get(place).is_some_and(Slot::is_id) {
-                cut += 1;
-            }
-            trimmed
-        }));
-        block.counts().trimmed += cut;
-        self.add(block, &row)
-    }
-
-    /// The texts of a row that are read, of all its fields in order.
-    fn row<'t>(&self, fields: impl Iterator<Item = &'t str>) -> Row<'t> {
-        let mut row = Row { user: "", item: "", rating: None, timestamp: None, tiebreak: None, wanted: true };
-        for (place, field) in fields.enumerate() {
-            let Some(slot) = self.slots.get(place) else { continue };
-            match slot.role {
-                Role::Nothing => {}
-                Role::User => row.user = field,
-                Role::Item => row.item = field,
-                Role::Rating => row.rating = Some(field),
-                Role::Timestamp => row.timestamp = Some(field),
-                Role::Tiebreak => row.tiebreak = Some(field),
-            }
-            if let Some(values) = slot.values {
-                row.wanted &= values.iter().any(|value| value == field);
-            }
+        let mut row = Row::default();
+        let mut slots = self.slots.iter();
+        for field in fields {
+            let Some(slot) = slots.next() else { continue };
+            let field = if is_trimmed(field) { field } else { trim(block, slot, field) };
+            row.take(slot, field);
         }
-        row
+        self.add(block, &row)
     }
 
     /// Adds the row of a JSON object.
@@ -247,7 +242,11 @@ impl<'a> Parser<'a> {
 
     /// Adds a row of typed fields, of which those that are not there are missing.
     fn push_fields(&self, block: &mut Block, fields: &Fields<'_>) -> Result<(), Wrong> {
-        self.add(block, &self.row(fields.iter().map(|field| field.as_deref().unwrap_or_default())))
+        let mut row = Row::default();
+        for (slot, field) in self.slots.iter().zip(fields) {
+            row.take(slot, field.as_deref().unwrap_or_default());
+        }
+        self.add(block, &row)
     }
 
     /// Adds a row for every item of a line, whose first field is the user.
@@ -259,17 +258,18 @@ impl<'a> Parser<'a> {
             return Err(format!("expected a user and at least one item, found {}", shorten(line)).into());
         }
         for item in items {
-            let row = Row { user, item, rating: None, timestamp: None, tiebreak: None, wanted: true };
+            let row = Row { user, item, ..Row::default() };
             self.add(block, &row)?;
         }
         Ok(())
     }
 
     /// Adds a row to the block, or counts it there as what it is.
+    #[inline]
     fn add(&self, block: &mut Block, row: &Row<'_>) -> Result<(), Wrong> {
         let schema = self.schema;
         let is_missing = |field: &str| self.missing.is(field);
-        if !row.wanted {
+        if row.unwanted {
             // Of a row that nobody wants nothing is asked. What it has counts among what the file has.
             if !is_missing(row.user) && !is_missing(row.item) {
                 block.note(row.user, row.item).map_err(|error| self.unfit(error, row))?;
@@ -277,6 +277,51 @@ impl<'a> Parser<'a> {
             block.counts().unwanted += 1;
             return Ok(());
         }
+        if is_missing(row.user)
+            || is_missing(row.item)
+            || row.rating.is_some_and(is_missing)
+            || row.timestamp.is_some_and(is_missing)
+            || row.tiebreak.is_some_and(is_missing)
+        {
+            if self.skip_incomplete {
+                block.counts().incomplete += 1;
+                return Ok(());
+            }
+            return Err(self.incomplete(row).into());
+        }
+        let time = match row.timestamp {
+            None => None,
+            Some(field) => Some(self.time(schema.timestamp, field)?),
+        };
+        let tiebreak = match row.tiebreak {
+            None => None,
+            Some(field) => Some(self.time(schema.tiebreak, field)?),
+        };
+        if let Some(field) = row.rating {
+            let rating = parse_rating(field).ok_or_else(|| self.wrong(schema.rating, field, "a number"))?;
+            if self.min_rating.is_some_and(|least| rating < least) {
+                block.counts().low_rated += 1;
+                return block.note(row.user, row.item).map_err(|error| self.unfit(error, row));
+            }
+        }
+        block.push(row.user, row.item, (time, tiebreak)).map_err(|error| self.unfit(error, row))
+    }
+
+    /// The time that a field stands for.
+    #[inline]
+    fn time(&self, place: Option<usize>, field: &str) -> Result<Timestamp, String> {
+        self.times.parse(field).ok_or_else(|| self.wrong(place, field, &self.times.expected()))
+    }
+
+    /// The message of a field that is something else than `expected`.
+    fn wrong(&self, place: Option<usize>, field: &str, expected: &str) -> String {
+        let column = place.map_or("", |place| self.schema.columns[place].as_str());
+        format!("column `{column}` is {}, expected {expected}", shorten(field))
+    }
+
+    /// The message of a row that lacks a value.
+    fn incomplete(&self, row: &Row<'_>) -> String {
+        let schema = self.schema;
         let needed = [
             (Some(row.user), Some(schema.user), "a raw id"),
             (Some(row.item), Some(schema.item), "a raw id"),
@@ -284,42 +329,16 @@ impl<'a> Parser<'a> {
             (row.timestamp, schema.timestamp, "a time"),
             (row.tiebreak, schema.tiebreak, "a number or a time"),
         ];
-        for (field, place, expected) in needed {
-            let (Some(field), Some(place)) = (field, place) else { continue };
-            if !is_missing(field) {
-                continue;
-            }
-            if self.skip_incomplete {
-                block.counts().incomplete += 1;
-                return Ok(());
-            }
-            let found = if field.is_empty() { "empty".to_owned() } else { shorten(field) };
-            return Err(format!(
-                "column `{}` is {found}, expected {expected}; preprocess.incomplete=skip passes over rows that lack one, and \
-                 counts them",
-                schema.columns[place]
-            )
-            .into());
-        }
-        let wrong = |place: Option<usize>, field: &str, expected: &str| {
-            let column = place.map_or("", |place| schema.columns[place].as_str());
-            format!("column `{column}` is {}, expected {expected}", shorten(field))
-        };
-        let time = |place: Option<usize>, field: Option<&str>| {
-            let parse = |field: &str| {
-                self.times.parse(field).ok_or_else(|| wrong(place, field, &self.times.expected()))
-            };
-            field.map(parse).transpose()
-        };
-        let times = (time(schema.timestamp, row.timestamp)?, time(schema.tiebreak, row.tiebreak)?);
-        if let Some(field) = row.rating {
-            let rating = parse_rating(field).ok_or_else(|| wrong(schema.rating, field, "a number"))?;
-            if self.min_rating.is_some_and(|least| rating < least) {
-                block.counts().low_rated += 1;
-                return block.note(row.user, row.item).map_err(|error| self.unfit(error, row));
-            }
-        }
-        block.push(row.user, row.item, times).map_err(|error| self.unfit(error, row))
+        let missing = needed.into_iter().find_map(|(field, place, expected)| {
+            Some((field.filter(|field| self.missing.is(field))?, place?, expected))
+        });
+        let (field, place, expected) = missing.unwrap_or(("", schema.user, "a raw id"));
+        let found = if field.is_empty() { "empty".to_owned() } else { shorten(field) };
+        format!(
+            "column `{}` is {found}, expected {expected}; preprocess.incomplete=skip passes over rows that lack one, and \
+             counts them",
+            schema.columns[place]
+        )
     }
 
     /// The message of an id that cannot be one.
@@ -333,12 +352,6 @@ impl<'a> Parser<'a> {
                 format!("column `{}` is {fault}, expected a raw id", self.schema.columns[place]).into()
             }
         }
-    }
-}
-
-impl Slot<'_> {
-    fn is_id(&self) -> bool {
-        matches!(self.role, Role::User | Role::Item)
     }
 }
 
@@ -367,12 +380,40 @@ impl<'a> Missing<'a> {
     }
 }
 
-/// A field without the blanks around it.
-fn trim(field: &str) -> &str {
-    match field.as_bytes() {
-        [first, .., last] if *first > b' ' && *last > b' ' => field,
-        _ => field.trim_matches(|letter: char| letter.is_ascii_whitespace()),
+/// The fields of a line between ASCII characters. They are short: comparing every byte is faster than a search that has to be
+/// set up, or than the characters that `str::split` decodes.
+struct Split<'t> {
+    rest: Option<&'t str>,
+    at: u8,
+}
+
+impl<'t> Iterator for Split<'t> {
+    type Item = &'t str;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'t str> {
+        let rest = self.rest?;
+        let Some(end) = rest.as_bytes().iter().position(|&byte| byte == self.at) else {
+            return self.rest.take();
+        };
+        self.rest = rest.get(end + 1..);
+        rest.get(..end)
     }
+}
+
+/// Whether a field has no blank around it, as nearly all have none.
+#[inline]
+fn is_trimmed(field: &str) -> bool {
+    matches!(field.as_bytes(), [first, .., last] if *first > b' ' && *last > b' ')
+}
+
+/// A field without the blanks around it, which are counted where it is an id.
+fn trim<'t>(block: &mut Block, slot: &Slot<'_>, field: &'t str) -> &'t str {
+    let trimmed = field.trim_matches(|letter: char| letter.is_ascii_whitespace());
+    if trimmed.len() < field.len() && matches!(slot.role, Role::User | Role::Item) {
+        block.counts().trimmed += 1;
+    }
+    trimmed
 }
 
 /// What is wrong with a line, before its number is known.
@@ -413,7 +454,7 @@ fn parse_lines<'t>(
     let mut number = lines.first_line;
     for line in text.lines() {
         // `lines` strips CR LF, but the file may end in a CR alone.
-        let line = line.trim_end_matches('\r');
+        let line = if line.ends_with('\r') { line.trim_end_matches('\r') } else { line };
         if !line.is_empty() {
             push(&mut block, line).map_err(|error| error.at(number))?;
         }

@@ -46,6 +46,7 @@ impl TimeReader {
     }
 
     /// The time that `text` stands for; `None` where it stands for none.
+    #[inline]
     pub fn parse(&self, text: &str) -> Option<Timestamp> {
         match &self.format {
             None => Timestamp::parse(text),
@@ -70,8 +71,8 @@ impl Timestamp {
             return Some(Self::Whole(whole));
         }
         // No float has a dash in both places.
-        let bytes = text.as_bytes();
-        if [4, 7].iter().all(|&place| matches!(bytes.get(place), Some(b'-' | b'/'))) {
+        let divides = |place: usize| matches!(text.as_bytes().get(place), Some(b'-' | b'/'));
+        if divides(4) && divides(7) {
             return Self::parse_date(text).or_else(|| Self::parse_date(&iso(text)?));
         }
         text.parse().ok().filter(|value: &f64| value.is_finite()).map(Self::Float)
