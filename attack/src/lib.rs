@@ -19,7 +19,9 @@ use artifact::settings::Generate;
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Sizes};
 use service::black_box::{BlackBox, ProtectedTarget};
-use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, Schema, progress};
+use stage::{
+    Checked, Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Resume, Schema, progress, splits,
+};
 use streams::Streams;
 use training::fit::{Keep, Run, Schedule, fit};
 use training::state::Saving;
@@ -56,6 +58,8 @@ enum Command {
         /// dataset (by default half of a sequence), made by `gro-preprocess run` and with the items of the target's.
         #[arg(long, value_name = "DIR")]
         seeds: Option<PathBuf>,
+        #[command(flatten)]
+        other_split: OtherSplit,
         /// Directory to write queries.parquet to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -101,8 +105,8 @@ impl Cli {
 /// Runs the subcommand, unless its output is up to date.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Generate { target, seeds, out, resume, flags } => {
-            run_generate(&target, seeds.as_deref(), &out, resume, &flags)
+        Command::Generate { target, seeds, other_split, out, resume, flags } => {
+            run_generate(&target, seeds.as_deref(), other_split, &out, resume, &flags)
         }
         Command::Distill { queries, surrogate, out, resume, flags } => {
             run_distill(&queries, surrogate, &out, &resume, &flags)
@@ -110,14 +114,22 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
-fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, flags: &Flags) -> Result<()> {
+fn run_generate(
+    target: &Path,
+    owned: Option<&Path>,
+    other_split: OtherSplit,
+    out: &Path,
+    resume: bool,
+    flags: &Flags,
+) -> Result<()> {
     kernels::set_plain(flags.kernels == Kernels::Plain);
     let settings = schema().load(flags)?;
     check_seeds(&settings.generate, owned)?;
     let model = target.join(MODEL);
     let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"])
         .input(&model)
-        .inputs(owned.map(dataset::files).into_iter().flatten());
+        .inputs(owned.map(dataset::files).into_iter().flatten())
+        .other_split(other_split);
     let identity = plan.identity()?;
     plan.produce(|directory| {
         let device = models::device(flags.device)?;
@@ -135,6 +147,13 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
             .into());
         }
         let streams = Streams::new(settings.seed);
+        let splits = match owned {
+            None => description.splits.clone(),
+            Some(data) => {
+                splits::differ(&model, &description.splits, data, other_split)?;
+                splits::with(&description.splits, data)?
+            }
+        };
         let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
         let (seeds, generation) = begin_with(owned.as_ref(), asked, length, streams)?;
         let mut service = ProtectedTarget::new(recommender.into(), &description, device)?;
@@ -142,6 +161,8 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
             items: service.items(),
             k: asked.top_k,
             fingerprint: description.fingerprint.clone(),
+            splits,
+            target: Some(artifact::digest::file(&model)?.blake3),
             queries: 0,
             sequences: 0,
             generation: Some(generation),
@@ -292,7 +313,7 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
         fitted.kept_score
     );
     let description = sizes.describe(Kind::Surrogate, architecture, fingerprint);
-    let description = Description { queries: Some(header), ..description };
+    let description = Description { splits: header.splits.clone(), queries: Some(header), ..description };
     let tensors = surrogate.parameters().to_arrays()?;
     Checkpoint { description, tensors }.write(&run.output.join(MODEL))?;
     Ok(())

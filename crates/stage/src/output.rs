@@ -22,7 +22,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::interrupt::Unfinished;
 use crate::lock::{self, Cause, Entry, LOCK, Lock};
-use crate::{Checked, Flags, Refusal};
+use crate::{Checked, Flags, OtherSplit, Refusal};
 
 /// The resolved settings inside an output directory: a file that `--config` takes.
 pub const SETTINGS: &str = "settings.yaml";
@@ -110,6 +110,12 @@ impl Plan {
     pub fn argument(mut self, name: &str, value: impl ToString) -> Self {
         self.arguments.insert(name.to_owned(), value.to_string());
         self
+    }
+
+    /// Notes that models of other splits are taken, where the flag is given: a lock without it is not that of this run.
+    #[must_use]
+    pub fn other_split(self, flag: OtherSplit) -> Self {
+        if flag.other_split { self.argument("other-split", true) } else { self }
     }
 
     /// Says which device the work runs on, for `run.log`; by default what `--device` says.

@@ -36,7 +36,7 @@ use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Margins, RankingLoss};
 use models::{ARCHITECTURES, Mode, Parameters, Sizes, architecture_of, load_parameters};
 use serde::{Deserialize, Serialize};
-use stage::Refusal;
+use stage::{Refusal, splits};
 use streams::{Purpose, Streams};
 use training::fit::{Fitted, Keep, Schedule, fit};
 use training::ranking_loss::draw_negatives;
@@ -288,6 +288,8 @@ fn protect(job: &Job<'_>) -> Result<()> {
     let device = job.device()?;
     let (gold, description) = load_parameters(job.target, &device)?;
     description.check_dataset(&dataset, job.target, data)?;
+    splits::differ(job.target, &description.splits, data, job.other_split)?;
+    let description = Description { splits: splits::with(&description.splits, data)?, ..description };
     if settings.top_k >= dataset.items() {
         let (k, items) = (settings.top_k, dataset.items());
         let data = data.display();

@@ -15,7 +15,7 @@ use artifact::names::{Named, Registry};
 use artifact::settings::{Owned, Section, Sections, owned};
 use candle_core::Device;
 use service::policies::POLICIES;
-use stage::{Checked, Flags, Interruption, Plan, Refusal, Resume, progress};
+use stage::{Checked, Flags, Interruption, OtherSplit, Plan, Refusal, Resume, progress};
 use training::fit::Run;
 use training::state::Saving;
 
@@ -76,6 +76,8 @@ pub struct Job<'a> {
     pub identity: &'a str,
     /// How the run goes on, and how often its state is kept.
     pub resume: &'a Resume,
+    /// Whether the target may have been trained on other splits than the dataset's.
+    pub other_split: OtherSplit,
     /// Flags of every stage.
     pub flags: &'a Flags,
 }
