@@ -5,8 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use artifact::dataset::{self, Dataset, UserSequence};
 
@@ -239,4 +240,226 @@ fn what_does_not_say_its_splits_is_taken_with_a_warning() {
             "{log}"
         );
     }
+}
+
+#[test]
+fn an_output_that_cannot_be_made_is_refused_before_the_work() {
+    let place = Place::new();
+    std::os::unix::fs::symlink("nowhere", place.at("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", place.at("link.inter")).unwrap();
+    fs::write(place.at("file"), "mine").unwrap();
+    fs::create_dir(place.at("directory.inter")).unwrap();
+    let settings = "--config settings.yaml";
+    place.done("attack", &format!("generate {settings} --target target --out queries"));
+    place.done("evaluate", &format!("run {settings} --data data --target target --out evaluated"));
+    let stages = [
+        ("preprocess", "synth --users 60 --items 40 --interactions 1400", "ratings"),
+        ("preprocess", "run --input ratings", "ratings"),
+        ("preprocess", "export --data data", "data"),
+        ("train", &format!("{settings} --data data"), "data"),
+        ("defend", &format!("{settings} --method gro --data data --target target"), "target"),
+        ("defend", &format!("{settings} --method reverse --target target"), "target"),
+        ("attack", &format!("generate {settings} --target target"), "target"),
+        ("attack", &format!("distill {settings} --queries queries"), "queries"),
+        ("evaluate", &format!("run {settings} --data data --target target"), "data"),
+        ("evaluate", "report --runs evaluated", "evaluated"),
+    ];
+    for (stage, words, input) in stages {
+        let refused = |out: &str| place.refused(stage, &format!("{words} --out {out}"));
+        let message = refused("link");
+        assert!(message.contains("link is a link to nowhere, which does not exist"), "{message}");
+        assert!(refused("file").contains("file is a file, expected a directory"));
+        let message = refused("file/x");
+        assert!(
+            message.contains("cannot make the directory") && message.contains("choose another --out"),
+            "{message}"
+        );
+        if !words.starts_with("synth") {
+            assert!(refused(input).contains("lies inside the output"));
+            let message = refused(&format!("{input}/deeper"));
+            assert!(message.contains(&format!("lies inside {input}, which a stage wrote")), "{message}");
+        }
+    }
+    for (out, expected) in [("link.inter", "is a link to nowhere"), ("directory.inter", "is a directory")] {
+        let message = place.refused("preprocess", &format!("export --data data --out {out}"));
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(fs::read_to_string(place.at("file")).unwrap(), "mine");
+    // Ratings of one's own are no output of a stage, and `.` is where people have them.
+    place.done("preprocess", "synth --users 60 --items 40 --interactions 1400 --out own");
+    fs::remove_file(place.at("own/stage.lock")).unwrap();
+    place.done("preprocess", "run --input own/ratings.csv --out own/data");
+}
+
+#[test]
+fn two_runs_do_not_write_one_output() {
+    let place = Place::new();
+    let words = "--config settings.yaml --data data --threads 1 --set train.patience=100000 --out c";
+    let mut first = Command::new(binary("train"));
+    first.args(words.split(' ')).args(["--set", "train.epochs=100000"]).current_dir(place.0.path());
+    let mut first = first.stderr(Stdio::null()).spawn().unwrap();
+    let partial = || {
+        let names = fs::read_dir(place.0.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with(".c.partial-")).count()
+    };
+    while partial() == 0 {
+        assert!(first.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::os::unix::fs::symlink(".", place.at("here")).unwrap();
+    for out in ["c", "./c/", "here/c"] {
+        let message = place.refused("train", &format!("--config settings.yaml --data data --out {out}"));
+        assert!(message.contains(&format!("another run is writing {out}")), "{message}");
+    }
+    assert_eq!(partial(), 1);
+    // The system lifts the lock of who is killed, and what it left is swept up.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let log = place.done("train", "--config settings.yaml --data data --out c");
+    assert!(log.contains("which a run left that was killed"), "{log}");
+    assert_eq!(partial(), 0);
+}
+
+#[test]
+fn two_runs_that_begin_at_once_do_not_both_work() {
+    let place = Place::new();
+    for round in 0..5 {
+        let begin = || {
+            let mut command = Command::new(binary("train"));
+            let out = format!("c{round}");
+            command.args(["--config", "settings.yaml", "--data", "data", "--threads", "1", "--out", &out]);
+            command.args(["--set", "train.epochs=40", "--set", "train.patience=40"]);
+            command.current_dir(place.0.path()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let ended = [begin(), begin()].map(|child| child.wait_with_output().unwrap());
+        let codes = ended.each_ref().map(|output| output.status.code().unwrap());
+        let logs = ended.each_ref().map(log_of);
+        // One that came when the other had ended finds its work done.
+        let fine = |place: usize| codes[place] == 0 || logs[place].contains("another run is writing");
+        assert!(codes.contains(&0) && fine(0) && fine(1), "{logs:?}");
+        assert!(logs.iter().filter(|log| log.contains("wrote c")).count() == 1, "{logs:?}");
+    }
+}
+
+#[test]
+fn lists_of_the_whole_catalogue_are_refused_before_they_are_asked_for() {
+    let place = Place::new();
+    let words = "generate --config settings.yaml --target target --out q --set generate.top_k=40";
+    let message = place.refused("attack", words);
+    assert!(message.contains("generate.top_k is 40, expected less than the 40 items"), "{message}");
+    for (set, expected) in [
+        ("generate.length=1", "`generate.length` is 1, expected at least 2"),
+        (
+            "generate.seed_sequences=0.001",
+            "`generate.seed_sequences` is 0.001, which is none of 20 sequences",
+        ),
+        (
+            "generate={length: 4, seed_length: 4}",
+            "`generate.seed_length` is 4, expected less than `generate.length`, 4",
+        ),
+    ] {
+        let mut command = Command::new(binary("attack"));
+        command.args([
+            "generate",
+            "--config",
+            "settings.yaml",
+            "--target",
+            "target",
+            "--out",
+            "q",
+            "--set",
+            set,
+        ]);
+        let output = command.current_dir(place.0.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(log_of(&output).contains(expected), "{}", log_of(&output));
+    }
+    assert!(!place.at("q").exists());
+}
+
+#[test]
+fn a_report_shows_the_cutoffs_that_there_are() {
+    let place = Place::new();
+    let evaluate = |name: &str, ks: &str, top_k: usize| {
+        let words =
+            format!("--set evaluate.ks={ks} --set evaluate.top_k={top_k} --data data --target target");
+        place.done("evaluate", &format!("run --config settings.yaml {words} --out {name}"));
+    };
+    let report = |runs: &str, name: &str| {
+        place.done("evaluate", &format!("report --runs {runs} --out {name}"));
+        for file in ["report.csv", "report.parquet", "chart.svg"] {
+            assert!(place.at(name).join(file).is_file(), "{file}");
+        }
+        let json = fs::read_to_string(place.at(name).join("report.json")).unwrap();
+        let ks = serde_json::from_str::<serde_json::Value>(&json).unwrap()["ks"].to_string();
+        (fs::read_to_string(place.at(name).join("report.md")).unwrap(), ks)
+    };
+    evaluate("usual", "[1,5,10]", 20);
+    let (text, ks) = report("usual", "r-usual");
+    assert_eq!(ks, "[1,5,10]");
+    assert!(text.contains("HR@5") && text.contains("HR@10") && text.contains("NDCG@10"), "{text}");
+    assert!(!text.contains("HR@20") && !text.contains("HR@1 "), "{text}");
+    assert!(fs::read_to_string(place.at("r-usual/chart.svg")).unwrap().contains("HR@10"));
+    // As of a catalogue with fewer items than any usual K.
+    evaluate("short", "[1,3]", 5);
+    let (text, _) = report("short", "r-short");
+    assert!(text.contains("HR@1 ") && text.contains("HR@3") && text.contains("NDCG@3"), "{text}");
+    assert!(fs::read_to_string(place.at("r-short/chart.svg")).unwrap().contains("HR@3"));
+
+    // What two have in common; or nothing.
+    place.done("defend", "--config settings.yaml --method reverse --target target --out protected");
+    let words = "--set evaluate.ks=[5,20] --data data --target protected";
+    place.done("evaluate", &format!("run --config settings.yaml {words} --out other"));
+    let (text, ks) = report("usual other", "r-both");
+    assert_eq!(ks, "[5]");
+    assert!(text.contains("HR@5") && !text.contains("HR@10") && !text.contains("HR@20"), "{text}");
+    let words = "--set evaluate.ks=[20] --data data --target protected";
+    place.done("evaluate", &format!("run --config settings.yaml {words} --out apart"));
+    let message = place.refused("evaluate", "report --runs usual apart --out r-apart");
+    assert!(
+        message.contains("evaluated at [20] (evaluate.ks) and the runs before it at [1, 5, 10]"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_chain_is_checked_before_its_first_stage() {
+    let place = Place::new();
+    let gro = |words: &str| {
+        let mut command = Command::new(binary("preprocess").with_file_name("gro"));
+        command.args(words.split_whitespace()).current_dir(place.0.path()).output().unwrap()
+    };
+    let check = |set: &str, more: &str| gro(&format!("check --config settings.yaml --set {set}{more}"));
+    let fine = check("seed=1", " --data data");
+    assert_eq!((fine.status.code(), fine.stdout.len()), (Some(0), 0), "{}", log_of(&fine));
+    for (set, data, expected) in [
+        ("evaluate.ks=[30]", "", "`evaluate.ks` reaches 30"),
+        ("distill.batch=0", "", "`distill.batch` is 0"),
+        ("defend.gro.top_k=1", "", "`defend.gro.top_k` is 1"),
+        ("evaluate.top_k=41", " --data data", "`evaluate.top_k` is 41, but the catalogue holds 40 items"),
+        (
+            "generate.top_k=40",
+            " --data data",
+            "generate.top_k is 40, expected less than the 40 items of data",
+        ),
+        (
+            "defend.gro.top_k=40",
+            " --data data",
+            "defend.gro.top_k is 40, expected less than the 40 items of data",
+        ),
+        ("seed=1", " --data lost", "lost/stats.json does not exist; `gro-preprocess run` makes it"),
+        ("evaluate={ranking:", "", "--set"),
+    ] {
+        let output = check(set, data);
+        assert_eq!(output.status.code(), Some(2), "{set}: {}", log_of(&output));
+        assert!(log_of(&output).contains(expected), "{set}: {}", log_of(&output));
+    }
+    let negatives = gro(
+        "check --data data --set evaluate.ranking=uniform --set evaluate.negatives=40 --set evaluate.top_k=20 \
+                         --set evaluate.ks=[10] --set generate.top_k=20",
+    );
+    assert!(log_of(&negatives).contains("`evaluate.negatives` is 40, but the catalogue holds 40 items"));
+    // A defence that will not be run is not asked.
+    let chosen = check("defend.gro.top_k=40", " --data data --methods none reverse");
+    assert_eq!(chosen.status.code(), Some(0), "{}", log_of(&chosen));
 }

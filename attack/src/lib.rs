@@ -136,16 +136,8 @@ fn run_generate(
         plan.runs_on(models::name_of(&device));
         let (recommender, description) = models::load(&model, &device)?;
         let asked = &settings.generate;
-        if asked.top_k > description.items {
-            return Err(above_catalogue("generate.top_k", asked.top_k, "at most", description.items, &model));
-        }
+        check(asked, description.items, &model)?;
         let length = asked.length.unwrap_or(description.network.max_len);
-        if length < 2 {
-            return Err(Refusal::new(
-                "generate.length is 1, expected at least 2: one item to learn, one to check",
-            )
-            .into());
-        }
         let streams = Streams::new(settings.seed);
         let splits = match owned {
             None => description.splits.clone(),
@@ -193,6 +185,18 @@ fn schema() -> Schema {
         .sections("generate", STRATEGIES.iter().filter_map(|strategy| strategy.section))
 }
 
+/// Refuses queries to a catalogue of `items` from whose answers no surrogate can learn: lists of everything leave nothing that
+/// was not answered. `origin` is where the catalogue is, for the message.
+///
+/// # Errors
+/// A refusal that names the setting.
+pub fn check(asked: &Generate, items: usize, origin: &Path) -> Result<(), Refusal> {
+    if asked.top_k < items {
+        return Ok(());
+    }
+    Err(above_catalogue("generate.top_k", asked.top_k, items, origin))
+}
+
 /// Refuses real histories that no setting asks for, and the reverse.
 fn check_seeds(asked: &Generate, owned: Option<&Path>) -> Result<(), Refusal> {
     match owned {
@@ -235,13 +239,7 @@ fn begin_with<'a>(
             "generate.seed_length is {longest}, expected less than the {length} items of a sequence"
         )));
     }
-    let count = (asked.seed_sequences * asked.sequences as f64).round() as usize;
-    if count == 0 {
-        return Err(Refusal::new(format!(
-            "generate.seed_sequences is {}, which is none of {} sequences",
-            asked.seed_sequences, asked.sequences
-        )));
-    }
+    let count = asked.seeded();
     let seeds = seeds::choose(dataset, count, longest, &streams)
         .ok_or_else(|| Refusal::new("no user of the dataset given with --seeds has an item to train on"))?;
     generation.seeded = count as u64;
@@ -292,7 +290,7 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
     let header = log.header().clone();
     let QueryHeader { items, k, ref fingerprint, .. } = header;
     if k >= items {
-        return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
+        return Err(above_catalogue("the length of the answered lists", k, items, path).into());
     }
     let (sizes, asked) = (Sizes { items, network: settings.model.network }, &settings.distill);
     let architecture = *ARCHITECTURES.find(&settings.model.architecture)?;
@@ -319,6 +317,9 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
     Ok(())
 }
 
-fn above_catalogue(what: &str, k: usize, bound: &str, items: usize, origin: &Path) -> anyhow::Error {
-    Refusal::new(format!("{what} is {k}, expected {bound} the {items} items of {}", origin.display())).into()
+fn above_catalogue(what: &str, k: usize, items: usize, origin: &Path) -> Refusal {
+    let origin = origin.display();
+    Refusal::new(format!(
+        "{what} is {k}, expected less than the {items} items of {origin}: a surrogate learns which were not answered"
+    ))
 }

@@ -11,6 +11,7 @@ use anyhow::Context;
 use artifact::checkpoint::{ActsOn, Description, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::ranks::{Column, RANKS, Ranks};
+use artifact::settings::{Evaluate, Ranking};
 use candidates::Candidates;
 use candle_core::Device;
 use indexmap::IndexMap;
@@ -186,15 +187,32 @@ impl Evaluation {
     }
 }
 
+/// Refuses questions that no catalogue of so many items can answer.
+///
+/// # Errors
+/// A refusal that names the setting.
+pub fn check(evaluate: &Evaluate, items: usize) -> Result<(), Refusal> {
+    let most = |key: &str, value: usize, most: usize| {
+        if value <= most {
+            return Ok(());
+        }
+        Err(Refusal::new(format!(
+            "`{key}` is {value}, but the catalogue holds {items} items; set it to at most {most}"
+        )))
+    };
+    most("evaluate.top_k", evaluate.top_k, items)?;
+    match evaluate.ranking {
+        Ranking::Full => Ok(()),
+        Ranking::Uniform | Ranking::Popularity => {
+            most("evaluate.negatives", evaluate.negatives, items.saturating_sub(1))
+        }
+    }
+}
+
 /// The questions that the settings ask, refused where the catalogue cannot answer them.
 fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusal> {
-    let (evaluate, items) = (&settings.evaluate, dataset.items());
-    if evaluate.top_k > items {
-        return Err(Refusal::new(format!(
-            "`evaluate.top_k` is {}, but the catalogue holds {items} items; set it to at most {items}",
-            evaluate.top_k
-        )));
-    }
+    let evaluate = &settings.evaluate;
+    check(evaluate, dataset.items())?;
     Ok(Questions {
         ks: evaluate.ks.clone(),
         top_k: evaluate.top_k,
