@@ -436,7 +436,7 @@ fn where_nothing_can_be_written_nothing_is_done() {
         let directory = whole().beside(&format!("read-only-{}", work.name()));
         let begun = Instant::now();
         let output = mounted(&work, &directory, "mount -t tmpfs -o ro tmpfs .", "ls");
-        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
         assert!(text(&output).contains("Read-only file system"), "{}", text(&output));
         assert!(output.stdout.is_empty());
         // Said before the work, not after it.
@@ -449,7 +449,7 @@ fn where_nothing_can_be_written_nothing_is_done() {
 }
 
 #[test]
-fn what_a_killed_run_left_goes_and_what_a_living_one_fills_stays() {
+fn what_a_killed_run_left_goes_and_what_a_living_one_fills_is_left_to_it() {
     let work = WORKS[0];
     let directory = whole().beside("left");
     let partial = |name: &str| directory.join(format!(".{}.partial-{name}", work.name()));
@@ -459,6 +459,10 @@ fn what_a_killed_run_left_goes_and_what_a_living_one_fills_stays() {
     let alive = File::open(partial("alive")).unwrap();
     alive.lock().unwrap();
     let output = work.resumed(&directory).output().unwrap();
-    assert!(output.status.success() && text(&output).contains("partial-alive"), "{}", text(&output));
-    assert_eq!(names(&directory), [".train.partial-alive", "train"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("another run is writing"), "{}", text(&output));
+    drop(alive);
+    let output = work.resumed(&directory).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(names(&directory), ["train"]);
 }

@@ -19,7 +19,9 @@ use artifact::settings::Generate;
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Sizes};
 use service::black_box::{BlackBox, ProtectedTarget};
-use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, Schema, progress};
+use stage::{
+    Checked, Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Resume, Schema, progress, splits,
+};
 use streams::Streams;
 use training::fit::{Keep, Run, Schedule, fit};
 use training::state::Saving;
@@ -56,6 +58,8 @@ enum Command {
         /// dataset (by default half of a sequence), made by `gro-preprocess run` and with the items of the target's.
         #[arg(long, value_name = "DIR")]
         seeds: Option<PathBuf>,
+        #[command(flatten)]
+        other_split: OtherSplit,
         /// Directory to write queries.parquet to
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
@@ -101,8 +105,8 @@ impl Cli {
 /// Runs the subcommand, unless its output is up to date.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Generate { target, seeds, out, resume, flags } => {
-            run_generate(&target, seeds.as_deref(), &out, resume, &flags)
+        Command::Generate { target, seeds, other_split, out, resume, flags } => {
+            run_generate(&target, seeds.as_deref(), other_split, &out, resume, &flags)
         }
         Command::Distill { queries, surrogate, out, resume, flags } => {
             run_distill(&queries, surrogate, &out, &resume, &flags)
@@ -110,31 +114,38 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
-fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, flags: &Flags) -> Result<()> {
+fn run_generate(
+    target: &Path,
+    owned: Option<&Path>,
+    other_split: OtherSplit,
+    out: &Path,
+    resume: bool,
+    flags: &Flags,
+) -> Result<()> {
     kernels::set_plain(flags.kernels == Kernels::Plain);
     let settings = schema().load(flags)?;
     check_seeds(&settings.generate, owned)?;
     let model = target.join(MODEL);
     let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"])
         .input(&model)
-        .inputs(owned.map(dataset::files).into_iter().flatten());
+        .inputs(owned.map(dataset::files).into_iter().flatten())
+        .other_split(other_split);
     let identity = plan.identity()?;
     plan.produce(|directory| {
         let device = models::device(flags.device)?;
         plan.runs_on(models::name_of(&device));
         let (recommender, description) = models::load(&model, &device)?;
         let asked = &settings.generate;
-        if asked.top_k > description.items {
-            return Err(above_catalogue("generate.top_k", asked.top_k, "at most", description.items, &model));
-        }
+        check(asked, description.items, &model)?;
         let length = asked.length.unwrap_or(description.network.max_len);
-        if length < 2 {
-            return Err(Refusal::new(
-                "generate.length is 1, expected at least 2: one item to learn, one to check",
-            )
-            .into());
-        }
         let streams = Streams::new(settings.seed);
+        let splits = match owned {
+            None => description.splits.clone(),
+            Some(data) => {
+                splits::differ(&model, &description.splits, data, other_split)?;
+                splits::with(&description.splits, data)?
+            }
+        };
         let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
         let (seeds, generation) = begin_with(owned.as_ref(), asked, length, streams)?;
         let mut service = ProtectedTarget::new(recommender.into(), &description, device)?;
@@ -142,6 +153,8 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
             items: service.items(),
             k: asked.top_k,
             fingerprint: description.fingerprint.clone(),
+            splits,
+            target: Some(artifact::digest::file(&model)?.blake3),
             queries: 0,
             sequences: 0,
             generation: Some(generation),
@@ -170,6 +183,18 @@ fn schema() -> Schema {
         .names(&ARCHITECTURES, models::SETTINGS)
         .names(&STRATEGIES, strategies::SETTINGS)
         .sections("generate", STRATEGIES.iter().filter_map(|strategy| strategy.section))
+}
+
+/// Refuses queries to a catalogue of `items` from whose answers no surrogate can learn: lists of everything leave nothing that
+/// was not answered. `origin` is where the catalogue is, for the message.
+///
+/// # Errors
+/// A refusal that names the setting.
+pub fn check(asked: &Generate, items: usize, origin: &Path) -> Result<(), Refusal> {
+    if asked.top_k < items {
+        return Ok(());
+    }
+    Err(above_catalogue("generate.top_k", asked.top_k, items, origin))
 }
 
 /// Refuses real histories that no setting asks for, and the reverse.
@@ -214,13 +239,7 @@ fn begin_with<'a>(
             "generate.seed_length is {longest}, expected less than the {length} items of a sequence"
         )));
     }
-    let count = (asked.seed_sequences * asked.sequences as f64).round() as usize;
-    if count == 0 {
-        return Err(Refusal::new(format!(
-            "generate.seed_sequences is {}, which is none of {} sequences",
-            asked.seed_sequences, asked.sequences
-        )));
-    }
+    let count = asked.seeded();
     let seeds = seeds::choose(dataset, count, longest, &streams)
         .ok_or_else(|| Refusal::new("no user of the dataset given with --seeds has an item to train on"))?;
     generation.seeded = count as u64;
@@ -271,7 +290,7 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
     let header = log.header().clone();
     let QueryHeader { items, k, ref fingerprint, .. } = header;
     if k >= items {
-        return Err(above_catalogue("the length of the answered lists", k, "less than", items, path));
+        return Err(above_catalogue("the length of the answered lists", k, items, path).into());
     }
     let (sizes, asked) = (Sizes { items, network: settings.model.network }, &settings.distill);
     let architecture = *ARCHITECTURES.find(&settings.model.architecture)?;
@@ -292,12 +311,15 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
         fitted.kept_score
     );
     let description = sizes.describe(Kind::Surrogate, architecture, fingerprint);
-    let description = Description { queries: Some(header), ..description };
+    let description = Description { splits: header.splits.clone(), queries: Some(header), ..description };
     let tensors = surrogate.parameters().to_arrays()?;
     Checkpoint { description, tensors }.write(&run.output.join(MODEL))?;
     Ok(())
 }
 
-fn above_catalogue(what: &str, k: usize, bound: &str, items: usize, origin: &Path) -> anyhow::Error {
-    Refusal::new(format!("{what} is {k}, expected {bound} the {items} items of {}", origin.display())).into()
+fn above_catalogue(what: &str, k: usize, items: usize, origin: &Path) -> Refusal {
+    let origin = origin.display();
+    Refusal::new(format!(
+        "{what} is {k}, expected less than the {items} items of {origin}: a surrogate learns which were not answered"
+    ))
 }

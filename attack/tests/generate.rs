@@ -49,14 +49,7 @@ fn ask(strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>
 fn ask_from(seeds: &[&[u32]], strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
     let budget =
         Generate { sequences: 11, top_k: K, strategy: strategy.to_owned(), batch, ..Generate::default() };
-    let header = QueryHeader {
-        items: ITEMS,
-        k: K,
-        fingerprint: "f".to_owned(),
-        queries: 0,
-        sequences: 0,
-        generation: None,
-    };
+    let header = QueryHeader { items: ITEMS, k: K, fingerprint: "f".to_owned(), ..QueryHeader::default() };
     let mut log = QueryWriter::create(path, header).unwrap();
     let mut target = Successors { queries: 100 };
     let streams = Streams::new(seed);

@@ -58,5 +58,5 @@ fn sequences(architecture: Architecture) -> Result<Iteration> {
 /// What a log of lists over [`ITEMS`] items says of itself.
 pub fn header() -> QueryHeader {
     let (fingerprint, generation) = (String::new(), None);
-    QueryHeader { items: ITEMS, k: TOP_K, fingerprint, queries: 0, sequences: 0, generation }
+    QueryHeader { items: ITEMS, k: TOP_K, fingerprint, generation, ..QueryHeader::default() }
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use artifact::checkpoint::MODEL;
 use artifact::dataset;
-use stage::{Flags, Kernels, Plan, Resume, Schema};
+use stage::{Flags, Kernels, OtherSplit, Plan, Resume, Schema};
 
 use crate::methods::{DEFENCES, Job, Method, missing_data};
 
@@ -36,6 +36,8 @@ pub struct Cli {
     /// Directory to write the protected target to
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    other_split: OtherSplit,
     #[command(flatten)]
     resume: Resume,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
@@ -73,6 +75,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         .argument("method", method.name)
         .input(&target)
         .inputs(data.map(dataset::files).into_iter().flatten());
+    let plan = plan.other_split(cli.other_split);
     let identity = plan.identity()?;
     plan.produce(|directory| {
         (method.protect)(&Job {
@@ -84,6 +87,7 @@ pub fn run(cli: &Cli) -> Result<()> {
             plan: &plan,
             identity: &identity,
             resume: &cli.resume,
+            other_split: cli.other_split,
             flags: &cli.flags,
         })
     })?;

@@ -108,6 +108,9 @@ pub struct Conditions {
     pub negatives: Option<usize>,
     /// Whether items of the user's history were taken out of the ranking.
     pub exclude_seen: bool,
+    /// Whether a model was trained on other splits than these, which `--other-split` allows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_split: bool,
     /// Length of the answered lists.
     pub top_k: usize,
     /// Number of bootstrap resamples behind every interval.
@@ -138,9 +141,10 @@ impl fmt::Display for Conditions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{}, {}, ties against the model, answered lists of {}, {} users, {} bootstrap resamples",
+            "{}, {}, {}ties against the model, answered lists of {}, {} users, {} bootstrap resamples",
             self.ranked_against(),
             self.seen(),
+            if self.other_split { "models trained on other splits, " } else { "" },
             grouped(self.top_k as u64),
             grouped(self.users as u64),
             grouped(self.bootstrap as u64)
@@ -220,6 +224,8 @@ mod tests {
             items: 9,
             k: 5,
             fingerprint: String::new(),
+            splits: Vec::new(),
+            target: None,
             queries: 25_000,
             sequences: 500,
             generation: None,

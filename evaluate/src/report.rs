@@ -20,7 +20,7 @@ use grouping::{Run, names_of};
 use markdown::markdown;
 use models::Architecture;
 use stage::{Flags, Plan, settings};
-use table::{Model, Table, drawn};
+use table::{Model, Table};
 
 use crate::figures::{METRICS, PROTOCOL, grouped};
 
@@ -135,7 +135,7 @@ fn picture_of(table: &Table) -> Chart {
         },
         subtitle,
         columns: targets.len().max(2),
-        panels: drawn().into_iter().flat_map(panels_of).collect(),
+        panels: table.drawn().into_iter().flat_map(panels_of).collect(),
         series,
     }
 }

@@ -11,13 +11,14 @@ use anyhow::Context;
 use artifact::checkpoint::{ActsOn, Description, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::ranks::{Column, RANKS, Ranks};
+use artifact::settings::{Evaluate, Ranking};
 use candidates::Candidates;
 use candle_core::Device;
 use indexmap::IndexMap;
 use measurement::{Measured, Questions, Target, measure, quality, service_of};
 use metrics::{Bootstrap, Ks};
 use models::Recommender;
-use stage::{Flags, Kernels, Plan, Refusal, Settings, progress, settings};
+use stage::{Flags, Kernels, OtherSplit, Plan, Refusal, Settings, progress, settings, splits};
 
 use crate::figures::{
     Conditions, Fidelity, Figure, Figures, METRICS, Metrics, POPULAR_RANK, PROTOCOL, Protocol,
@@ -36,6 +37,9 @@ pub struct Arguments {
     /// Directory of a surrogate of that target (its model.safetensors)
     #[arg(long, value_name = "DIR")]
     pub surrogate: Option<PathBuf>,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub other_split: OtherSplit,
     /// Directory to write metrics.json, protocol.json and ranks.parquet to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -55,12 +59,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let plan = Plan::new("gro-evaluate run", &arguments.out, &arguments.flags, &settings, &["evaluate"])
         .inputs(dataset::files(&arguments.data))
         .input(&target)
-        .inputs(surrogate.clone());
+        .inputs(surrogate.clone())
+        .other_split(arguments.other_split);
     plan.produce(|directory| {
         let device = models::device(arguments.flags.device)?;
         plan.runs_on(models::name_of(&device));
-        let evaluation =
-            Evaluation::read(&arguments.data, &target, surrogate.as_deref(), &settings, &device)?;
+        let models = (&*target, surrogate.as_deref(), arguments.other_split);
+        let evaluation = Evaluation::read(&arguments.data, models, &settings, &device)?;
         evaluation.write(&settings, &device, arguments.flags.quiet, directory)
     })?;
     Ok(())
@@ -71,6 +76,8 @@ struct Evaluation {
     dataset: Dataset,
     /// BLAKE3 of the sequences.
     sequences: String,
+    /// Whether a model was trained on others.
+    other_split: bool,
     questions: Questions,
     target: Target,
     target_subject: Subject,
@@ -80,16 +87,17 @@ struct Evaluation {
 impl Evaluation {
     fn read(
         data: &Path,
-        target: &Path,
-        surrogate: Option<&Path>,
+        (target, surrogate, allowed): (&Path, Option<&Path>, OtherSplit),
         settings: &Settings,
         device: &Device,
     ) -> anyhow::Result<Self> {
         let dataset = Dataset::read(data)?;
-        let load = |path: &Path| -> anyhow::Result<(Box<dyn Recommender>, Description)> {
+        let mut other_split = false;
+        let mut load = |path: &Path| -> anyhow::Result<(Box<dyn Recommender>, Description)> {
             let (model, description) =
                 models::load(path, device).with_context(|| format!("loading {}", path.display()))?;
             description.check_dataset(&dataset, path, data)?;
+            other_split |= splits::differ(path, &description.splits, data, allowed)?;
             Ok((model, description))
         };
         if dataset.users() == 0 {
@@ -99,7 +107,7 @@ impl Evaluation {
             ))
             .into());
         }
-        let sequences = artifact::digest::file(&data.join(dataset::SEQUENCES))?.blake3;
+        let sequences = splits::of(data)?;
         let questions = questions(settings, &dataset)?;
         let (model, description) = load(target)?;
         let model: Arc<dyn Recommender> = model.into();
@@ -108,6 +116,14 @@ impl Evaluation {
         let surrogate = match surrogate {
             Some(path) => {
                 let (model, found) = load(path)?;
+                let copied = found.queries.as_ref().and_then(|queries| queries.target.as_ref());
+                if copied.is_some_and(|copied| *copied != target_subject.checkpoint) {
+                    tracing::warn!(
+                        "{} copies another target than {}: its queries were answered by another checkpoint",
+                        path.display(),
+                        target.display()
+                    );
+                }
                 let found = Subject { defence: description.defence.name.clone(), ..subject(path, &found)? };
                 Some((model, found))
             }
@@ -116,6 +132,7 @@ impl Evaluation {
         Ok(Self {
             dataset,
             sequences,
+            other_split,
             questions,
             target: Target { model, service },
             target_subject,
@@ -130,7 +147,7 @@ impl Evaluation {
         quiet: bool,
         directory: &Path,
     ) -> anyhow::Result<()> {
-        let Self { dataset, sequences, questions, target, target_subject, surrogate } = self;
+        let Self { dataset, sequences, other_split, questions, target, target_subject, surrogate } = self;
         let bar = progress::bar(dataset.users() as u64, "users", quiet);
         let (model, surrogate_subject) = match surrogate {
             Some((model, subject)) => (Some(model), Some(subject)),
@@ -154,6 +171,7 @@ impl Evaluation {
                 ranking: evaluate.ranking,
                 negatives: questions.candidates.as_ref().map(|_| evaluate.negatives),
                 exclude_seen: questions.exclude_seen,
+                other_split,
                 top_k: questions.top_k,
                 bootstrap: bootstrap.resamples,
             },
@@ -169,15 +187,32 @@ impl Evaluation {
     }
 }
 
+/// Refuses questions that no catalogue of so many items can answer.
+///
+/// # Errors
+/// A refusal that names the setting.
+pub fn check(evaluate: &Evaluate, items: usize) -> Result<(), Refusal> {
+    let most = |key: &str, value: usize, most: usize| {
+        if value <= most {
+            return Ok(());
+        }
+        Err(Refusal::new(format!(
+            "`{key}` is {value}, but the catalogue holds {items} items; set it to at most {most}"
+        )))
+    };
+    most("evaluate.top_k", evaluate.top_k, items)?;
+    match evaluate.ranking {
+        Ranking::Full => Ok(()),
+        Ranking::Uniform | Ranking::Popularity => {
+            most("evaluate.negatives", evaluate.negatives, items.saturating_sub(1))
+        }
+    }
+}
+
 /// The questions that the settings ask, refused where the catalogue cannot answer them.
 fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusal> {
-    let (evaluate, items) = (&settings.evaluate, dataset.items());
-    if evaluate.top_k > items {
-        return Err(Refusal::new(format!(
-            "`evaluate.top_k` is {}, but the catalogue holds {items} items; set it to at most {items}",
-            evaluate.top_k
-        )));
-    }
+    let evaluate = &settings.evaluate;
+    check(evaluate, dataset.items())?;
     Ok(Questions {
         ks: evaluate.ks.clone(),
         top_k: evaluate.top_k,

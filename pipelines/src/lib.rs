@@ -1,12 +1,13 @@
 //! What whoever chains the stages has to know and cannot read off files: the Makefile, Snakemake, DVC, and a reader.
 //!
 //! `list` prints the names that there are of a kind, from the registry that knows them; `settings` shows what layers of
-//! settings come to; `verify` holds a tree of outputs against their locks. None of them makes anything, and none meets a
+//! settings come to, `check` says whether every stage would take them; `verify` holds a tree of outputs against their locks. None of them makes anything, and none meets a
 //! tensor: `gro` is built without CUDA.
 //!
 //! Beside this crate lie the pipelines themselves: `Snakefile`, `dvc.yaml`, and the settings of data sets and
 //! architectures.
 
+pub mod check;
 pub mod list;
 pub mod settings;
 pub mod verify;
@@ -14,7 +15,8 @@ pub mod verify;
 use clap::{Parser, Subcommand};
 use stage::Flags;
 
-/// Ask what there is to choose from, what settings come to, and whether outputs are still what was written.
+/// Ask what there is to choose from, what settings come to, whether they can be run, and whether outputs are still what was
+/// written.
 ///
 /// The stages are gro-preprocess, gro-train, gro-defend, gro-attack and gro-evaluate.
 ///
@@ -38,6 +40,14 @@ pub enum Command {
     ///
     /// Example: gro settings --config pipelines/ml-100k.yaml --set train.epochs=20 --get train
     Settings(settings::Arguments),
+    /// Check that every stage would take the settings, before the first one works
+    ///
+    /// Every section is read and checked, whichever stage it is for. With --data, what asks for more items than that
+    /// dataset has is refused too: lists of the whole catalogue, more negatives than there are. Prints nothing; exit code 2
+    /// and one message where something is wrong.
+    ///
+    /// Example: gro check --config pipelines/ml-100k.yaml --config pipelines/bert.yaml --data out/ml-100k/data
+    Check(check::Arguments),
     /// Check that outputs are what their stages wrote, and were made from the inputs that lie there now
     ///
     /// Holds every directory with a stage.lock, at or below those given, against that lock. Exit code 2 where a file is
@@ -53,6 +63,7 @@ impl Cli {
         match &self.command {
             Command::List(_) => None,
             Command::Settings(arguments) => Some(&arguments.flags),
+            Command::Check(arguments) => Some(&arguments.flags),
             Command::Verify(arguments) => Some(&arguments.flags),
         }
     }
@@ -64,6 +75,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::List(arguments) => list::list(arguments),
         Command::Settings(arguments) => settings::show(arguments),
+        Command::Check(arguments) => check::check(arguments),
         Command::Verify(arguments) => verify::verify(arguments),
     }
 }

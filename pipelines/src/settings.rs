@@ -25,7 +25,7 @@ pub struct Arguments {
 }
 
 /// The settings of all stages: every name and every section is known here.
-fn schema() -> Schema {
+pub(crate) fn schema() -> Schema {
     Schema::default()
         .names(&ARCHITECTURES, models::SETTINGS)
         .names(&STRATEGIES, attack::strategies::SETTINGS)

@@ -43,6 +43,11 @@ fn export_file(data: &Path, out: &Path, force: bool) -> anyhow::Result<()> {
     for input in dataset::files(data) {
         output::check_input(&input)?;
     }
+    output::check_link(out, out)?;
+    if out.is_dir() {
+        let message = format!("{} is a directory, expected a file to write", out.display());
+        return Err(Refusal::new(message).into());
+    }
     let context = || format!("cannot write {}", out.display());
     let parent = match out.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -46,6 +46,7 @@ pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, 
             .map(|Declared { name, .. }| Ok((name.clone(), state_dict.read(&name)?)))
             .collect::<Result<_, Refusal>>()?;
         tracing::info!("{architecture} of {}", in_words(&sizes));
+        // On which splits it was trained nobody knows: the dataset given is that of its items.
         let description = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
         Ok(Checkpoint { description, tensors }.write(&directory.join(MODEL))?)
     })?;

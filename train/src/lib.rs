@@ -10,7 +10,7 @@ pub mod torch;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use artifact::checkpoint::{Checkpoint, Kind, MODEL};
+use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use models::{ARCHITECTURES, Architecture, Sizes};
 use stage::{Flags, Interruption, Kernels, Plan, Refusal, Resume, Schema, progress};
@@ -163,7 +163,8 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
             fitted.epochs,
             fitted.kept_score
         );
-        let description = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
+        let described = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
+        let description = Description { splits: vec![stage::splits::of(data)?], ..described };
         let tensors = gold.parameters().to_arrays().context("cannot read the trained weights")?;
         Checkpoint { description, tensors }.write(&directory.join(MODEL))?;
         Ok(())

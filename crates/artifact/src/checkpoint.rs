@@ -88,6 +88,10 @@ pub struct Description {
     pub defence: Defence,
     /// Fingerprint of the dataset whose item numbering it uses.
     pub fingerprint: String,
+    /// The splits that it learned from, or the target that it copies: BLAKE3 of each `sequences.parquet`. Empty where nobody
+    /// recorded them, as of an imported model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<String>,
     /// Of a surrogate: the header of the query log it learned from, which says what the attack asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries: Option<QueryHeader>,
@@ -109,12 +113,14 @@ struct Written {
     #[serde(default)]
     defense: String,
     fingerprint: String,
+    #[serde(default)]
+    splits: Vec<String>,
     queries: Option<QueryHeader>,
 }
 
 impl From<Written> for Description {
     fn from(written: Written) -> Self {
-        let Written { kind, architecture, items, network, fingerprint, queries, .. } = written;
+        let Written { kind, architecture, items, network, fingerprint, splits, queries, .. } = written;
         let (policy, name) = (written.policy, written.defense);
         let earlier = || match (policy.as_str(), name.as_str()) {
             ("" | "none", "" | "none") => Defence::none(),
@@ -127,7 +133,7 @@ impl From<Written> for Description {
             (policy, _) => Defence::answers(policy, Sections::new()),
         };
         let defence = written.defence.unwrap_or_else(earlier);
-        Self { kind, architecture, items, network, defence, fingerprint, queries }
+        Self { kind, architecture, items, network, defence, fingerprint, splits, queries }
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Generation {
 }
 
 /// What the attacker knows of the black box, and how much was asked of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueryHeader {
     /// Number of items, n; ids are 1..=n.
     pub items: usize,
@@ -48,6 +48,13 @@ pub struct QueryHeader {
     pub k: usize,
     /// Fingerprint of the item numbering, see [`crate::dataset::fingerprint`].
     pub fingerprint: String,
+    /// The splits that the target learned from and real histories came from, as in
+    /// [`Description::splits`](crate::checkpoint::Description::splits).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub splits: Vec<String>,
+    /// BLAKE3 of the checkpoint that answered; `None` where nobody recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// Number of (prefix, list) pairs; counted by the writer.
     #[serde(default)]
     pub queries: u64,

@@ -266,10 +266,13 @@ fn description() -> Description {
             Sections::from_iter([("answer_seed".to_owned(), u64::MAX.into())]),
         ),
         fingerprint: dataset::fingerprint(&RAW_ITEMS),
+        splits: vec!["5e9".to_owned(), "c0c".to_owned()],
         queries: Some(QueryHeader {
             items: 4,
             k: 3,
             fingerprint: dataset::fingerprint(&RAW_ITEMS),
+            splits: vec!["5e9".to_owned()],
+            target: Some("7a4".to_owned()),
             queries: 12,
             sequences: 3,
             generation: None,
@@ -440,6 +443,7 @@ fn a_query_log_comes_back_in_bounded_groups() {
         queries: 9,
         sequences: 9,
         generation: Some(generation.clone()),
+        ..QueryHeader::default()
     };
     let mut writer = QueryWriter::create(&path, header).unwrap();
     for number in 0..sequences {
@@ -469,8 +473,7 @@ fn long_sequences_end_a_group_early() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("queries.parquet");
     let (items, k, length) = (1000, 1000, 300);
-    let header =
-        QueryHeader { items, k, fingerprint: String::new(), queries: 0, sequences: 0, generation: None };
+    let header = QueryHeader { items, k, ..QueryHeader::default() };
     let mut writer = QueryWriter::create(&path, header).unwrap();
     let answers: Vec<u32> = (0..length * k).map(|place| (place % items) as u32 + 1).collect();
     for _ in 0..10 {
@@ -488,14 +491,7 @@ fn long_sequences_end_a_group_early() {
 fn a_wrong_query_log_is_refused() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("queries.parquet");
-    let header = QueryHeader {
-        items: 3,
-        k: 2,
-        fingerprint: String::new(),
-        queries: 0,
-        sequences: 0,
-        generation: None,
-    };
+    let header = QueryHeader { items: 3, k: 2, ..QueryHeader::default() };
     let mut writer = QueryWriter::create(&path, header.clone()).unwrap();
     assert_holds(&failed(writer.push(&[1, 2], &[1, 2, 3])), &["2 items and 3 answered ids"]);
     assert_holds(&failed(writer.push(&[], &[])), &["0 items"]);
@@ -628,14 +624,7 @@ fn equal_contents_give_equal_bytes() {
     let write_all = |directory: &Path| {
         write_data(directory);
         checkpoint().write(&directory.join("model.safetensors")).unwrap();
-        let header = QueryHeader {
-            items: 9,
-            k: 3,
-            fingerprint: String::new(),
-            queries: 0,
-            sequences: 0,
-            generation: None,
-        };
+        let header = QueryHeader { items: 9, k: 3, ..QueryHeader::default() };
         let mut writer = QueryWriter::create(&directory.join("queries.parquet"), header).unwrap();
         for number in 0..100 {
             let (sequence, answers) = asked(number, 9, 3);

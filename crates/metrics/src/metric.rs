@@ -51,7 +51,7 @@ pub enum Cut {
     Whole,
     /// The first K places, for each K of `evaluate.ks`.
     AtK {
-        /// The K's of reports, the most telling first. To be reported on, a run has to be evaluated at these.
+        /// The K's of reports, the most telling first. Where runs were not evaluated at one, the nearest takes its place.
         shown: &'static [usize],
     },
 }
@@ -80,10 +80,10 @@ impl Named for Metric {
 pub enum Ks<'a> {
     /// These.
     Each(&'a [usize]),
-    /// Those that reports show.
-    Shown,
-    /// The first of those that reports show, where there is room for one.
-    First,
+    /// Those that reports show, of these that there are.
+    Shown(&'a [usize]),
+    /// The most telling of those that reports show, of these that there are, where there is room for one.
+    First(&'a [usize]),
 }
 
 /// A metric at one K, or over whole lists: what a column of a table holds. It shows itself as the column's name, `NDCG@10` or
@@ -161,12 +161,27 @@ impl Metric {
     fn cuts(&self, ks: Ks<'_>) -> Vec<Option<usize>> {
         let Cut::AtK { shown } = self.cut else { return vec![None] };
         let ks = match ks {
-            Ks::Each(ks) => ks,
-            Ks::Shown => shown,
-            Ks::First => &shown[..shown.len().min(1)],
+            Ks::Each(ks) => ks.to_vec(),
+            Ks::Shown(there_are) => nearest(shown, there_are),
+            Ks::First(there_are) => nearest(&shown[..shown.len().min(1)], there_are),
         };
-        ks.iter().copied().map(Some).collect()
+        ks.into_iter().map(Some).collect()
     }
+}
+
+/// For each K that is wanted the nearest that there is, by their ratio, and each at most once; in ascending order.
+fn nearest(wanted: &[usize], there_are: &[usize]) -> Vec<usize> {
+    let ratio = |one: usize, other: usize| one.max(other) as f64 / one.min(other).max(1) as f64;
+    let mut left = there_are.to_vec();
+    let mut chosen = Vec::with_capacity(wanted.len());
+    for &k in wanted {
+        let distance = |place: &usize| ratio(left[*place], k);
+        // Of two that are equally near the longer list.
+        let best = (0..left.len()).rev().min_by(|one, other| distance(one).total_cmp(&distance(other)));
+        chosen.extend(best.map(|place| left.swap_remove(place)));
+    }
+    chosen.sort_unstable();
+    chosen
 }
 
 #[cfg(test)]
@@ -181,10 +196,29 @@ mod tests {
     fn a_metric_that_is_cut_has_a_column_for_each_k() {
         let names_of_ranks = |ks| names(&of_ranks(ks));
         assert_eq!(names_of_ranks(Ks::Each(&[1, 50])), ["HR@1", "HR@50", "NDCG@1", "NDCG@50", "MRR"]);
-        assert_eq!(names_of_ranks(Ks::Shown), ["HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR"]);
-        assert_eq!(names_of_ranks(Ks::First), ["HR@10", "NDCG@10", "MRR"]);
+        let usual = [1, 5, 10, 20, 100];
+        assert_eq!(names_of_ranks(Ks::Shown(&usual)), ["HR@10", "HR@20", "NDCG@10", "NDCG@20", "MRR"]);
+        assert_eq!(names_of_ranks(Ks::First(&usual)), ["HR@10", "NDCG@10", "MRR"]);
         assert_eq!(names(&of_lists(Ks::Each(&[5]))), ["Agr@5", "EM@5", "RBO"]);
         assert_eq!(names(&of_scores(Ks::Each(&[5]))), ["KL"]);
+    }
+
+    #[test]
+    fn where_a_k_of_reports_is_missing_the_nearest_is_shown() {
+        for (there_are, shown, first) in [
+            (&[10, 20][..], &[10, 20][..], 10),
+            (&[1, 5, 10], &[5, 10], 10),
+            (&[1, 3, 5], &[3, 5], 5),
+            (&[50, 100], &[50, 100], 50),
+            (&[5, 20], &[5, 20], 20),
+            (&[1], &[1], 1),
+        ] {
+            let names_of = |ks| names(&of_ranks(ks));
+            let hit_rates: Vec<String> = shown.iter().map(|k| format!("HR@{k}")).collect();
+            assert_eq!(names_of(Ks::Shown(there_are))[..shown.len()], hit_rates);
+            assert_eq!(names_of(Ks::First(there_are))[0], format!("HR@{first}"), "{there_are:?}");
+        }
+        assert_eq!(names(&of_ranks(Ks::Shown(&[]))), ["MRR"]);
     }
 
     #[test]
@@ -204,7 +238,8 @@ mod tests {
 
     #[test]
     fn no_metric_is_left_out_of_the_columns() {
-        let shown = of_ranks(Ks::First).len() + of_lists(Ks::First).len() + of_scores(Ks::First).len();
+        let first = Ks::First(&[10]);
+        let shown = of_ranks(first).len() + of_lists(first).len() + of_scores(first).len();
         assert_eq!(shown, METRICS.entries.len());
     }
 

@@ -34,6 +34,7 @@ impl Sizes {
             network: self.network,
             defence: Defence::none(),
             fingerprint: fingerprint.to_owned(),
+            splits: Vec::new(),
             queries: None,
         }
     }

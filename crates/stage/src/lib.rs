@@ -16,6 +16,7 @@ pub mod progress;
 mod refusal;
 mod resume;
 pub mod settings;
+pub mod splits;
 pub mod verify;
 
 pub use artifact::device::Device;
@@ -27,3 +28,4 @@ pub use output::{Outcome, Plan};
 pub use refusal::Refusal;
 pub use resume::Resume;
 pub use settings::{Checked, Schema, Settings};
+pub use splits::OtherSplit;

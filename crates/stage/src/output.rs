@@ -8,10 +8,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use artifact::digest;
@@ -22,7 +22,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::interrupt::Unfinished;
 use crate::lock::{self, Cause, Entry, LOCK, Lock};
-use crate::{Checked, Flags, Refusal};
+use crate::{Checked, Flags, OtherSplit, Refusal};
 
 /// The resolved settings inside an output directory: a file that `--config` takes.
 pub const SETTINGS: &str = "settings.yaml";
@@ -112,6 +112,12 @@ impl Plan {
         self
     }
 
+    /// Notes that models of other splits are taken, where the flag is given: a lock without it is not that of this run.
+    #[must_use]
+    pub fn other_split(self, flag: OtherSplit) -> Self {
+        if flag.other_split { self.argument("other-split", true) } else { self }
+    }
+
     /// Says which device the work runs on, for `run.log`; by default what `--device` says.
     pub fn runs_on(&self, device: String) {
         self.device.replace(device);
@@ -157,7 +163,7 @@ impl Plan {
             }
             tracing::debug!("{} was made from something else or has changed", self.out.display());
         }
-        let (beside, _alive) = begin(&place)?;
+        let (beside, _alive) = begin(&place, &self.out)?;
         let directory = beside.path().to_owned();
         let unfinished = Unfinished::begin(beside);
         work(&directory)?;
@@ -189,10 +195,11 @@ impl Plan {
             return Err(Refusal::new(message).into());
         };
         fs::create_dir_all(parent)
-            .with_context(|| format!("cannot make the directory {}", parent.display()))?;
+            .map_err(|error| unwritable(format!("cannot make the directory {}", parent.display()), error))?;
         let parent = fs::canonicalize(parent).with_context(|| format!("cannot find {}", parent.display()))?;
         // An output that is a link to another disk is replaced there.
         let named = parent.join(name);
+        check_link(&named, &self.out)?;
         let place = fs::canonicalize(&named).unwrap_or(named);
         if place.exists() && !place.is_dir() {
             let message =
@@ -212,6 +219,17 @@ impl Plan {
                     "the input {} lies inside the output {}, which would replace it; choose another --out",
                     input.display(),
                     self.out.display()
+                );
+                return Err(Refusal::new(message).into());
+            }
+            if let Some(home) = canonical.parent()
+                && place.starts_with(home)
+                && home.join(LOCK).exists()
+            {
+                let message = format!(
+                    "the output {} lies inside {}, which a stage wrote and may replace; choose another --out",
+                    self.out.display(),
+                    input.parent().unwrap_or(input).display()
                 );
                 return Err(Refusal::new(message).into());
             }
@@ -296,19 +314,25 @@ impl Plan {
 
 /// An empty directory beside the output, removed again unless it takes the output's place; and the sign that this process
 /// is alive and fills it: a lock on it, which the system lifts from whoever is killed. So what killed runs left is told
-/// from what a run is writing, and removed. Where directories cannot be locked, as on NFS, it stays, with a warning.
-fn begin(place: &Path) -> anyhow::Result<(tempfile::TempDir, Option<File>)> {
+/// from what a run is writing: the one is removed, the other a reason to refuse. Where directories cannot be locked, as on some
+/// NFS, what is left stays, with a warning.
+fn begin(place: &Path, shown: &Path) -> anyhow::Result<(tempfile::TempDir, Option<File>)> {
     let parent = place.parent().unwrap_or(place);
+    // Two that begin at once must not both find nobody. Held for as long as it takes to look and to make a directory.
+    let _only_one_looks = only_one(parent);
     let mut prefix = OsString::from(".");
     prefix.push(place.file_name().unwrap_or_default());
     prefix.push(".partial-");
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             let path = entry.path();
-            let dead = File::open(&path).is_ok_and(|directory| directory.try_lock().is_ok());
-            if dead && fs::remove_dir_all(&path).is_ok() {
+            let lock = File::open(&path).map(|directory| directory.try_lock());
+            let dead = matches!(lock, Ok(Ok(())));
+            if matches!(lock, Ok(Err(TryLockError::WouldBlock))) {
+                return Err(busy(shown).into());
+            } else if dead && fs::remove_dir_all(&path).is_ok() {
                 tracing::info!("removed {}, which a run left that was killed", path.display());
-            } else {
+            } else if path.exists() {
                 tracing::warn!(
                     "{} is left from a run that was killed, or a run is writing it now",
                     path.display()
@@ -326,9 +350,75 @@ fn begin(place: &Path) -> anyhow::Result<(tempfile::TempDir, Option<File>)> {
     }
     let beside = builder
         .tempdir_in(parent)
-        .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
+        .map_err(|error| unwritable(format!("cannot make a directory in {}", parent.display()), error))?;
     let alive = File::open(beside.path()).ok().filter(|directory| directory.try_lock().is_ok());
     Ok((beside, alive))
+}
+
+/// The lock on a directory, once nobody else has it; none where it cannot be had in time.
+fn only_one(directory: &Path) -> Option<File> {
+    let opened = File::open(directory).ok()?;
+    for _ in 0..200 {
+        match opened.try_lock() {
+            Ok(()) => return Some(opened),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::Error(_)) => return None,
+        }
+    }
+    None
+}
+
+fn busy(shown: &Path) -> Refusal {
+    Refusal::new(format!(
+        "another run is writing {}; wait for it, or name another directory",
+        shown.display()
+    ))
+}
+
+/// Takes the directory at `path`, which exists, for this process to write into, until what is returned is dropped; the system
+/// lifts it from whoever is killed. None where directories cannot be locked. A [`Plan`] does so by itself; this is for what is
+/// made without one.
+///
+/// # Errors
+/// A refusal where another process has it.
+pub fn claim(path: &Path) -> Result<Option<File>, Refusal> {
+    let Ok(directory) = File::open(path) else { return Ok(None) };
+    match directory.try_lock() {
+        Ok(()) => Ok(Some(directory)),
+        Err(TryLockError::WouldBlock) => Err(busy(path)),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// Refuses a link that leads nowhere as the place of an output: what comes there would take the link's place and not its
+/// target's. `shown` is the path as the user gave it. A [`Plan`] does so by itself; this is for what is made without one.
+///
+/// # Errors
+/// A refusal that says where the link leads.
+pub fn check_link(path: &Path, shown: &Path) -> Result<(), Refusal> {
+    match fs::read_link(path) {
+        Ok(target) if !path.exists() => Err(Refusal::new(format!(
+            "{} is a link to {}, which does not exist; make that directory, or remove the link",
+            shown.display(),
+            target.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What cannot be written because of where it is to lie is the caller's to mend; a full disk is not.
+fn unwritable(message: String, error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::NotFound
+        | io::ErrorKind::InvalidFilename => {
+            Refusal::because(message + "; choose another --out", error).into()
+        }
+        _ => anyhow::Error::new(error).context(message),
+    }
 }
 
 /// Refuses an input that is missing or not as the lock beside it says. A [`Plan`] does so by itself; this is for what is

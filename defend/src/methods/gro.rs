@@ -27,16 +27,18 @@
 //!   that cannot imitate yet has no one's gradients but its own.
 //! - SASRec and NARM can be defended; theirs stops at both.
 
+use std::path::Path;
+
 use anyhow::Result;
 use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, Kind, MODEL};
 use artifact::dataset::Dataset;
 use artifact::settings::checks::{at_least, not_negative};
-use artifact::settings::{Invalid, Owned, Section};
+use artifact::settings::{self, Invalid, Owned, Section};
 use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Margins, RankingLoss};
 use models::{ARCHITECTURES, Mode, Parameters, Sizes, architecture_of, load_parameters};
 use serde::{Deserialize, Serialize};
-use stage::Refusal;
+use stage::{Refusal, splits};
 use streams::{Purpose, Streams};
 use training::fit::{Fitted, Keep, Schedule, fit};
 use training::ranking_loss::draw_negatives;
@@ -54,6 +56,7 @@ pub(super) const METHOD: Method = Method {
     section: Some(Section::new::<Settings>("defend", "gro").read_flat()),
     depends_on: &["optimizer", "train"],
     needs_data: true,
+    check,
     protect,
 };
 
@@ -281,6 +284,17 @@ impl Learner for Gro<'_> {
     }
 }
 
+/// Refuses lists of the whole catalogue, which leave the student nothing to be told apart.
+fn check(all: &settings::Settings, items: usize, data: &Path) -> Result<()> {
+    let Settings { top_k, .. } = settings::owned(&all.defend, METHOD.name)?;
+    if top_k < items {
+        return Ok(());
+    }
+    let data = data.display();
+    let message = format!("defend.gro.top_k is {top_k}, expected less than the {items} items of {data}");
+    Err(Refusal::new(message).into())
+}
+
 /// Fine-tunes the target against a student, and writes both.
 fn protect(job: &Job<'_>) -> Result<()> {
     let settings: Settings = job.own_settings()?;
@@ -288,14 +302,9 @@ fn protect(job: &Job<'_>) -> Result<()> {
     let device = job.device()?;
     let (gold, description) = load_parameters(job.target, &device)?;
     description.check_dataset(&dataset, job.target, data)?;
-    if settings.top_k >= dataset.items() {
-        let (k, items) = (settings.top_k, dataset.items());
-        let data = data.display();
-        return Err(Refusal::new(format!(
-            "defend.gro.top_k is {k}, expected less than the {items} items of {data}"
-        ))
-        .into());
-    }
+    splits::differ(job.target, &description.splits, data, job.other_split)?;
+    let description = Description { splits: splits::with(&description.splits, data)?, ..description };
+    check(job.settings, dataset.items(), data)?;
     let architecture = *architecture_of(&description, job.target)?;
     let student = match &settings.student {
         Some(name) => *ARCHITECTURES.find(name)?,

@@ -12,10 +12,10 @@ use anyhow::Result;
 use artifact::checkpoint::ActsOn;
 use artifact::dataset::Dataset;
 use artifact::names::{Named, Registry};
-use artifact::settings::{Owned, Section, Sections, owned};
+use artifact::settings::{Owned, Section, Sections, Settings, owned};
 use candle_core::Device;
 use service::policies::POLICIES;
-use stage::{Checked, Flags, Interruption, Plan, Refusal, Resume, progress};
+use stage::{Checked, Flags, Interruption, OtherSplit, Plan, Refusal, Resume, progress};
 use training::fit::Run;
 use training::state::Saving;
 
@@ -44,6 +44,8 @@ pub struct Method {
     pub depends_on: &'static [&'static str],
     /// Whether it reads the dataset that the target was trained on.
     pub needs_data: bool,
+    /// Refuses settings that no catalogue of so many items can be protected with; the path is where the catalogue is.
+    pub check: fn(&Settings, usize, &Path) -> Result<()>,
     /// Writes the protected target.
     pub protect: fn(&Job<'_>) -> Result<()>,
 }
@@ -76,6 +78,8 @@ pub struct Job<'a> {
     pub identity: &'a str,
     /// How the run goes on, and how often its state is kept.
     pub resume: &'a Resume,
+    /// Whether the target may have been trained on other splits than the dataset's.
+    pub other_split: OtherSplit,
     /// Flags of every stage.
     pub flags: &'a Flags,
 }

@@ -16,6 +16,7 @@ pub(super) const fn method(policy: &Policy) -> Method {
         section: policy.section,
         depends_on: &[],
         needs_data: false,
+        check: |_, _, _| Ok(()),
         protect,
     }
 }

@@ -11,7 +11,7 @@ use metrics::{Better, Cut, Ks, Measure};
 use models::Architecture;
 use service::policies::POLICIES;
 
-use super::table::{Model, Row, Spread, Table, Value, drawn};
+use super::table::{Model, Row, Spread, Table, Value};
 use crate::figures::{Figure, budget_of};
 
 /// The report of a table.
@@ -47,7 +47,7 @@ fn introduce(table: &Table, text: &mut String) {
         policies.join(" or "),
         table.protocol.top_k
     );
-    legend(&metrics::of_ranks(Ks::First), text);
+    legend(&metrics::of_ranks(Ks::First(&table.ks)), text);
     text.push('\n');
     let budgets = budgets(table);
     match budgets.as_slice() {
@@ -96,10 +96,10 @@ fn legend<Function>(measures: &[Measure<Function>], text: &mut String) {
 }
 
 /// What is said before the tables of fidelity.
-fn introduce_fidelity(text: &mut String) {
+fn introduce_fidelity(table: &Table, text: &mut String) {
     text.push_str(FIDELITY);
-    legend(&metrics::of_lists(Ks::First), text);
-    legend(&metrics::of_scores(Ks::First), text);
+    legend(&metrics::of_lists(Ks::First(&table.ks)), text);
+    legend(&metrics::of_scores(Ks::First(&table.ks)), text);
 }
 
 /// The names of the columns of quality.
@@ -115,7 +115,7 @@ fn fidelity(ks: Ks<'_>) -> Vec<String> {
 
 /// A row for each model, a column for each figure.
 fn lists(table: &Table, text: &mut String) {
-    let (quality, fidelity) = (quality(Ks::Shown), fidelity(Ks::Shown));
+    let (quality, fidelity) = (quality(Ks::Shown(&table.ks)), fidelity(Ks::Shown(&table.ks)));
     let rows = || table.rows.iter();
     let list = |figures: &[String], chosen: Vec<(&Row, Vec<String>)>| {
         let heading =
@@ -132,7 +132,7 @@ fn lists(table: &Table, text: &mut String) {
     let surrogates = rows().filter(|row| row.model == Model::Surrogate);
     let cells: Vec<_> = surrogates.map(|row| (row, values(&fidelity, row))).collect();
     if !cells.is_empty() {
-        introduce_fidelity(text);
+        introduce_fidelity(table, text);
         text.push('\n');
         print(table, text, &list(&fidelity, cells));
     }
@@ -154,13 +154,13 @@ fn grids(table: &Table, text: &mut String) {
     text.push_str(
         "Rows: the target and its defence. Columns: the target itself, and each surrogate that copied it.\n",
     );
-    for name in quality(Ks::First) {
+    for name in quality(Ks::First(&table.ks)) {
         let _ = writeln!(text, "\n## {name}\n");
         print(table, text, &grid(table, true, |row| row.figures.get(&name).map(plain)));
     }
     if !table.surrogates().is_empty() {
-        introduce_fidelity(text);
-        for name in fidelity(Ks::First) {
+        introduce_fidelity(table, text);
+        for name in fidelity(Ks::First(&table.ks)) {
             let _ = writeln!(text, "\n### {name}\n");
             print(table, text, &grid(table, false, |row| row.figures.get(&name).map(plain)));
         }
@@ -168,7 +168,7 @@ fn grids(table: &Table, text: &mut String) {
     if table.rows.iter().any(|row| row.difference_to_none.is_some()) {
         text.push_str(DIFFERENCE.trim_end_matches('\n'));
         text.push('\n');
-        for name in drawn() {
+        for name in table.drawn() {
             let _ = writeln!(text, "\n### {name}, difference\n");
             let cell = |row: &Row| row.difference_to_none.as_ref()?.get(&name).map(signed);
             let cells = grid(table, true, cell);

@@ -3,7 +3,7 @@
 //!
 //! The order is fixed: the most popular items; then for each target architecture and each defence (the answer policies,
 //! then any other by name) the target and its surrogates. The figures are all metrics of [`metrics::METRICS`] at the K's
-//! that these show: quality of every model; of surrogates also fidelity, to the lists that the target answers and to the
+//! that these show, or the nearest at which all runs were evaluated: quality of every model; of surrogates also fidelity, to the lists that the target answers and to the
 //! scores of its own.
 //!
 //! *Seeds.* A figure measured once stands with the 95 % bootstrap interval over users that its run found. A figure
@@ -129,6 +129,8 @@ pub struct Row {
 pub struct Table {
     /// How the figures were taken.
     pub protocol: Conditions,
+    /// The K of HR@K and the like at which all runs were evaluated.
+    pub ks: Vec<usize>,
     /// All seeds that some row was measured with.
     pub seeds: Vec<u64>,
     /// The rows, in the order of the report.
@@ -150,7 +152,8 @@ impl Table {
         let seeds: Vec<u64> = by_seed.keys().copied().collect();
         let bootstrap = Bootstrap { resamples: first.protocol.conditions.bootstrap, seed: seeds[0] };
 
-        let quality = metrics::of_ranks(Ks::Shown);
+        let ks = shared_ks(first, runs)?;
+        let quality = metrics::of_ranks(Ks::Shown(&ks));
         let popular = gather(&by_seed, "popular", &quality, |run| Some(&run.metrics.popular))?;
         let mut rows = vec![Row {
             model: Model::Popular,
@@ -167,14 +170,20 @@ impl Table {
         let targets = group(runs)?;
         for target in &targets {
             let undefended = undefended(&targets, target);
-            rows.push(target_row(target, undefended, &bootstrap)?);
+            rows.push(target_row(target, undefended, &ks, &bootstrap)?);
             for surrogate in &target.surrogates {
                 let same = |other: &&Surrogate<'_>| other.architecture == surrogate.architecture;
                 let counterpart = undefended.and_then(|other| other.surrogates.iter().find(same));
-                rows.push(surrogate_row(target, surrogate, counterpart, &bootstrap)?);
+                rows.push(surrogate_row(target, surrogate, counterpart, &ks, &bootstrap)?);
             }
         }
-        Ok(Self { protocol: first.protocol.conditions.clone(), seeds, rows })
+        Ok(Self { protocol: first.protocol.conditions.clone(), ks, seeds, rows })
+    }
+
+    /// The names of the figures that are drawn, and whose differences have tables of their own in a grid.
+    pub fn drawn(&self) -> Vec<String> {
+        let measures = metrics::of_ranks(Ks::First(&self.ks));
+        measures.iter().filter(|measure| measure.metric.drawn).map(ToString::to_string).collect()
     }
 
     /// The architectures of all targets, each once.
@@ -193,10 +202,23 @@ impl Table {
     }
 }
 
-/// The names of the figures that are drawn, and whose differences have tables of their own in a grid.
-pub fn drawn() -> Vec<String> {
-    let measures = metrics::of_ranks(Ks::First);
-    measures.iter().filter(|measure| measure.metric.drawn).map(ToString::to_string).collect()
+/// The K at which every run was evaluated, ascending.
+fn shared_ks(first: &Run, runs: &[Run]) -> anyhow::Result<Vec<usize>> {
+    let mut shared = first.protocol.ks.clone();
+    for run in runs {
+        let before = shared.clone();
+        shared.retain(|k| run.protocol.ks.contains(k));
+        if shared.is_empty() {
+            let message = format!(
+                "was evaluated at {:?} (evaluate.ks) and the runs before it at {before:?}, expected one K at least that all \
+                 have; evaluate them at the same, with --force",
+                run.protocol.ks
+            );
+            return Err(run.refuse(PROTOCOL, message));
+        }
+    }
+    shared.sort_unstable();
+    Ok(shared)
 }
 
 fn distinct(architectures: impl Iterator<Item = Architecture>) -> Vec<Architecture> {
@@ -210,6 +232,7 @@ fn names(runs: &Repetitions<'_>) -> Vec<String> {
 fn target_row(
     target: &Target<'_>,
     undefended: Option<&Target<'_>>,
+    ks: &[usize],
     bootstrap: &Bootstrap,
 ) -> anyhow::Result<Row> {
     let counterpart = undefended.map(|other| &other.runs);
@@ -222,10 +245,10 @@ fn target_row(
         seeds: target.runs.keys().copied().collect(),
         runs: names(&target.runs),
         queries: None,
-        figures: gather(&target.runs, "target", &metrics::of_ranks(Ks::Shown), |run| {
+        figures: gather(&target.runs, "target", &metrics::of_ranks(Ks::Shown(ks)), |run| {
             Some(&run.metrics.target)
         })?,
-        difference_to_none: difference(bootstrap, &target.runs, counterpart, TARGET_RANK)?,
+        difference_to_none: difference((ks, bootstrap), &target.runs, counterpart, TARGET_RANK)?,
     })
 }
 
@@ -233,11 +256,13 @@ fn surrogate_row(
     target: &Target<'_>,
     surrogate: &Surrogate<'_>,
     counterpart: Option<&Surrogate<'_>>,
+    ks: &[usize],
     bootstrap: &Bootstrap,
 ) -> anyhow::Result<Row> {
     let runs = &surrogate.runs;
+    let shown = Ks::Shown(ks);
     let (quality, lists, scores) =
-        (metrics::of_ranks(Ks::Shown), metrics::of_lists(Ks::Shown), metrics::of_scores(Ks::Shown));
+        (metrics::of_ranks(shown), metrics::of_lists(shown), metrics::of_scores(shown));
     let mut figures = gather(runs, "surrogate", &quality, |run| run.metrics.surrogate.as_ref())?;
     figures.extend(gather(runs, "fidelity.answered", &lists, |run| {
         run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.answered)
@@ -257,7 +282,7 @@ fn surrogate_row(
         queries: runs.values().next().and_then(of_run),
         figures,
         difference_to_none: difference(
-            bootstrap,
+            (ks, bootstrap),
             runs,
             counterpart.map(|other| &other.runs),
             SURROGATE_RANK,
@@ -345,13 +370,13 @@ fn gather<'a, Function>(
 /// The paired differences of a cell to its counterpart, from the ranks in one column of both; none where there is no
 /// counterpart or no seed that both have.
 fn difference(
-    bootstrap: &Bootstrap,
+    (ks, bootstrap): (&[usize], &Bootstrap),
     runs: &Repetitions<'_>,
     counterpart: Option<&Repetitions<'_>>,
     column: &str,
 ) -> anyhow::Result<Option<Figures>> {
     let Some(counterpart) = counterpart else { return Ok(None) };
-    let measures = metrics::of_ranks(Ks::Shown);
+    let measures = metrics::of_ranks(Ks::Shown(ks));
     // (measures, users), summed over the seeds
     let (mut sums, mut seeds): (Vec<Vec<f64>>, usize) = (Vec::new(), 0);
     for (seed, run) in runs {

@@ -114,6 +114,7 @@ impl Scene {
             },
             defence: Defence::answers(policy, parameters),
             fingerprint: dataset.fingerprint().to_owned(),
+            splits: Vec::new(),
             queries: None,
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);

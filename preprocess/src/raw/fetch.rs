@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::Context;
 use md5::Md5;
 use sha2::Sha256;
-use stage::Refusal;
+use stage::{Refusal, output};
 
 use crate::raw::datasets::{Content, Dataset, Mirror, base_name};
 use crate::raw::download::{self, Tools, remove};
@@ -43,6 +43,8 @@ pub fn fetch(dataset: &Dataset<'_>, to: &Path, tools: &Tools) -> anyhow::Result<
         return Ok(Outcome::AlreadyThere);
     }
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    // Two that download into one file would spoil it for each other.
+    let _claimed = output::claim(&directory)?;
     let by_hand = match dataset.content {
         Content::Zip { md5, member } => zip_by_hand(dataset, md5, member, to, &directory)?,
         Content::Plain { layout } => plain_by_hand(dataset, layout, &directory, earlier.as_ref())?,

@@ -50,13 +50,30 @@ impl Generate {
     /// The first such value, with its key and what was expected.
     pub fn check(&self) -> Result<(), Invalid> {
         at_least("generate.sequences", self.sequences, 1)?;
-        at_least("generate.length", self.length.unwrap_or(1), 1)?;
+        // One item to learn from, one to check on.
+        at_least("generate.length", self.length.unwrap_or(2), 2)?;
         at_least("generate.top_k", self.top_k, 2)?;
         number("generate.seed_sequences", self.seed_sequences, "a share from 0 to 1", |share| {
             (0.0..=1.0).contains(&share)
         })?;
         at_least("generate.seed_length", self.seed_length.unwrap_or(1), 1)?;
         at_least("generate.batch", self.batch, 1)?;
-        Ok(())
+        if self.seed_sequences > 0.0 && self.seeded() == 0 {
+            return Err(Invalid::new(format!(
+                "`generate.seed_sequences` is {}, which is none of {} sequences",
+                self.seed_sequences, self.sequences
+            )));
+        }
+        match (self.seed_length, self.length) {
+            (Some(longest), Some(length)) if longest >= length => Err(Invalid::new(format!(
+                "`generate.seed_length` is {longest}, expected less than `generate.length`, {length}"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many of the sequences begin with the history of a real user.
+    pub fn seeded(&self) -> usize {
+        (self.seed_sequences * self.sequences as f64).round() as usize
     }
 }
