@@ -181,7 +181,7 @@ fn write_dataset(directory: &Path) {
     std::fs::create_dir(directory).unwrap();
     let raw_items: Vec<String> = (1..=SAVED.items).map(|id| id.to_string()).collect();
     let train: Vec<u32> = (1..=SAVED.items as u32).collect();
-    let user = UserSequence { train: &train, valid: 1, test: 2 };
+    let user = UserSequence { train: &train, valid: 1, test: Some(2) };
     dataset::write(directory, &raw_items, &["u"], [user]).unwrap();
 }
 

@@ -59,13 +59,14 @@ fn made() -> &'static Path {
         let raw = |count: usize, what: &str| (1..=count).map(|id| format!("{what}{id}")).collect::<Vec<_>>();
         let histories: Vec<Vec<u32>> = (0..data.users())
             .map(|user| {
-                let history = data.train(user).iter().copied().chain([data.valid(user), data.test(user)]);
+                let history =
+                    data.train(user).iter().copied().chain([data.valid(user)]).chain(data.test(user));
                 history.rev().collect()
             })
             .collect();
         let sequences = histories.iter().map(|history| {
             let (train, &[valid, test]) = history.split_last_chunk().unwrap();
-            UserSequence { train, valid, test }
+            UserSequence { train, valid, test: Some(test) }
         });
         fs::create_dir(at.join("reversed")).unwrap();
         dataset::write(&at.join("reversed"), &raw(data.items(), ""), &raw(data.users(), "u"), sequences)

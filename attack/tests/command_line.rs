@@ -29,7 +29,7 @@ fn write_dataset(directory: &Path, first_id: usize) {
     let raw_items: Vec<String> = (first_id..first_id + ITEMS).map(|id| id.to_string()).collect();
     let trains: Vec<Vec<u32>> = (0..TRAIN.len()).map(history).collect();
     let users: Vec<String> = (1..=TRAIN.len()).map(|user| user.to_string()).collect();
-    let sequences = trains.iter().map(|train| UserSequence { train, valid: 19, test: 20 });
+    let sequences = trains.iter().map(|train| UserSequence { train, valid: 19, test: Some(20) });
     dataset::write(directory, &raw_items, &users, sequences).unwrap();
 }
 

@@ -74,7 +74,7 @@ fn dataset(lengths: impl Iterator<Item = usize>, items: usize, popularity: &Nega
     };
     let histories: Vec<Vec<u32>> = lengths.enumerate().map(draw).collect::<Result<_, _>>()?;
     let split = histories.iter().filter_map(|history| match history.as_slice() {
-        [train @ .., valid, test] => Some(UserSequence { train, valid: *valid, test: *test }),
+        [train @ .., valid, test] => Some(UserSequence { train, valid: *valid, test: Some(*test) }),
         _ => None,
     });
     let raw_ids: Vec<String> = (1..=items).map(|id| id.to_string()).collect();

@@ -69,7 +69,7 @@ fn walkers() -> Dataset {
     let trains: Vec<Vec<u32>> =
         (0..12u32).map(|user| (0..7).map(|t| 1 + (user * 5 + t * (1 + user % 3)) % 15).collect()).collect();
     let raw_ids: Vec<String> = (1..=15).map(|id| id.to_string()).collect();
-    let users = trains.iter().map(|train| UserSequence { train, valid: 1, test: 2 });
+    let users = trains.iter().map(|train| UserSequence { train, valid: 1, test: Some(2) });
     Dataset::from_sequences(&raw_ids, users).unwrap()
 }
 

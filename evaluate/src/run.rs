@@ -100,9 +100,9 @@ impl Evaluation {
             other_split |= splits::differ(path, &description.splits, data, allowed)?;
             Ok((model, description))
         };
-        if dataset.users() == 0 {
+        if dataset.tested().is_empty() {
             return Err(Refusal::new(format!(
-                "{} holds no users, so there is nothing to evaluate",
+                "{} holds no users with a test item, so there is nothing to evaluate",
                 data.display()
             ))
             .into());
@@ -148,7 +148,7 @@ impl Evaluation {
         directory: &Path,
     ) -> anyhow::Result<()> {
         let Self { dataset, sequences, other_split, questions, target, target_subject, surrogate } = self;
-        let bar = progress::bar(dataset.users() as u64, "users", quiet);
+        let bar = progress::bar(dataset.tested().len() as u64, "users", quiet);
         let (model, surrogate_subject) = match surrogate {
             Some((model, subject)) => (Some(model), Some(subject)),
             None => (None, None),
@@ -166,7 +166,7 @@ impl Evaluation {
             conditions: Conditions {
                 fingerprint: dataset.fingerprint().to_owned(),
                 sequences,
-                users: dataset.users(),
+                users: measured.users.len(),
                 items: dataset.items(),
                 ranking: evaluate.ranking,
                 negatives: questions.candidates.as_ref().map(|_| evaluate.negatives),
@@ -266,7 +266,6 @@ fn metrics_of(
 
 /// What `ranks.parquet` keeps of every user.
 fn ranks_of(measured: &Measured) -> Ranks {
-    let users = measured.target_ranks.len() as u32;
     let mut columns = vec![(TARGET_RANK.to_owned(), Column::Counts(measured.target_ranks.clone()))];
     if let Some(surrogate) = &measured.surrogate {
         columns.push((SURROGATE_RANK.to_owned(), Column::Counts(surrogate.ranks.clone())));
@@ -278,7 +277,7 @@ fn ranks_of(measured: &Measured) -> Ranks {
             fidelity.map(|(name, values)| (name, Column::Values(values.into_iter().map(Some).collect()))),
         );
     }
-    Ranks { users: (1..=users).collect(), columns }
+    Ranks { users: measured.users.clone(), columns }
 }
 
 /// The headline, for whoever watches: the first metric of ranks, and of lists.

@@ -113,9 +113,9 @@ fn write_rows(dataset: &Dataset, users: &[String], items: &[String], mut out: im
     out.write_all(HEADER)?;
     let mut digits = itoa::Buffer::new();
     for (index, user) in users.iter().enumerate() {
-        let held_out = [dataset.valid(index), dataset.test(index)];
-        for (position, item) in (1_u32..).zip(dataset.train(index).iter().chain(&held_out)) {
-            let item = &items[*item as usize - 1];
+        let held_out = [dataset.valid(index)].into_iter().chain(dataset.test(index));
+        for (position, item) in (1_u32..).zip(dataset.train(index).iter().copied().chain(held_out)) {
+            let item = &items[item as usize - 1];
             for part in [user.as_str(), "\t", item, "\t", digits.format(position), "\n"] {
                 out.write_all(part.as_bytes())?;
             }

@@ -1,24 +1,27 @@
 //! The third room: from interactions to the dataset of an experiment, which is `gro-preprocess run`
 //! (docs/mathematics.md, section 1). [`repeats`] drops interactions that repeat others, [`filter`] decides
 //! which users and items stay, [`identifiers`] gives them dense ids, [`order`] puts everybody's items in order of time, and
-//! [`write`](mod@write) holds out the last two and writes the files that every later stage begins with. The log says what each step
+//! [`write`](mod@write) holds out the last two, or what [`split`] says, and writes the files that every later stage begins with. The log says what each step
 //! took and what it left, and the numbers end up in `stats.json`. Nothing here depends on where the interactions came from.
 
 pub mod filter;
 pub mod identifiers;
 pub mod order;
 pub mod repeats;
+pub mod split;
 pub mod write;
 
 use std::path::{Path, PathBuf};
 
 use artifact::dataset::Stats;
-use stage::settings::{Checked, Filter, Preprocess, Repeats};
+use stage::settings::{Checked, Filter, Preprocess, Repeats, Split};
 use stage::{Flags, Outcome, Plan, Refusal, progress};
 
 use crate::make::filter::{Kept, Limits};
 use crate::make::identifiers::Identifiers;
 use crate::make::order::Sequences;
+use crate::make::split::Point;
+use crate::make::write::RawIds;
 use crate::read::interactions::Interactions;
 use crate::read::{self, Layout, Spool, layouts};
 
@@ -64,7 +67,7 @@ fn make(
         user: settings.min_user_count as u64,
         core: settings.filter == Filter::Core,
     };
-    let kept = filter::filter(
+    let mut kept = filter::filter(
         &interactions.user_codes,
         &interactions.item_codes,
         interactions.users.len(),
@@ -85,6 +88,15 @@ fn make(
         return Err(Refusal::new(message).into());
     }
 
+    let point = match settings.split {
+        Split::LeaveOneOut => None,
+        Split::Time => Some(Point::of(&interactions, &kept, settings.train_share)?),
+    };
+    if let Some(point) = &point {
+        let lost = point.narrow(&mut kept, &interactions);
+        tracing::info!("left out {lost} users with fewer than 2 interactions before {}", point.time);
+    }
+
     let users = Identifiers::assign(&interactions.users, &kept.users);
     let items = Identifiers::assign(&interactions.items, &kept.items);
     users.warn_of_two_spellings(&interactions.users, "users");
@@ -93,7 +105,16 @@ fn make(
     let raw_items = items.texts(&interactions.items);
     let sequences = Sequences::build(&interactions, &users, &items, settings.ties);
     drop(interactions);
-    let stats = write::leave_one_out(directory, &raw_items, &raw_users, &sequences)?;
+    let raw_ids = RawIds { items: &raw_items, users: &raw_users };
+    let stats = match &point {
+        None => write::leave_one_out(directory, raw_ids, &sequences)?,
+        Some(point) => {
+            let before: Vec<usize> = users.codes.iter().map(|&code| point.before[code as usize]).collect();
+            let stats = write::at_point(directory, raw_ids, &sequences, &before)?;
+            report_split(&stats, point, kept.interactions)?;
+            stats
+        }
+    };
     tracing::info!(
         "kept {} interactions of {} users with {} items, {:.1} a user",
         stats.interactions,
@@ -146,6 +167,29 @@ fn report_read(interactions: &Interactions, shown: &Path, settings: &Preprocess)
             "left out {} interactions rated below {least} (preprocess.min_rating)",
             counts.low_rated
         );
+    }
+    Ok(())
+}
+
+/// Says what the parts of a split in time hold.
+///
+/// # Errors
+/// A refusal where nobody is left to test.
+fn report_split(stats: &Stats, point: &Point, kept: usize) -> Result<(), Refusal> {
+    let tested = stats.tested_users.unwrap_or(stats.users);
+    tracing::info!(
+        "split at {}: {} users to train on and to validate, {tested} of them to test; {} interactions after the test item are not \
+         used",
+        point.time,
+        stats.users,
+        (kept as u64).saturating_sub(stats.interactions)
+    );
+    if tested == 0 {
+        return Err(Refusal::new(format!(
+            "no user has two interactions before {} and one from there on; lower preprocess.train_share, or set \
+             preprocess.split=leave-one-out",
+            point.time
+        )));
     }
     Ok(())
 }

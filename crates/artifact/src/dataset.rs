@@ -11,13 +11,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ListArray, StringArray, StringBuilder, UInt32Array, UInt64Array};
+use arrow::array::{Array, ListArray, StringArray, StringBuilder, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::metrics;
-use crate::table::{TableReader, TableWriter, column, list_column, list_of_u32, numbers};
+use crate::table::{TableReader, TableWriter, column, list_column, list_of_u32, nullable_column, numbers};
 
 /// Name of the table of user sequences.
 pub const SEQUENCES: &str = "sequences.parquet";
@@ -38,15 +38,22 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     [ITEMS, SEQUENCES, STATS, USERS].iter().map(|name| directory.join(name)).collect()
 }
 
-/// One user's items in order of time, split leave-one-out.
+/// One user's items in order of time, split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserSequence<'a> {
-    /// All items but the last two.
+    /// All items before the one held out for validation.
     pub train: &'a [u32],
-    /// The last item but one.
+    /// The item after those.
     pub valid: u32,
-    /// The last item.
-    pub test: u32,
+    /// The item after that one; `None` for a user who has none from the point in time on at which everybody is split.
+    pub test: Option<u32>,
+}
+
+impl UserSequence<'_> {
+    /// All items, in order of time.
+    fn ids(&self) -> impl Iterator<Item = u32> {
+        self.train.iter().copied().chain([self.valid]).chain(self.test)
+    }
 }
 
 /// `stats.json`: the size of a dataset. It holds no date and no path, so equal data give equal bytes.
@@ -66,6 +73,9 @@ pub struct Stats {
     pub longest: usize,
     /// Interactions divided by users times items.
     pub density: f64,
+    /// Users with a test item; absent where that is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tested_users: Option<usize>,
     /// Interactions in the raw file, before any filter; absent where nobody counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw_interactions: Option<u64>,
@@ -96,6 +106,8 @@ impl Stats {
 pub struct SequenceCounts {
     /// Number of users.
     pub users: usize,
+    /// Number of users with a test item.
+    pub tested: usize,
     /// Number of interactions: train, validation and test.
     pub interactions: u64,
     /// Length of the shortest sequence (0 without users).
@@ -106,28 +118,37 @@ pub struct SequenceCounts {
     pub item_counts: Vec<u64>,
 }
 
-/// Write `sequences.parquet`, user ids 1.. by order of arrival, in row groups of bounded size. `items` is n.
+/// Write `sequences.parquet`, user ids 1.. by order of arrival, in row groups of bounded size. `items` is n; `all_tested` says
+/// that every user has a test item, so that the column cannot be null.
 ///
 /// # Errors
 /// A write error, also for an item id outside 1..=n.
 pub fn write_sequences<'a>(
     path: &Path,
     items: usize,
+    all_tested: bool,
     sequences: impl IntoIterator<Item = UserSequence<'a>>,
 ) -> Result<SequenceCounts, Error> {
     let columns = vec![
         Field::new("user", DataType::UInt32, false),
         Field::new("train", list_of_u32(), false),
         Field::new("valid", DataType::UInt32, false),
-        Field::new("test", DataType::UInt32, false),
+        Field::new("test", DataType::UInt32, !all_tested),
     ];
     let mut writer = TableWriter::create(path, columns)?;
-    let mut counts =
-        SequenceCounts { users: 0, interactions: 0, shortest: 0, longest: 0, item_counts: vec![0; items] };
+    let mut counts = SequenceCounts {
+        users: 0,
+        tested: 0,
+        interactions: 0,
+        shortest: 0,
+        longest: 0,
+        item_counts: vec![0; items],
+    };
     let mut rows = Rows::default();
     for sequence in sequences {
         counts.users += 1;
-        for &id in sequence.train.iter().chain([&sequence.valid, &sequence.test]) {
+        counts.tested += usize::from(sequence.test.is_some());
+        for id in sequence.ids() {
             let count = (id as usize).checked_sub(1).and_then(|index| counts.item_counts.get_mut(index));
             let Some(count) = count else {
                 let user = counts.users;
@@ -138,7 +159,7 @@ pub fn write_sequences<'a>(
             };
             *count += 1;
         }
-        let length = sequence.train.len() + 2;
+        let length = sequence.ids().count();
         counts.interactions += length as u64;
         counts.shortest = if counts.users == 1 { length } else { counts.shortest.min(length) };
         counts.longest = counts.longest.max(length);
@@ -161,7 +182,7 @@ struct Rows {
     train: Vec<u32>,
     lengths: Vec<usize>,
     valid: Vec<u32>,
-    test: Vec<u32>,
+    test: Vec<Option<u32>>,
 }
 
 impl Rows {
@@ -237,12 +258,12 @@ pub fn write<'a, I: AsRef<str>, U: AsRef<str>>(
     raw_users: &[U],
     sequences: impl IntoIterator<Item = UserSequence<'a>>,
 ) -> Result<Stats, Error> {
-    let stats = write_tables(directory, raw_items, raw_users, sequences)?;
+    let stats = write_tables(directory, raw_items, raw_users, true, sequences)?;
     stats.write(directory)?;
     Ok(stats)
 }
 
-/// As [`write()`], all but `stats.json`: for a caller who has more to say there.
+/// As [`write()`], all but `stats.json`: for a caller who has more to say there. Unless `all_tested`, users may lack a test item.
 ///
 /// # Errors
 /// Those of [`write()`].
@@ -250,10 +271,11 @@ pub fn write_tables<'a, I: AsRef<str>, U: AsRef<str>>(
     directory: &Path,
     raw_items: &[I],
     raw_users: &[U],
+    all_tested: bool,
     sequences: impl IntoIterator<Item = UserSequence<'a>>,
 ) -> Result<Stats, Error> {
     let path = directory.join(SEQUENCES);
-    let counts = write_sequences(&path, raw_items.len(), sequences)?;
+    let counts = write_sequences(&path, raw_items.len(), all_tested, sequences)?;
     if counts.users != raw_users.len() {
         let message = format!("{} sequences came for {} users", counts.users, raw_users.len());
         return Err(Error::unwritable(&path, message));
@@ -276,6 +298,7 @@ impl Stats {
             shortest: counts.shortest,
             longest: counts.longest,
             density: if users * items == 0 { 0.0 } else { interactions / (users as f64 * items as f64) },
+            tested_users: (counts.tested < users).then_some(counts.tested),
             raw_interactions: None,
             raw_users: None,
             raw_items: None,
@@ -304,6 +327,7 @@ pub struct Dataset {
     /// Where each user's train items begin; `users + 1` offsets.
     train_offsets: Vec<usize>,
     valid: Vec<u32>,
+    /// By user; 0, which is no item, where there is none.
     test: Vec<u32>,
     item_counts: Vec<u64>,
     fingerprint: String,
@@ -337,7 +361,7 @@ impl Dataset {
             fingerprint,
         };
         dataset.read_sequences(&path)?;
-        let interactions = (dataset.train_items.len() + 2 * dataset.users()) as u64;
+        let interactions = dataset.interactions();
         if (stats.users, stats.interactions) != (dataset.users(), interactions) {
             let message = format!(
                 "says {} users and {} interactions, but {SEQUENCES} holds {} and {interactions}; make both again with \
@@ -368,14 +392,14 @@ impl Dataset {
             fingerprint: fingerprint(raw_items),
         };
         for sequence in sequences {
-            for &id in sequence.train.iter().chain([&sequence.valid, &sequence.test]) {
+            for id in sequence.ids() {
                 let count = (id as usize).checked_sub(1).and_then(|index| dataset.item_counts.get_mut(index));
                 *count.ok_or_else(|| format!("item {id} lies outside 1..={}", raw_items.len()))? += 1;
             }
             dataset.train_items.extend_from_slice(sequence.train);
             dataset.train_offsets.push(dataset.train_items.len());
             dataset.valid.push(sequence.valid);
-            dataset.test.push(sequence.test);
+            dataset.test.push(sequence.test.unwrap_or(0));
         }
         Ok(dataset)
     }
@@ -394,7 +418,7 @@ impl Dataset {
             let users: &UInt32Array = column(path, &batch, "user")?;
             let train: &ListArray = column(path, &batch, "train")?;
             let valid: &UInt32Array = column(path, &batch, "valid")?;
-            let test: &UInt32Array = column(path, &batch, "test")?;
+            let test: &UInt32Array = nullable_column(path, &batch, "test")?;
             let ids = numbers(path, train.values(), "train")?.values();
             for row in 0..batch.num_rows() {
                 let user = self.users() as u32 + 1;
@@ -405,11 +429,12 @@ impl Dataset {
                 let range = train.value_offsets()[row] as usize..train.value_offsets()[row + 1] as usize;
                 self.check_ids(path, "train", user, &ids[range.clone()])?;
                 self.check_ids(path, "valid", user, &[valid.value(row)])?;
-                self.check_ids(path, "test", user, &[test.value(row)])?;
+                let test = test.is_valid(row).then(|| test.value(row));
+                self.check_ids(path, "test", user, test.as_slice())?;
                 self.train_items.extend_from_slice(&ids[range]);
                 self.train_offsets.push(self.train_items.len());
                 self.valid.push(valid.value(row));
-                self.test.push(test.value(row));
+                self.test.push(test.unwrap_or(0));
             }
         }
         Ok(())
@@ -447,9 +472,14 @@ impl Dataset {
         self.valid[index]
     }
 
-    /// The test item of the user at `index`.
-    pub fn test(&self, index: usize) -> u32 {
-        self.test[index]
+    /// The test item of the user at `index`; `None` where there is none.
+    pub fn test(&self, index: usize) -> Option<u32> {
+        Some(self.test[index]).filter(|&item| item != 0)
+    }
+
+    /// The users with a test item, as indices in ascending order.
+    pub fn tested(&self) -> Vec<usize> {
+        (0..self.users()).filter(|&index| self.test[index] != 0).collect()
     }
 
     /// Interactions of each item in train, validation and test together; index `id - 1`.
@@ -459,7 +489,7 @@ impl Dataset {
 
     /// Interactions of train, validation and test together.
     pub fn interactions(&self) -> u64 {
-        (self.train_items.len() + 2 * self.users()) as u64
+        (self.train_items.len() + self.users() + self.tested().len()) as u64
     }
 
     /// Identity of the item numbering, see [`fingerprint`].

@@ -283,9 +283,7 @@ pub(crate) fn column<'a, T: Array + 'static>(
     batch: &'a RecordBatch,
     name: &str,
 ) -> Result<&'a T, Error> {
-    let array = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<T>());
-    let array =
-        array.ok_or_else(|| Error::content(path, format!("column `{name}` has an unexpected type")))?;
+    let array: &T = nullable_column(path, batch, name)?;
     if array.null_count() > 0 {
         return Err(Error::content(
             path,
@@ -293,6 +291,16 @@ pub(crate) fn column<'a, T: Array + 'static>(
         ));
     }
     Ok(array)
+}
+
+/// A column of a batch by name and type, which may have nulls in it.
+pub(crate) fn nullable_column<'a, T: Array + 'static>(
+    path: &Path,
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a T, Error> {
+    let array = batch.column_by_name(name).and_then(|column| column.as_any().downcast_ref::<T>());
+    array.ok_or_else(|| Error::content(path, format!("column `{name}` has an unexpected type")))
 }
 
 /// The numbers inside a list column, with no null in them.

@@ -53,9 +53,9 @@ fn truncate(path: &Path) {
 
 const RAW_ITEMS: [&str; 4] = ["10", "11", "ünï", "5000"];
 const SEQUENCES: [UserSequence<'static>; 3] = [
-    UserSequence { train: &[1, 2, 2, 3], valid: 4, test: 1 },
-    UserSequence { train: &[], valid: 2, test: 2 },
-    UserSequence { train: &[3], valid: 1, test: 4 },
+    UserSequence { train: &[1, 2, 2, 3], valid: 4, test: Some(1) },
+    UserSequence { train: &[], valid: 2, test: Some(2) },
+    UserSequence { train: &[3], valid: 1, test: Some(4) },
 ];
 
 fn write_data(directory: &Path) {
@@ -98,7 +98,7 @@ fn datasets_larger_than_a_row_group_come_back() {
     let raw: Vec<String> = (0..items).map(|item| format!("i{item:06}")).collect();
     let train: Vec<u32> = (1..=20).collect();
     let sequences =
-        || (0..users).map(|user| UserSequence { train: &train, valid: user % 7 + 1, test: user + 1 });
+        || (0..users).map(|user| UserSequence { train: &train, valid: user % 7 + 1, test: Some(user + 1) });
     let users: Vec<String> = (0..users).map(|user| user.to_string()).collect();
     dataset::write(directory.path(), &raw, &users, sequences()).unwrap();
     assert_eq!(Dataset::read(directory.path()).unwrap(), Dataset::from_sequences(&raw, sequences()).unwrap());
@@ -241,7 +241,7 @@ fn truncated_and_missing_files_are_named() {
 #[test]
 fn no_foreign_id_is_ever_written() {
     let directory = TempDir::new().unwrap();
-    let sequences = [UserSequence { train: &[1], valid: 5, test: 1 }];
+    let sequences = [UserSequence { train: &[1], valid: 5, test: Some(1) }];
     let message = failed(dataset::write(directory.path(), &RAW_ITEMS, &["a"], sequences));
     assert_holds(&message, &["user 1 has item 5, outside 1..=4"]);
     let message = failed(dataset::write(directory.path(), &RAW_ITEMS, &["a"], SEQUENCES));

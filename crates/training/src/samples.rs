@@ -159,7 +159,7 @@ mod tests {
         use artifact::dataset::UserSequence;
         let raw_ids = ["1", "2", "3"].map(str::to_owned);
         let samples = |train: &[u32]| {
-            let user = UserSequence { train, valid: 2, test: 3 };
+            let user = UserSequence { train, valid: 2, test: Some(3) };
             let dataset = Dataset::from_sequences(&raw_ids, [user]).unwrap();
             Samples::new(&dataset, 5, 1, &settings::Train::default(), Streams::new(1)).map(|s| s.count())
         };

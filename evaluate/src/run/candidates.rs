@@ -5,8 +5,6 @@
 //! The draw is keyed by the seed and the user and by nothing else, so target, surrogate, every defence and the popular
 //! items are asked about the same candidates, which is what lets them be compared user by user.
 
-use std::ops::Range;
-
 use artifact::dataset::Dataset;
 use artifact::settings::{Evaluate, Ranking};
 use metrics::Answers;
@@ -44,7 +42,7 @@ impl Candidates {
     }
 
     fn check(&self, dataset: &Dataset) -> Result<(), Refusal> {
-        for user in 0..dataset.users() {
+        for user in dataset.tested() {
             let left = self.negatives.left(&self.excluded(dataset, user));
             if left < self.count {
                 return Err(Refusal::new(format!(
@@ -61,7 +59,7 @@ impl Candidates {
 
     /// What is not drawn for a user: the test item, and the history where seen items are left out.
     fn excluded(&self, dataset: &Dataset, user: usize) -> Vec<u32> {
-        let mut excluded = vec![dataset.test(user)];
+        let mut excluded: Vec<u32> = dataset.test(user).into_iter().collect();
         if self.exclude_seen {
             excluded.extend_from_slice(dataset.train(user));
             excluded.push(dataset.valid(user));
@@ -71,12 +69,12 @@ impl Candidates {
 
     /// The candidates of some users, a row each: the test item first, then its negatives; `(users, 1 + negatives)`.
     ///
-    /// Never fails for the dataset that they are of.
-    pub fn draw(&self, dataset: &Dataset, users: Range<usize>) -> anyhow::Result<Answers> {
+    /// Never fails for the dataset that they are of, and users that have a test item.
+    pub fn draw(&self, dataset: &Dataset, users: &[usize]) -> anyhow::Result<Answers> {
         let mut ids = Vec::with_capacity(users.len() * (1 + self.count));
-        for user in users {
+        for &user in users {
             let mut stream = self.streams.open(Purpose::Candidates, 0, user as u64, 0);
-            ids.push(dataset.test(user));
+            ids.extend(dataset.test(user));
             ids.extend(self.negatives.draw(self.count, &self.excluded(dataset, user), &mut stream)?);
         }
         Ok(Answers::new(1 + self.count, ids)?)

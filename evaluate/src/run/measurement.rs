@@ -61,6 +61,8 @@ pub struct Target {
 /// Values user by user.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
+    /// Ids of the users that were asked about: those with a test item.
+    pub users: Vec<u32>,
     /// Rank of the test item among the most popular.
     pub popular_ranks: Vec<Option<u32>>,
     /// Rank of the test item in what the target answers; `None` outside the answered list.
@@ -126,7 +128,7 @@ pub fn quality(ranks: &[Option<u32>], ks: &[usize]) -> Vec<Column> {
     metrics::of_ranks(Ks::Each(ks)).into_iter().map(column).collect()
 }
 
-/// Ask the models about every user of the dataset, in order. `advance` is told how many users each batch was.
+/// Ask the models about every user of the dataset with a test item, in order. `advance` is told how many users each batch was.
 ///
 /// Fails where a tensor operation does.
 pub fn measure(
@@ -142,15 +144,14 @@ pub fn measure(
         surrogate: surrogate.map(|_| SurrogateMeasured::new(&questions.ks)),
         ..Measured::default()
     };
-    for start in (0..dataset.users()).step_by(questions.batch) {
-        let users = start..dataset.users().min(start + questions.batch);
+    for users in dataset.tested().chunks(questions.batch.max(1)) {
         let histories: Vec<Vec<u32>> = users
-            .clone()
-            .map(|user| dataset.train(user).iter().copied().chain([dataset.valid(user)]).collect())
+            .iter()
+            .map(|&user| dataset.train(user).iter().copied().chain([dataset.valid(user)]).collect())
             .collect();
         let batch = Batch {
             histories: histories.iter().map(Vec::as_slice).collect(),
-            tests: users.clone().map(|user| dataset.test(user)).collect(),
+            tests: users.iter().filter_map(|&user| dataset.test(user)).collect(),
             candidates: match &questions.candidates {
                 Some(candidates) => Some(candidates.draw(dataset, users)?),
                 None => None,
@@ -158,7 +159,11 @@ pub fn measure(
             exclude_seen: questions.exclude_seen,
             device,
         };
-        let what = || format!("asking about users {} to {}", start + 1, start + batch.tests.len());
+        measured.users.extend(users.iter().map(|&user| user as u32 + 1));
+        let what = || match users {
+            [first, .., last] => format!("asking about users {} to {}", first + 1, last + 1),
+            _ => format!("asking about user {}", users[0] + 1),
+        };
         let states = batch.states(target.model.as_ref()).with_context(what)?;
         let own = lists(target.model.as_ref(), &states, questions.top_k).with_context(what)?;
         let answered = match &mut target.service {

@@ -92,8 +92,9 @@ fn figures_follow_from_the_ranks() {
     (0..USERS).flat_map(|user| dataset.train(user)).for_each(|&item| counts[item as usize - 1] += 1);
     let mut order: Vec<u32> = (1..=ITEMS as u32).collect();
     order.sort_by_key(|&item| (-counts[item as usize - 1], item));
-    let place =
-        |user: usize| order.iter().position(|&item| item == dataset.test(user)).map(|place| place as u32 + 1);
+    let place = |user: usize| {
+        order.iter().position(|&item| Some(item) == dataset.test(user)).map(|place| place as u32 + 1)
+    };
     assert_eq!(scene.ranks("eval", "popular_rank"), (0..USERS).map(place).collect::<Vec<_>>());
 }
 
@@ -192,11 +193,11 @@ fn sampled_ranks_are_those_of_a_count_over_the_candidates() {
 
             let settings = settings_of(ranking, 20, exclude_seen);
             let drawn = Candidates::of(&dataset, &settings, 1).unwrap().unwrap();
-            let drawn = drawn.draw(&dataset, 0..USERS).unwrap();
+            let drawn = drawn.draw(&dataset, &everybody()).unwrap();
             let ranks = |run: &str, column: &str| scene.ranks(run, column);
             for user in 0..USERS {
                 let (test, negatives) = drawn.row(user).split_first().unwrap();
-                assert_eq!((*test, negatives.len()), (dataset.test(user), 20));
+                assert_eq!((Some(*test), negatives.len()), (dataset.test(user), 20));
                 let seen = if exclude_seen { history(&dataset, user) } else { vec![] };
                 assert!(!negatives.contains(test) && !negatives.iter().any(|id| seen.contains(id)));
 
@@ -251,14 +252,14 @@ fn negatives_are_keyed_by_seed_and_user_and_by_nothing_else() {
     let (scene, dataset) = scene();
     for ranking in [Ranking::Uniform, Ranking::Popularity] {
         let of = |seed| Candidates::of(&dataset, &settings_of(ranking, 10, false), seed).unwrap().unwrap();
-        let all = of(1).draw(&dataset, 0..USERS).unwrap();
+        let all = of(1).draw(&dataset, &everybody()).unwrap();
         // However the users are cut into batches.
         for users in [3..5, 0..1, 30..31] {
             let rows: Vec<u32> = users.clone().flat_map(|user| all.row(user).to_vec()).collect();
-            assert_eq!(of(1).draw(&dataset, users).unwrap().ids, rows);
+            assert_eq!(of(1).draw(&dataset, &users.collect::<Vec<_>>()).unwrap().ids, rows);
         }
         assert_ne!(all.row(0)[1..], all.row(1)[1..]);
-        let other = of(2).draw(&dataset, 0..USERS).unwrap();
+        let other = of(2).draw(&dataset, &everybody()).unwrap();
         assert!((0..USERS).all(|user| all.row(user)[1..] != other.row(user)[1..]));
     }
     let sampled = ["--set", "evaluate.ranking=uniform", "--set", "evaluate.negatives=10"];
@@ -368,4 +369,9 @@ fn what_does_not_fit_is_refused() {
         }
         assert!(!scene.path("eval").exists(), "{case}: nothing is left behind");
     }
+}
+
+/// The indices of all users.
+fn everybody() -> Vec<usize> {
+    (0..USERS).collect()
 }

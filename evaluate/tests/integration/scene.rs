@@ -83,7 +83,7 @@ impl Scene {
             .map(|row| UserSequence {
                 train: &row[..row.len() - 2],
                 valid: row[row.len() - 2],
-                test: row[row.len() - 1],
+                test: Some(row[row.len() - 1]),
             })
             .collect();
         let mut raw_items: Vec<String> = (1..=ITEMS).map(|item| format!("item {item}")).collect();

@@ -58,9 +58,16 @@ pub fn filter(users: &[u32], items: &[u32], user_total: usize, item_total: usize
             break;
         }
     }
-    narrow(&mut kept.items, items, users, &kept.users, 1, &mut Lost::default());
-    kept.interactions = both(users, &kept.users, items, &kept.items).count();
+    kept.settle(users, items);
     kept
+}
+
+impl Kept {
+    /// Drops items whose every interaction is with users that went, and counts what is left.
+    pub fn settle(&mut self, users: &[u32], items: &[u32]) {
+        narrow(&mut self.items, items, users, &self.users, 1, &mut Lost::default());
+        self.interactions = both(users, &self.users, items, &self.items).count();
+    }
 }
 
 /// Drops those of `own` with fewer than `least` rows whose `other` is kept, and adds them to `lost`. Returns whether any was

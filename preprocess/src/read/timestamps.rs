@@ -16,6 +16,9 @@ pub const EXPECTED: &str = "a number, such as seconds since 1970, or a date, suc
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
+/// Numbers that may be seconds since 1970: of the years 1980 to 2100.
+const SECONDS: std::ops::Range<f64> = 315_532_800.0..4_102_444_800.0;
+
 /// Points in time, in the order they were read, as integers that compare as the times do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Timestamps {
@@ -134,6 +137,14 @@ impl Timestamps {
         &self.keys
     }
 
+    /// The time of a key of this column as a person reads it: the number, and where that may be seconds, the date.
+    pub fn show(&self, key: i64) -> String {
+        let number = if self.floats { f64::from_bits(bits(key) as u64) } else { key as f64 };
+        let plain = if self.floats { number.to_string() } else { key.to_string() };
+        let dated = SECONDS.contains(&number).then(|| DateTime::from_timestamp(number as i64, 0)).flatten();
+        dated.map_or(plain.clone(), |date| format!("{plain} ({})", date.format("%Y-%m-%d %H:%M:%S UTC")))
+    }
+
     /// Makes room for `rows` more.
     pub fn reserve(&mut self, rows: usize) {
         self.keys.reserve(rows);
@@ -180,6 +191,11 @@ impl Timestamps {
 pub(super) fn retain<T>(values: &mut Vec<T>, kept: &[bool]) {
     let mut kept = kept.iter();
     values.retain(|_| kept.next().copied().unwrap_or_default());
+}
+
+/// The bits of the float behind [`ordered`], which undoes itself.
+fn bits(key: i64) -> i64 {
+    key ^ (((key >> 63) as u64) >> 1) as i64
 }
 
 /// An integer that compares with its like as the floats do: the magnitude bits of a negative float are flipped.
@@ -289,5 +305,18 @@ mod tests {
         }
         assert_eq!(TimeReader::new(Some("%d/%m/%Y")).parse("2014-04-07"), None);
         assert_eq!(TimeReader::new(Some("%d/%m/%Y")).parse("1396867920"), None);
+    }
+
+    #[test]
+    fn a_time_is_shown_as_it_was_read() {
+        for (text, shown) in [
+            ("7", "7"),
+            ("-2.5", "-2.5"),
+            ("881250949", "881250949 (1997-12-04 15:55:49 UTC)"),
+            ("881250949.5", "881250949.5 (1997-12-04 15:55:49 UTC)"),
+        ] {
+            let times = column(&[text]);
+            assert_eq!(times.show(times.keys()[0]), shown);
+        }
     }
 }

@@ -536,3 +536,50 @@ fn rows_are_kept_by_a_column_repeats_go_and_a_second_column_orders() {
     let message = refused("x.csv", text, &[columns, "preprocess.keep.kind=view"]);
     assert!(message.contains("no column `kind`"), "{message}");
 }
+
+/// A point in time splits everybody: 12 interactions, of which 8 lie before.
+#[test]
+fn one_point_in_time_splits_all() {
+    let mut text = String::from("u,i,t\n");
+    for (user, rows) in [
+        ("1", &[(1, 10), (2, 20), (3, 30), (4, 90), (5, 95)][..]),
+        ("2", &[(1, 15), (2, 25), (3, 35)]),
+        ("3", &[(2, 40), (1, 50), (9, 99)]),
+        ("4", &[(3, 85)]),
+    ] {
+        for (item, time) in rows {
+            writeln!(text, "{user},{item},{time}").unwrap();
+        }
+    }
+    let bench = Bench::new();
+    bench.file("x.csv", &text);
+    let split = ["preprocess.split=time", "preprocess.train_share=0.67", "preprocess.min_user_count=2"];
+    let output = bench.run("x.csv", "out", &set(&[&[UIT][..], &split].concat()));
+    let log = stderr(&output);
+    assert!(output.status.success(), "{log}");
+    assert!(
+        log.contains("left out 1 users with fewer than 2 interactions (preprocess.min_user_count)"),
+        "{log}"
+    );
+    // Of the 11 that are left, the eighth in time is at 50: what is earlier is before.
+    assert!(log.contains("split at 50: 2 users to train on and to validate, 1 of them to test"), "{log}");
+    assert!(log.contains("left out 1 users with fewer than 2 interactions before 50"), "{log}");
+    assert!(log.contains("1 interactions after the test item are not used"), "{log}");
+    let dataset = artifact::dataset::Dataset::read(&bench.path("out")).unwrap();
+    let items = artifact::dataset::read_raw_items(&bench.path("out")).unwrap();
+    let named = |id: u32| items[id as usize - 1].as_str();
+    let user = |index: usize| {
+        let train: Vec<&str> = dataset.train(index).iter().map(|&id| named(id)).collect();
+        (train, named(dataset.valid(index)), dataset.test(index).map(named))
+    };
+    assert_eq!([user(0), user(1)], [(vec!["1", "2"], "3", Some("4")), (vec!["1", "2"], "3", None)]);
+    assert_eq!(dataset.tested(), [0]);
+    let stats = artifact::dataset::Stats::read(&bench.path("out")).unwrap();
+    assert_eq!((stats.users, stats.tested_users, stats.interactions), (2, Some(1), 7));
+    // What is written can be written for other programs too, and needs times.
+    let exported = bench.call(&["export", "--data", "out", "--out", "x.inter"]);
+    assert!(exported.status.success(), "{}", stderr(&exported));
+    assert_eq!(fs::read_to_string(bench.path("x.inter")).unwrap().lines().count(), 8);
+    let message = bench.refusal("x.csv", &set(&[&[UI][..], &split].concat()));
+    assert!(message.contains("have no times"), "{message}");
+}

@@ -369,7 +369,7 @@ fn a_bad_row_of_a_table_is_named() {
         ),
         ("a.jsonl", "\n{\"who\": 1,}\n".to_owned(), "a.jsonl:2: expected a JSON object"),
         ("a.jsonl", "{\"who\": [1]}\n".to_owned(), "a.jsonl:1: expected a JSON object; invalid type"),
-        ("words", "one word a line\n".to_owned(), "words: neither its name nor its first line"),
+        ("words", "one word a line\n".to_owned(), "words:1: no column `who` in the header"),
     ] {
         bench.file(name, text);
         let message = bench.refusal(name, &with(&set, &[]));

@@ -9,6 +9,6 @@ pub(crate) fn dataset(users: u32, items: u32) -> Dataset {
         .collect();
     let raw_ids: Vec<String> = (1..=items).map(|id| id.to_string()).collect();
     let users: Vec<UserSequence<'_>> =
-        sequences.iter().map(|s| UserSequence { train: s, valid: 1 + s[0] % items, test: 1 }).collect();
+        sequences.iter().map(|s| UserSequence { train: s, valid: 1 + s[0] % items, test: Some(1) }).collect();
     Dataset::from_sequences(&raw_ids, users).unwrap()
 }
