@@ -444,6 +444,99 @@ fn seed_zero_is_a_seed() {
     assert!(plan.contains("out/demo-sas/target") && !plan.contains("seed-"), "{plan}");
 }
 
+/// Make, with the binaries that are there and one defence.
+fn make_with(project: &Project, goal: &str, words: &[&str]) -> Output {
+    let binaries = format!("BIN={}", binaries().display());
+    let all = [&[goal, "CARGO=true", &binaries, "DEFENCES=none"], words].concat();
+    project.command("make", &all).output().unwrap()
+}
+
+#[test]
+fn make_takes_paths_with_blanks_quotation_marks_and_dashes() {
+    let project = Project::new(None);
+    let report = |out: &str| project.at(out).join("demo-sas/report/report.md");
+    // What it makes itself lies where RAW says, with a blank in it too.
+    for out in ["my out", "it's \"mine\", 50% & more", "-out"] {
+        let made = make_with(&project, "demo-sas", &[&format!("OUT={out}"), "RAW=raw data"]);
+        assert!(made.status.success() && report(out).is_file(), "{out}: {}", text(&made));
+    }
+    assert!(project.at("raw data/demo/ratings.csv").is_file() && !project.at("data/raw").exists());
+    // Ratings and settings of one's own; a path in quotation marks of its own is as good.
+    fs::create_dir(project.at("my ratings")).unwrap();
+    fs::rename(project.at("raw data/demo/ratings.csv"), project.at("my ratings/ratings.csv")).unwrap();
+    fs::write(project.at("my settings.yaml"), "train: {epochs: 1}\n").unwrap();
+    for (out, input) in [("a", "my ratings"), ("b", "\"my ratings\""), ("c d", "my ratings/ratings.csv")] {
+        let words = [&format!("OUT={out}"), &format!("INPUT={input}"), "FLAGS=--config 'my settings.yaml'"];
+        let made = make_with(&project, "demo-sas", &words);
+        assert!(made.status.success() && report(out).is_file(), "{input}: {}", text(&made));
+    }
+    // The attacker's own histories, and several seeds.
+    let words = ["OUT=c d", "INPUT=my ratings", "FLAGS=--set generate.seed_sequences=0.5 --set seeds=[1,2]"];
+    let made = make_with(&project, "demo-sas", &words);
+    assert!(
+        made.status.success() && project.at("c d/demo-sas/seed-2/eval-none-sas").is_dir(),
+        "{}",
+        text(&made)
+    );
+
+    for out in ["my out", "it's \"mine\", 50% & more", "-out"] {
+        let made = make_with(&project, "clean", &[&format!("OUT={out}")]);
+        assert!(made.status.success() && !project.at(out).exists(), "{out}: {}", text(&made));
+    }
+    assert!(project.at("a").exists() && project.at("c d").exists() && project.at("raw data").exists());
+}
+
+#[test]
+fn make_checks_every_setting_before_the_first_stage() {
+    let project = Project::new(None);
+    for (goal, set, expected) in [
+        ("demo-sas", "evaluate.ks=[30]", "`evaluate.ks` reaches 30"),
+        ("grid-demo", "distill.batch=0", "`distill.batch` is 0"),
+    ] {
+        let refused = make_with(&project, goal, &[&format!("FLAGS=--set {set}")]);
+        assert!(!refused.status.success() && text(&refused).contains(expected), "{}", text(&refused));
+        assert!(!project.at("data/raw/demo").exists(), "{goal}: ratings were made first");
+    }
+    // What takes the data to know is said once there are data, and before anything is trained.
+    let refused = make_with(&project, "demo-sas", &["FLAGS=--set generate.top_k=200"]);
+    assert!(!refused.status.success(), "{}", text(&refused));
+    assert!(text(&refused).contains("generate.top_k is 200, expected less than the"), "{}", text(&refused));
+    assert!(project.at("out/demo/data").exists() && !project.at("out/demo-sas").exists());
+}
+
+#[test]
+fn snakemake_and_dvc_take_paths_with_blanks() {
+    let Some(tools) = tools() else { return };
+    let project = Project::new(Some(tools));
+    fs::write(project.at("my settings.yaml"), "train: {epochs: 1}\n").unwrap();
+    let grid = [
+        "-s",
+        "pipelines/Snakefile",
+        "--cores",
+        "2",
+        "--config",
+        "datasets=[demo]",
+        "targets=[sas]",
+        "defences=[none]",
+        "surrogates=[sas]",
+        "threads=1",
+        "out=my out",
+        "raw=raw data",
+        "flags=--config 'my settings.yaml' --set generate.seed_sequences=0.5",
+    ];
+    project.run("snakemake", &grid);
+    assert!(project.at("my out/demo-grid/report/report.md").is_file());
+    assert!(project.at("raw data/demo/ratings.csv").is_file());
+    let settings = fs::read_to_string(project.at("my out/demo-sas/target/settings.yaml")).unwrap();
+    assert!(settings.contains("epochs: 1"), "{settings}");
+
+    // The folders of DVC are given; files in $FLAGS are the user's.
+    let mut command = project.command("dvc", &["repro", "pipelines/dvc.yaml:preprocess@demo"]);
+    command.env("FLAGS", format!("--config '{}'", project.at("my settings.yaml").display()));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 #[test]
 fn every_job_of_a_cluster_runs_in_a_working_copy_of_its_own() {
     let Some(tools) = tools() else { return };
