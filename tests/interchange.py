@@ -265,6 +265,9 @@ def save_all(architecture, folder):
     rest = {"optimizer_state_dict": optimizer.state_dict(), "epoch": 3, "step": torch.tensor(2**40), "best": 0.25}
     save("wrapped", {**rest, "model_state_dict": network.state_dict()}, state)
     save("parameters", dict(network.named_parameters()), state)
+    save("lightning", {**rest, "state_dict": {f"model.{n}": t for n, t in state.items()}}, state)
+    save("parallel", {"model": nn.DataParallel(network).state_dict()}, state)
+    save("compiled", {"model": {"state_dict": {f"_orig_mod.{n}": t for n, t in state.items()}}}, state)
     for name, dtype in {"half": torch.float16, "bfloat16": torch.bfloat16, "double": torch.float64}.items():
         save_both(name, {n: t.double().mul(1 + 1e-9).to(dtype) for n, t in state.items()})
     save_both("integers", {n: t.mul(1000).round().long() for n, t in state.items()})
@@ -272,6 +275,11 @@ def save_all(architecture, folder):
     save_both("strided", {n: spread(t) for n, t in state.items()})
     save_both("shared", in_one_storage(state))
     save_both("expanded", {n: t.flatten()[:1].expand(t.shape) for n, t in state.items()})
+    # Safetensors under the name of a pickle, which the first bytes tell.
+    for name, dtype in {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16, "double": torch.float64}.items():
+        tensors = {n: t.to(dtype).contiguous() for n, t in state.items()}
+        save_file({f"module.{n}": t for n, t in tensors.items()}, folder / f"foreign-{name}.pth")
+        save_file({n: t.float() for n, t in tensors.items()}, folder / f"foreign-{name}.safetensors")
     # What must be refused.
     save("refused-legacy", state, {}, _use_new_zipfile_serialization=False)
     save("refused-module", network, {})

@@ -464,3 +464,143 @@ fn a_chain_is_checked_before_its_first_stage() {
     let chosen = check("defend.gro.top_k=40", " --data data --methods none reverse");
     assert_eq!(chosen.status.code(), Some(0), "{}", log_of(&chosen));
 }
+
+/// Runs a stage in a shell that may have so many KiB of addresses.
+fn limited(place: &Place, stage: &str, words: &str, kib: u64) -> Output {
+    let script = format!("ulimit -v {kib}; exec {} {words} --threads 1", binary(stage).display());
+    Command::new("sh").args(["-c", &script]).current_dir(place.0.path()).output().unwrap()
+}
+
+#[test]
+fn what_cannot_fit_into_memory_is_refused_with_the_settings_to_lower() {
+    let place = Place::new();
+    let settings = "--config settings.yaml";
+    place.done("attack", &format!("generate {settings} --target target --out queries"));
+    let huge = "--set model.hidden=2048 --set model.max_len=2000 --set model.blocks=12";
+    let train = format!("{settings} --data data --out t");
+    let evaluate = format!("run {settings} --data data --target target --out e");
+    let distill = format!("distill {settings} --queries queries --out s");
+    let generate = format!("generate {settings} --target target --out q");
+    // What fits under the limit works.
+    let fits = limited(&place, "train", &format!("{settings} --data data --out fits"), 1_200_000);
+    assert!(fits.status.success(), "{}", log_of(&fits));
+    for (stage, words, expected) in [
+        (
+            "train",
+            format!("{train} {huge}"),
+            &["this needs about 19", "GiB of memory: 558 million parameters", "`ulimit -v`"][..],
+        ),
+        ("train", format!("{train} {huge}"), &["lower model.hidden, model.blocks, model.max_len"]),
+        (
+            "attack",
+            format!("{distill} {huge}"),
+            &["the surrogate, its optimizer and copies", "lower model.hidden"],
+        ),
+        (
+            "attack",
+            format!("{generate} --set generate.length=10000000 --set generate.batch=20"),
+            &["lower generate.batch"],
+        ),
+        ("evaluate", format!("{evaluate} --set evaluate.bootstrap=100000000"), &["lower evaluate.bootstrap"]),
+        (
+            "train",
+            format!("{train} --set model.max_len=100000000"),
+            &["lower model.hidden, model.blocks, model.max_len"],
+        ),
+    ] {
+        let output = limited(&place, stage, &words, 1_200_000);
+        let log = log_of(&output);
+        assert_eq!(output.status.code(), Some(2), "{words}: {log}");
+        for part in expected {
+            assert!(log.contains(part), "{words}: no `{part}` in {log}");
+        }
+    }
+    for out in ["t", "e", "s", "q"] {
+        assert!(!place.at(out).exists(), "{out}");
+    }
+}
+
+#[test]
+fn sizes_that_no_machine_has_are_refused() {
+    let place = Place::new();
+    let train = "--config settings.yaml --data data --out t --set";
+    let evaluate = "run --config settings.yaml --data data --target target --out e --set";
+    let defend = "--config settings.yaml --data data --target target --method gro --out p --set";
+    let generate = "generate --config settings.yaml --target target --out q --set";
+    for (stage, words) in [
+        ("evaluate", format!("{evaluate} evaluate.bootstrap=18446744073709551615")),
+        ("evaluate", format!("{evaluate} evaluate.bootstrap=4294967295")),
+        ("evaluate", format!("{evaluate} evaluate.batch=18446744073709551615")),
+        ("evaluate", format!("{evaluate} evaluate.top_k=18446744073709551615")),
+        ("evaluate", format!("{evaluate} evaluate.ks=[18446744073709551615]")),
+        ("train", format!("{train} model.hidden=9223372036854775806")),
+        ("train", format!("{train} model.hidden=4294967294")),
+        ("train", format!("{train} model.blocks=4294967295")),
+        ("train", format!("{train} model.max_len=4294967295")),
+        ("train", format!("{train} model.max_len=18446744073709551615")),
+        ("train", format!("{train} train.epochs=18446744073709551615")),
+        ("train", format!("{train} train.batch=9223372036854775807")),
+        ("defend", format!("{defend} defend.gro.epochs=18446744073709551615")),
+        ("defend", format!("{defend} defend.gro.student_warmup_epochs=18446744073709551615")),
+        ("defend", format!("{defend} defend.gro.positions_per_sequence=18446744073709551615")),
+        ("attack", format!("{generate} generate.sequences=18446744073709551615")),
+        ("attack", format!("{generate} generate.length=18446744073709551615")),
+        ("attack", format!("{generate} generate.length=4294967295")),
+        (
+            "preprocess",
+            "synth --users 4294967295 --items 4294967295 --interactions 12884901885 --out r".to_owned(),
+        ),
+    ] {
+        place.refused(stage, &words);
+    }
+    // Large, and of no consequence: a batch is never larger than what there is to put into it.
+    place.done("train", &format!("{train} train.batch=4294967295"));
+    place.done("evaluate", &format!("{evaluate} evaluate.batch=4294967295"));
+}
+
+#[test]
+fn the_estimate_of_memory_is_honest() {
+    let place = Place::new();
+    let synth = "synth --users 100 --items 300 --interactions 10000 --out more";
+    place.done("preprocess", synth);
+    place.done("preprocess", "run --input more --out many");
+    for (architecture, sizes) in [
+        ("sas", "model.hidden=512"),
+        ("bert", "model.hidden=256"),
+        ("narm", "model.hidden=128"),
+        ("gru", "model.hidden=192"),
+    ] {
+        let mut command = Command::new(binary("train"));
+        let words = format!(
+            "--config settings.yaml --data many --out t --force --threads 1 --set model.architecture={architecture} \
+             --set {sizes} --set model.blocks=2 --set model.max_len=100 --set train.batch=128 --set train.epochs=1"
+        );
+        command.args(words.split_whitespace()).current_dir(place.0.path()).env("RUST_LOG", "debug");
+        let output = command.output().unwrap();
+        let log = log_of(&output);
+        assert!(output.status.success(), "{log}");
+        let estimate =
+            log.split_once("about ").and_then(|(_, rest)| rest.split_once(" MiB of memory is needed"));
+        let estimate: f64 = estimate.unwrap_or_else(|| panic!("{log}")).0.parse().unwrap();
+        let record = fs::read_to_string(place.at("t/run.log")).unwrap();
+        let peak = record.lines().find_map(|line| line.strip_prefix("peak_memory_mib: ")).unwrap();
+        let peak: f64 = peak.parse().unwrap();
+        assert!(peak > 150.0, "{architecture}: {peak} MiB says little");
+        assert!((0.5..2.0).contains(&(estimate / peak)), "{architecture}: {estimate} for {peak} MiB");
+    }
+}
+
+#[test]
+fn threads_far_above_the_cores_are_not_started() {
+    let place = Place::new();
+    let mut command = Command::new(binary("preprocess"));
+    command.args(["run", "--threads", "100000", "--input", "ratings", "--out", "threads"]);
+    let output = command.current_dir(place.0.path()).output().unwrap();
+    let log = log_of(&output);
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("--threads is 100000, far above the"), "{log}");
+    let same = |file: &str| {
+        fs::read(place.at("threads").join(file)).unwrap() == fs::read(place.at("data").join(file)).unwrap()
+    };
+    assert!(same("sequences.parquet"));
+}

@@ -1,18 +1,19 @@
 //! The same experiment through make, DVC, Snakemake, and stage by stage on machines that share nothing.
 //!
-//! DVC and Snakemake are installed from the Python registry into a virtual environment below `target/`, once for each
-//! content of `requirements.txt`. Where that cannot be had, a run says so on stderr and goes without them; on continuous
-//! integration (`CI` is set) it fails. The settings are the demo's with next to nothing to do.
+//! DVC and Snakemake are those of [`tools`]. The settings are the demo's with next to nothing to do.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test should say where")]
+
+#[path = "tools.rs"]
+mod tools;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+
+use tools::{text, tools};
 
 const SETTINGS: &str = "
 model: {hidden: 16, max_len: 10}
@@ -46,52 +47,6 @@ fn binaries() -> PathBuf {
 /// Where tests write: beside the binaries, so that these can be linked instead of copied.
 fn workspace() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-/// The folder of `dvc` and `snakemake`, installed if need be.
-fn tools() -> Option<&'static Path> {
-    static TOOLS: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let tools = TOOLS.get_or_init(|| match install() {
-        Ok(folder) => Some(folder),
-        Err(message) => {
-            assert!(std::env::var_os("CI").is_none(), "no DVC and Snakemake: {message}");
-            // To stderr itself, which the test harness does not capture: what was not tested must be seen.
-            let notice =
-                format!("workflows: DVC and Snakemake SKIPPED, for they cannot be installed: {message}\n");
-            std::io::stderr().write_all(notice.as_bytes()).unwrap();
-            None
-        }
-    });
-    tools.as_deref()
-}
-
-/// A virtual environment with what `requirements.txt` lists. Its name is that of the contents, so that it is made once.
-fn install() -> Result<PathBuf, String> {
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("requirements.txt");
-    let hash = artifact::digest::bytes(&fs::read(&requirements).unwrap());
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("workflows-{}", &hash[..12]));
-    let whole = home.join("whole");
-    // Another process of the same test may be at it.
-    let lock = fs::File::create(home.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    if !whole.exists() {
-        let _ = fs::remove_dir_all(&home);
-        attempt(Command::new("python3").args(["-m", "venv"]).arg(&home))?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-        attempt(Command::new(home.join("bin/python")).args(pip).arg(&requirements))?;
-        fs::write(whole, "").unwrap();
-    }
-    Ok(home.join("bin"))
-}
-
-fn attempt(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {}", text(&output))) }
-}
-
-/// Everything that a command printed.
-fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A repository with the workflows and tiny settings, in a directory of its own.
@@ -442,6 +397,99 @@ fn seed_zero_is_a_seed() {
     // Without any the settings say: one run, in no folder of its own.
     let plan = plan(&[]);
     assert!(plan.contains("out/demo-sas/target") && !plan.contains("seed-"), "{plan}");
+}
+
+/// Make, with the binaries that are there and one defence.
+fn make_with(project: &Project, goal: &str, words: &[&str]) -> Output {
+    let binaries = format!("BIN={}", binaries().display());
+    let all = [&[goal, "CARGO=true", &binaries, "DEFENCES=none"], words].concat();
+    project.command("make", &all).output().unwrap()
+}
+
+#[test]
+fn make_takes_paths_with_blanks_quotation_marks_and_dashes() {
+    let project = Project::new(None);
+    let report = |out: &str| project.at(out).join("demo-sas/report/report.md");
+    // What it makes itself lies where RAW says, with a blank in it too.
+    for out in ["my out", "it's \"mine\", 50% & more", "-out"] {
+        let made = make_with(&project, "demo-sas", &[&format!("OUT={out}"), "RAW=raw data"]);
+        assert!(made.status.success() && report(out).is_file(), "{out}: {}", text(&made));
+    }
+    assert!(project.at("raw data/demo/ratings.csv").is_file() && !project.at("data/raw").exists());
+    // Ratings and settings of one's own; a path in quotation marks of its own is as good.
+    fs::create_dir(project.at("my ratings")).unwrap();
+    fs::rename(project.at("raw data/demo/ratings.csv"), project.at("my ratings/ratings.csv")).unwrap();
+    fs::write(project.at("my settings.yaml"), "train: {epochs: 1}\n").unwrap();
+    for (out, input) in [("a", "my ratings"), ("b", "\"my ratings\""), ("c d", "my ratings/ratings.csv")] {
+        let words = [&format!("OUT={out}"), &format!("INPUT={input}"), "FLAGS=--config 'my settings.yaml'"];
+        let made = make_with(&project, "demo-sas", &words);
+        assert!(made.status.success() && report(out).is_file(), "{input}: {}", text(&made));
+    }
+    // The attacker's own histories, and several seeds.
+    let words = ["OUT=c d", "INPUT=my ratings", "FLAGS=--set generate.seed_sequences=0.5 --set seeds=[1,2]"];
+    let made = make_with(&project, "demo-sas", &words);
+    assert!(
+        made.status.success() && project.at("c d/demo-sas/seed-2/eval-none-sas").is_dir(),
+        "{}",
+        text(&made)
+    );
+
+    for out in ["my out", "it's \"mine\", 50% & more", "-out"] {
+        let made = make_with(&project, "clean", &[&format!("OUT={out}")]);
+        assert!(made.status.success() && !project.at(out).exists(), "{out}: {}", text(&made));
+    }
+    assert!(project.at("a").exists() && project.at("c d").exists() && project.at("raw data").exists());
+}
+
+#[test]
+fn make_checks_every_setting_before_the_first_stage() {
+    let project = Project::new(None);
+    for (goal, set, expected) in [
+        ("demo-sas", "evaluate.ks=[30]", "`evaluate.ks` reaches 30"),
+        ("grid-demo", "distill.batch=0", "`distill.batch` is 0"),
+    ] {
+        let refused = make_with(&project, goal, &[&format!("FLAGS=--set {set}")]);
+        assert!(!refused.status.success() && text(&refused).contains(expected), "{}", text(&refused));
+        assert!(!project.at("data/raw/demo").exists(), "{goal}: ratings were made first");
+    }
+    // What takes the data to know is said once there are data, and before anything is trained.
+    let refused = make_with(&project, "demo-sas", &["FLAGS=--set generate.top_k=200"]);
+    assert!(!refused.status.success(), "{}", text(&refused));
+    assert!(text(&refused).contains("generate.top_k is 200, expected less than the"), "{}", text(&refused));
+    assert!(project.at("out/demo/data").exists() && !project.at("out/demo-sas").exists());
+}
+
+#[test]
+fn snakemake_and_dvc_take_paths_with_blanks() {
+    let Some(tools) = tools() else { return };
+    let project = Project::new(Some(tools));
+    fs::write(project.at("my settings.yaml"), "train: {epochs: 1}\n").unwrap();
+    let grid = [
+        "-s",
+        "pipelines/Snakefile",
+        "--cores",
+        "2",
+        "--config",
+        "datasets=[demo]",
+        "targets=[sas]",
+        "defences=[none]",
+        "surrogates=[sas]",
+        "threads=1",
+        "out=my out",
+        "raw=raw data",
+        "flags=--config 'my settings.yaml' --set generate.seed_sequences=0.5",
+    ];
+    project.run("snakemake", &grid);
+    assert!(project.at("my out/demo-grid/report/report.md").is_file());
+    assert!(project.at("raw data/demo/ratings.csv").is_file());
+    let settings = fs::read_to_string(project.at("my out/demo-sas/target/settings.yaml")).unwrap();
+    assert!(settings.contains("epochs: 1"), "{settings}");
+
+    // The folders of DVC are given; files in $FLAGS are the user's.
+    let mut command = project.command("dvc", &["repro", "pipelines/dvc.yaml:preprocess@demo"]);
+    command.env("FLAGS", format!("--config '{}'", project.at("my settings.yaml").display()));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
 }
 
 #[test]

@@ -15,10 +15,11 @@ use anyhow::Result;
 use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
-use artifact::settings::Generate;
+use artifact::settings::{Distill, Generate};
 use candle_core::Device;
-use models::{ARCHITECTURES, Architecture, Sizes};
+use models::{ARCHITECTURES, Architecture, Reading, Sizes, memory};
 use service::black_box::{BlackBox, ProtectedTarget};
+use stage::memory::Need;
 use stage::{
     Checked, Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Resume, Schema, progress, splits,
 };
@@ -138,6 +139,9 @@ fn run_generate(
         let asked = &settings.generate;
         check(asked, description.items, &model)?;
         let length = asked.length.unwrap_or(description.network.max_len);
+        if device.is_cpu() {
+            need(&description, asked, length, kernels::fused(&device), &model)?.check()?;
+        }
         let streams = Streams::new(settings.seed);
         let splits = match owned {
             None => description.splits.clone(),
@@ -195,6 +199,63 @@ pub fn check(asked: &Generate, items: usize, origin: &Path) -> Result<(), Refusa
         return Ok(());
     }
     Err(above_catalogue("generate.top_k", asked.top_k, items, origin))
+}
+
+/// What generation holds in memory beside the model, which is loaded.
+fn need(
+    description: &Description,
+    asked: &Generate,
+    length: usize,
+    fused: bool,
+    model: &Path,
+) -> Result<Need> {
+    let architecture = *models::architecture_of(description, model)?;
+    let sizes = Sizes::from(description);
+    let rows = asked.batch.min(asked.sequences) as f64;
+    let (longest, length) = (length.min(sizes.max_len) as f64, length as f64);
+    let answers = 4.0 * rows * length * (asked.top_k + 1) as f64;
+    let asking = memory::pass(architecture, &sizes, rows * longest, longest, fused)
+        + memory::lists(rows, asked.top_k)
+        + memory::cache(&sizes, rows, length);
+    let begun = size_of::<&[u32]>() as f64 * asked.seeded() as f64;
+    Ok(Need::new()
+        .part(
+            "the answers to the sequences that grow",
+            answers,
+            &["generate.batch", "generate.length", "generate.top_k"],
+        )
+        .part("the questions of a batch", asking, &["generate.batch"])
+        .part("the beginnings", begun, &["generate.seed_sequences", "generate.sequences"]))
+}
+
+/// What distillation holds in memory.
+fn need_of_distillation(
+    architecture: Architecture,
+    sizes: &Sizes,
+    header: &QueryHeader,
+    asked: &Distill,
+    fused: bool,
+) -> Need {
+    let length = header.queries as f64 / header.sequences.max(1) as f64;
+    let longest = length.min(sizes.max_len as f64);
+    let rows = (asked.batch as f64).min(header.queries as f64);
+    // A causal model learns from all prefixes of a sequence at once, another from each on its own.
+    let tokens = match architecture.reading {
+        Reading::Causal => rows.max(longest),
+        Reading::Cloze => rows * longest,
+    };
+    Need::new()
+        .part(
+            "the surrogate, its optimizer and copies",
+            memory::trained(architecture, sizes),
+            &["model.hidden", "model.blocks", "model.max_len"],
+        )
+        .part(
+            "a batch",
+            memory::step(architecture, sizes, tokens, longest, fused),
+            &["distill.batch", "model.max_len", "model.hidden"],
+        )
+        .part("the lists of a batch", memory::lists(rows, header.k), &["distill.batch"])
 }
 
 /// Refuses real histories that no setting asks for, and the reverse.
@@ -295,6 +356,9 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
     let (sizes, asked) = (Sizes { items, network: settings.model.network }, &settings.distill);
     let architecture = *ARCHITECTURES.find(&settings.model.architecture)?;
     let streams = Streams::new(settings.seed);
+    if device.is_cpu() {
+        need_of_distillation(architecture, &sizes, &header, asked, kernels::fused(device)).check()?;
+    }
     let mut surrogate =
         Surrogate::new(architecture, &sizes, log, asked, &settings.optimizer, streams, device)?;
     let schedule = Schedule {

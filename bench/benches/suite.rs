@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> Result<()> {
     // SAFETY: no thread has begun.
-    unsafe { stage::set_threads(None) };
+    unsafe { stage::set_threads(None) }?;
     // A suite that was built elsewhere says where its results go.
     let here = std::env::var_os("GRO_BENCH_DIR").map(PathBuf::from);
     let built = || Path::new(env!("CARGO_TARGET_TMPDIR")).parent().map(Path::to_path_buf);

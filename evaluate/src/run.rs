@@ -17,7 +17,8 @@ use candle_core::Device;
 use indexmap::IndexMap;
 use measurement::{Measured, Questions, Target, measure, quality, service_of};
 use metrics::{Bootstrap, Ks};
-use models::Recommender;
+use models::{Recommender, memory};
+use stage::memory::Need;
 use stage::{Flags, Kernels, OtherSplit, Plan, Refusal, Settings, progress, settings, splits};
 
 use crate::figures::{
@@ -66,6 +67,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         plan.runs_on(models::name_of(&device));
         let models = (&*target, surrogate.as_deref(), arguments.other_split);
         let evaluation = Evaluation::read(&arguments.data, models, &settings, &device)?;
+        if device.is_cpu() {
+            evaluation.need(&settings, kernels::fused(&device)).check()?;
+        }
         evaluation.write(&settings, &device, arguments.flags.quiet, directory)
     })?;
     Ok(())
@@ -138,6 +142,32 @@ impl Evaluation {
             target_subject,
             surrogate,
         })
+    }
+
+    /// What measuring holds in memory beside the models, which are loaded.
+    fn need(&self, settings: &Settings, fused: bool) -> Need {
+        let (evaluate, dataset) = (&settings.evaluate, &self.dataset);
+        let users = dataset.users();
+        let rows = evaluate.batch.min(users) as f64;
+        let history = (0..users).map(|user| dataset.train(user).len() + 2).max().unwrap_or(0);
+        let asked = |model: &dyn Recommender, architecture| {
+            let longest = model.sizes().max_len.min(history) as f64;
+            memory::pass(architecture, model.sizes(), rows * longest, longest, fused)
+        };
+        let mut asking = asked(&*self.target.model, self.target_subject.architecture);
+        if let Some((model, subject)) = &self.surrogate {
+            asking += asked(&**model, subject.architecture);
+        }
+        let negatives = self.questions.candidates.as_ref().map_or(0, |_| evaluate.negatives);
+        let sections = if self.surrogate.is_some() { 5.0 } else { 2.0 };
+        let columns = sections * (2 * evaluate.ks.len() + 1) as f64;
+        let resampled = evaluate.bootstrap as f64 * (24.0 + 8.0 * (columns + 1.0));
+        let lists = memory::lists(rows, evaluate.top_k + negatives);
+        Need::new()
+            .part("the resampled means", resampled, &["evaluate.bootstrap", "evaluate.ks"])
+            .part("the users of a batch", asking, &["evaluate.batch"])
+            .part("their lists", lists, &["evaluate.batch", "evaluate.top_k", "evaluate.negatives"])
+            .part("what is measured of every user", 2.0 * 8.0 * columns * users as f64, &["evaluate.ks"])
     }
 
     fn write(

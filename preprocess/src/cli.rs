@@ -23,7 +23,7 @@ Examples:
     gro-preprocess run --input data/raw/ml-100k --out out/ml-100k/data
 
   Your own data, as a RecBole .inter file (tabs; a header with user_id:token, item_id:token and, where
-  there are any, rating:float and timestamp:float), or as any csv, tsv, jsonl or Parquet table:
+  there are any, rating:float and timestamp:float), or as any text table, JSON or Parquet:
     gro-preprocess run --input clicks.inter --out out/clicks/data --set preprocess.ties=input
     gro-preprocess run --input clicks.parquet --out out/clicks/data --set preprocess.columns.user=visitor
       --set preprocess.columns.item=page --set preprocess.columns.timestamp=at
@@ -86,8 +86,8 @@ fn dataset_parser() -> impl TypedValueParser<Value = &'static Dataset<'static>> 
 
 /// Filter ratings, give users and items dense ids, order everybody's items in time, and split off the last two
 ///
-/// The layout of the ratings is told by the file's name or first line unless preprocess.format says it; all are listed
-/// below. Text may be packed by gzip.
+/// The layout of the ratings is told by the file's first line or name unless preprocess.format says it; all are listed
+/// below. Files may be packed by gzip, bzip2, xz or Zstandard, or be alone in a zip or tar archive.
 ///
 /// Items with fewer than preprocess.min_item_count interactions go first, then users with fewer than
 /// preprocess.min_user_count of what is left; preprocess.filter=core repeats that until nothing changes. The last item of a
@@ -96,7 +96,7 @@ fn dataset_parser() -> impl TypedValueParser<Value = &'static Dataset<'static>> 
 #[derive(Debug, Args)]
 #[command(after_long_help = layouts_and_examples())]
 struct RunCommand {
-    /// Directory with one ratings file in it, or the file itself
+    /// Directory with one table of ratings in it, or the file itself, or - for standard input
     #[arg(long, value_name = "PATH")]
     input: PathBuf,
     /// Directory to make
@@ -112,6 +112,9 @@ Examples:
   gro-preprocess run --input clicks.inter --out out/clicks/data --set preprocess.filter=core --set preprocess.min_rating=4
   gro-preprocess run --input plays.csv.gz --out out/plays/data --set preprocess.columns.user=listener
     --set preprocess.columns.item=track --set preprocess.columns.timestamp=played_at
+  gro-preprocess run --input clicks.dat --out out/clicks/data --set 'preprocess.columns={user: 1, item: 3, timestamp: 2}'
+  gro-preprocess run --input events.csv --out out/events/data --set preprocess.columns.user=visitorid
+    --set preprocess.columns.item=itemid --set preprocess.columns.timestamp=timestamp --set preprocess.keep.event=view
   gro-preprocess run --input Beauty.txt --out out/beauty/data --set preprocess.format=sequences";
 
 /// The end of the help of `run`.

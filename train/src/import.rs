@@ -1,9 +1,11 @@
-//! A checkpoint of the authors' PyTorch code as a target: the same tensors by the same names, in our file.
+//! A checkpoint of the authors' PyTorch code as a target: the same tensors by the same names, in our file. What every name
+//! begins with besides, such as the `module.` of data parallelism, is left out.
 //!
 //! Shapes tell most sizes. What no shape tells comes from the settings: the number of heads; for NARM and GRU4Rec, which
 //! have no position embedding, the longest input; and the dropouts, which only matter when the target is trained further.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::Result;
@@ -13,7 +15,11 @@ use artifact::settings::Network;
 use models::{ARCHITECTURES, Architecture, Declared, Shapes, Sizes};
 use stage::{Flags, Plan, Refusal};
 
-use crate::torch::StateDict;
+use crate::foreign::Foreign;
+use crate::torch::shortened;
+
+/// Names of each kind that a message shows.
+const SHOWN: usize = 5;
 
 /// Imports `from`, unless the output is up to date.
 ///
@@ -28,9 +34,13 @@ pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, 
         .inputs(dataset::files(data));
     plan.produce(|directory| {
         let dataset = Dataset::read(data)?;
-        let mut state_dict = StateDict::open(from)?;
+        let mut weights = Foreign::open(from)?;
         let base = Sizes { items: dataset.items(), network: settings.model.network };
-        let (sizes, declared) = fit(&state_dict.shapes(), architecture, &base, from)?;
+        while !is_all_of(&weights.shapes(), architecture, &base) {
+            let Some(prefix) = weights.shorten() else { break };
+            tracing::info!("every name in {} begins with `{prefix}`, which is left out", from.display());
+        }
+        let (sizes, declared) = fit(&weights.shapes(), architecture, &base, from)?;
         if sizes.items != dataset.items() {
             let message = format!(
                 "{}: scores {} items, {} has {}; give the dataset it was trained on",
@@ -43,7 +53,7 @@ pub fn import(from: &Path, architecture: Architecture, data: &Path, out: &Path, 
         }
         let tensors: BTreeMap<String, Array> = declared
             .into_iter()
-            .map(|Declared { name, .. }| Ok((name.clone(), state_dict.read(&name)?)))
+            .map(|Declared { name, .. }| Ok((name.clone(), weights.read(&name)?)))
             .collect::<Result<_, Refusal>>()?;
         tracing::info!("{architecture} of {}", in_words(&sizes));
         // On which splits it was trained nobody knows: the dataset given is that of its items.
@@ -63,37 +73,71 @@ fn fit(
 ) -> Result<(Sizes, Vec<Declared>)> {
     let sizes = (architecture.sizes)(shapes, base);
     let declared = (architecture.declare)(&sizes);
-    let misfits = misfits(shapes, &declared);
-    if !misfits.is_empty() {
+    let misfits = Misfits::of(shapes, &declared);
+    if !misfits.is_none() {
         let right = ARCHITECTURES.entries.iter().find(|&&other| is_all_of(shapes, other, base));
         let advice = right.map_or_else(String::new, |right| format!("; give --arch {right}, which fits"));
         let size = in_words(&sizes);
         let from = from.display();
-        let message = format!("{from} holds no {architecture} of {size}: {}{advice}", misfits.join("; "));
+        let message = format!("{from} holds no {architecture} of {size}: {misfits}{advice}");
         return Err(Refusal::new(message).into());
     }
     check(&sizes, architecture, from)?;
     Ok((sizes, declared))
 }
 
-/// Everything in which the shapes differ from what is declared, in name order.
-fn misfits(shapes: &Shapes<'_>, declared: &[Declared]) -> Vec<String> {
-    let expected: Shapes<'_> = declared.iter().map(|d| (d.name.as_str(), d.shape.as_slice())).collect();
-    let names: BTreeSet<&str> = expected.keys().chain(shapes.keys()).copied().collect();
-    let misfit = |name: &str| match (shapes.get(name), expected.get(name)) {
-        (None, Some(shape)) => Some(format!("`{name}` is missing, expected shape {shape:?}")),
-        (Some(_), None) => Some(format!("`{name}` does not belong")),
-        (Some(found), Some(shape)) if found != shape => {
+/// Everything in which shapes differ from what is declared, by kind and in name order.
+struct Misfits {
+    /// How many tensors there are, and how many are expected.
+    counts: (usize, usize),
+    missing: Vec<String>,
+    surplus: Vec<String>,
+    misshapen: Vec<String>,
+}
+
+impl Misfits {
+    fn of(shapes: &Shapes<'_>, declared: &[Declared]) -> Self {
+        let expected: Shapes<'_> = declared.iter().map(|d| (d.name.as_str(), d.shape.as_slice())).collect();
+        let named = |(name, shape): (&&str, &&[usize])| format!("`{name}` {shape:?}");
+        let missing = expected.iter().filter(|(name, _)| !shapes.contains_key(*name));
+        let surplus = shapes.iter().filter(|(name, _)| !expected.contains_key(*name));
+        let misshapen = shapes.iter().filter_map(|(name, found)| {
+            let shape = expected.get(name).filter(|shape| *shape != found)?;
             Some(format!("`{name}` has shape {found:?}, expected {shape:?}"))
+        });
+        Self {
+            counts: (shapes.len(), expected.len()),
+            missing: missing.map(named).collect(),
+            surplus: surplus.map(named).collect(),
+            misshapen: misshapen.collect(),
         }
-        _ => None,
-    };
-    names.into_iter().filter_map(misfit).collect()
+    }
+
+    fn is_none(&self) -> bool {
+        self.missing.is_empty() && self.surplus.is_empty() && self.misshapen.is_empty()
+    }
+}
+
+impl fmt::Display for Misfits {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (there, expected) = self.counts;
+        write!(formatter, "{there} tensors are there, {expected} expected")?;
+        for (what, names) in [
+            ("missing", &self.missing),
+            ("not belonging there", &self.surplus),
+            ("of another shape", &self.misshapen),
+        ] {
+            if !names.is_empty() {
+                write!(formatter, "; {} {what}: {}", names.len(), shortened(names, SHOWN))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// True where the shapes are those of a model of `architecture`.
 fn is_all_of(shapes: &Shapes<'_>, architecture: Architecture, base: &Sizes) -> bool {
-    misfits(shapes, &(architecture.declare)(&(architecture.sizes)(shapes, base))).is_empty()
+    Misfits::of(shapes, &(architecture.declare)(&(architecture.sizes)(shapes, base))).is_none()
 }
 
 /// Refuses sizes of which no model can be built, though its tensors agree with each other.

@@ -3,6 +3,7 @@
 //! `gro-train` trains a recommender on the train part of every user's sequence, keeps the weights of the epoch
 //! that ranks the validation items best (NDCG@10 over all items), and writes them with the history of the run.
 
+pub mod foreign;
 pub mod gold;
 pub mod import;
 pub mod torch;
@@ -12,7 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
-use models::{ARCHITECTURES, Architecture, Sizes};
+use models::{ARCHITECTURES, Architecture, Sizes, memory};
+use stage::memory::Need;
 use stage::{Flags, Interruption, Kernels, Plan, Refusal, Resume, Schema, progress};
 use streams::Streams;
 use training::fit::{Keep, Run, Schedule, fit};
@@ -53,7 +55,8 @@ enum Command {
     /// Example: gro-train import --from best_acc_model.pth --arch bert --data out/ml-1m/data --out
     /// out/ml-1m-bert/target
     Import {
-        /// The .pth file, as torch.save writes it: a state dict, or a dict with one under `model_state_dict`
+        /// The file: as torch.save writes it, a state dict or a dict with one under `model_state_dict`, `state_dict` or `model`;
+        /// or safetensors. Names may all begin with `module.` or the like
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
         /// Its architecture
@@ -127,6 +130,22 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
         let sizes = Sizes { items: dataset.items(), network: model.network };
         let streams = Streams::new(settings.seed);
         let samples = Samples::new(&dataset, sizes.max_len, train.batch, train, streams)?;
+        if device.is_cpu() {
+            let (tokens, longest) = samples.largest_batch();
+            let parameters = memory::parameters(architecture, &sizes);
+            Need::new()
+                .part(
+                    format!("{} parameters, their optimizer and copies", memory::in_words(parameters)),
+                    memory::trained(architecture, &sizes),
+                    &["model.hidden", "model.blocks", "model.max_len"],
+                )
+                .part(
+                    "a batch",
+                    memory::step(architecture, &sizes, tokens, longest, kernels::fused(&device)),
+                    &["train.batch", "model.max_len", "model.hidden", "model.blocks"],
+                )
+                .check()?;
+        }
         tracing::info!(
             "training {} on {} users, {} items, {} windows of at most {} items, {} steps an epoch",
             model.architecture,

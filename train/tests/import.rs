@@ -14,6 +14,8 @@ use artifact::settings::Network;
 use candle_core::{DType, Device};
 use models::parameters::to_array;
 use models::{ARCHITECTURES, Architecture, Contexts, Mode, Parameters, Sizes, bert4rec};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use streams::{Purpose, Streams};
 use zip::write::SimpleFileOptions;
 
@@ -148,7 +150,12 @@ fn a_checkpoint_comes_in_bare_or_wrapped() {
     let at = directory.path();
     write_dataset(&at.join("data"), 12);
     let expected = weights();
-    for (out, key) in [("bare", None), ("wrapped", Some("model_state_dict"))] {
+    for (out, key) in [
+        ("bare", None),
+        ("wrapped", Some("model_state_dict")),
+        ("lightning", Some("state_dict")),
+        ("short", Some("model")),
+    ] {
         save(&at.join("model.pth"), &expected, key);
         let output = import(at, "data", out);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -157,6 +164,108 @@ fn a_checkpoint_comes_in_bare_or_wrapped() {
         assert_eq!(Sizes::from(&description), SIZES);
         assert!(tensors == expected);
     }
+}
+
+/// The weights as a safetensors file of this type.
+fn save_safetensors(path: &Path, tensors: &Tensors, dtype: Dtype) {
+    let bytes = |array: &Array| -> Vec<u8> {
+        let values = array.values.iter();
+        match dtype {
+            // Of numbers that are exact in it, the upper half.
+            Dtype::BF16 => values.flat_map(|value| value.to_le_bytes()[2..].to_vec()).collect(),
+            Dtype::F64 => values.flat_map(|value| f64::from(*value).to_le_bytes()).collect(),
+            _ => values.flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    };
+    let data: Vec<(&String, Vec<usize>, Vec<u8>)> =
+        tensors.iter().map(|(name, array)| (name, array.shape.clone(), bytes(array))).collect();
+    let views = data
+        .iter()
+        .map(|(name, shape, bytes)| (name.as_str(), TensorView::new(dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize_to_file(views, None, path).unwrap();
+}
+
+#[test]
+fn names_may_all_begin_with_something_and_numbers_be_of_another_type() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    write_dataset(&at.join("data"), 12);
+    // Exact in every type.
+    let expected: Tensors = weights()
+        .into_iter()
+        .map(|(name, mut array)| {
+            array.values.iter_mut().for_each(|value| *value = (*value * 64.0).round() / 64.0);
+            (name, array)
+        })
+        .collect();
+    let named = |prefix: &str| -> Tensors {
+        expected.iter().map(|(name, array)| (format!("{prefix}{name}"), array.clone())).collect()
+    };
+    let imported = |what: &str| {
+        let output = import(at, "data", "out");
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{what}: {log}");
+        assert!(Checkpoint::read(&at.join("out/model.safetensors")).unwrap().tensors == expected, "{what}");
+        log
+    };
+    for prefix in ["module.", "model.", "_orig_mod.", "module._orig_mod.", "recommender."] {
+        save(&at.join("model.pth"), &named(prefix), Some("state_dict"));
+        let log = imported(prefix);
+        let first = prefix.split_inclusive('.').next().unwrap();
+        assert!(log.contains(&format!("every name in model.pth begins with `{first}`")), "{log}");
+    }
+    for dtype in [Dtype::F32, Dtype::BF16, Dtype::F64] {
+        for prefix in ["", "module."] {
+            save_safetensors(&at.join("model.pth"), &named(prefix), dtype);
+            imported(&format!("{dtype:?} {prefix}"));
+        }
+    }
+    // The first byte of a header's length may be that of a pickle.
+    let mut padded = std::fs::read(at.join("model.pth")).unwrap();
+    let length = u64::from_le_bytes(padded[..8].try_into().unwrap());
+    let more = (0x80 + 256 - length % 256) % 256;
+    padded.splice((8 + length) as usize..(8 + length) as usize, std::iter::repeat_n(b' ', more as usize));
+    padded[..8].copy_from_slice(&(length + more).to_le_bytes());
+    assert_eq!(padded[0], 0x80);
+    std::fs::write(at.join("model.pth"), &padded).unwrap();
+    imported("padded");
+    for (bytes, expected) in [
+        (&padded[..padded.len() / 2], "model.pth is no whole safetensors file; copy it again"),
+        (&padded[..200], "model.pth is no whole safetensors file; copy it again"),
+        (&b"\x1f\x8b\x08\0"[..], "model.pth: is packed with gzip, expected a checkpoint"),
+        (b"{\"a\": 1}", "model.pth: is JSON, expected a checkpoint"),
+    ] {
+        std::fs::write(at.join("model.pth"), bytes).unwrap();
+        let output = import(at, "data", "out");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn keys_that_are_none_of_weights_are_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    write_dataset(&at.join("data"), 12);
+    save(&at.join("model.pth"), &weights(), Some("weights"));
+    let output = import(at, "data", "out");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(
+        message.contains(
+            "model.pth: holds no tensors, bare or under `model_state_dict`, `state_dict` or `model`; the keys there are \
+             epoch, weights"
+        ),
+        "{message}"
+    );
+    // Of many that do not fit a few are shown.
+    let foreign: Tensors =
+        weights().into_iter().map(|(name, array)| (name.replace('.', "/"), array)).collect();
+    save(&at.join("model.pth"), &foreign, None);
+    let output = import(at, "data", "out");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains(" and ") && message.contains(" more; ") && message.len() < 1500, "{message}");
+    assert_eq!(message.trim_end().lines().count(), 1, "{message}");
 }
 
 #[test]
@@ -184,10 +293,10 @@ fn what_does_not_fit_is_refused_by_name() {
     save(&at.join("model.pth"), &other, None);
     assert!(
         refusal("data").contains(
-            "model.pth holds no bert of 12 items, hidden 8, 2 blocks, 2 heads, max_len 6: \
-             `embedding.layer_norm.bias` is missing, expected shape [8]; `model.gru.weight` does not belong; \
-             `model.linear.bias` is missing, expected shape [8]; \
-             `model.linear.weight` has shape [8, 4], expected [8, 8]\n"
+            "model.pth holds no bert of 12 items, hidden 8, 2 blocks, 2 heads, max_len 6: 38 tensors are there, 39 expected; \
+             2 missing: `embedding.layer_norm.bias` [8], `model.linear.bias` [8]; \
+             1 not belonging there: `model.gru.weight` [1]; \
+             1 of another shape: `model.linear.weight` has shape [8, 4], expected [8, 8]\n"
         ),
         "{}",
         refusal("data")

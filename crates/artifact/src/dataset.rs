@@ -412,7 +412,6 @@ impl Dataset {
             ("valid", DataType::UInt32),
             ("test", DataType::UInt32),
         ])?;
-        self.train_offsets.reserve(table.rows());
         for batch in table.batches(None)? {
             let batch = batch?;
             let users: &UInt32Array = column(path, &batch, "user")?;

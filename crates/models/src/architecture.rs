@@ -34,6 +34,9 @@ pub struct Architecture {
     /// Floating-point operations of the matrix products of one pass forward over a row of so many tokens, of which so many
     /// states are wanted; scores of items are not in it. For the floors of benchmarks.
     pub operations: fn(&Sizes, tokens: f64, states: f64) -> f64,
+    /// Numbers that a step of training keeps for each token of its batch, with the fused operations: read off the peak memory of
+    /// runs. For estimates of what fits, see [`memory`](crate::memory).
+    pub kept: fn(&Sizes) -> f64,
 }
 
 impl Named for Architecture {

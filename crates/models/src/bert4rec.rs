@@ -38,6 +38,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         let hidden = sizes.hidden as f64;
         layers::transformer_operations(sizes, tokens, states, true) + 2.0 * states * hidden * hidden
     },
+    kept: |sizes| (5.0 + 5.7 * sizes.blocks as f64) * sizes.hidden as f64,
 };
 
 /// Names, shapes and initial values of all tensors.

@@ -34,6 +34,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
         // Two maps into three gates a layer, and the map to the states.
         (layers * 12.0 * tokens + 2.0 * states) * hidden * hidden
     },
+    kept: |sizes| (12.0 + 10.0 * sizes.blocks as f64) * sizes.hidden as f64,
 };
 
 /// Names, shapes and initial values of all tensors.

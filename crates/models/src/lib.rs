@@ -15,6 +15,7 @@ mod error;
 pub mod gru4rec;
 mod kv_cache;
 mod layers;
+pub mod memory;
 pub mod narm;
 pub mod packing;
 pub mod parameters;

@@ -28,6 +28,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     has_heads: false,
     reading: Reading::Causal,
     operations,
+    kept: |sizes| 60.0 * sizes.hidden as f64,
 };
 
 /// Two maps into the gates, two into the attention, the attention over what came before, and the map to the states.

@@ -34,6 +34,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     has_heads: true,
     reading: Reading::Causal,
     operations: |sizes, tokens, states| layers::transformer_operations(sizes, tokens, states, false),
+    kept: |sizes| (7.0 + 5.5 * sizes.blocks as f64) * sizes.hidden as f64,
 };
 
 /// Names, shapes and initial values of all tensors.

@@ -17,6 +17,11 @@ const FAILED: u8 = 1;
 /// Bad usage, settings or input.
 const REFUSED: u8 = 2;
 
+/// Threads a core at most; more only wait for each other.
+const THREADS_A_CORE: usize = 4;
+/// Threads at most where there are few cores.
+const THREADS_ANYWHERE: usize = 32;
+
 /// Run a binary: parse its command line into `C`, set up log, threads and signals as its [`Flags`] say (`flags_of` finds
 /// them; a subcommand may have none), and call `run`. An error is printed once, as a chain.
 ///
@@ -53,11 +58,16 @@ pub fn main_where<C: Parser>(
         }
     };
     let flags = flags_of(&cli).cloned().unwrap_or_default();
+    let (threads, warning) = bounded(flags.threads);
     // SAFETY: neither the logger, nor the signal watcher, nor a thread pool exists yet, and nothing before this (clap) starts
     // a thread.
-    unsafe { set_threads(flags.threads) };
+    let pool = unsafe { set_threads(threads) };
     logging::begin(&flags);
-    let outcome = interrupt::heed().map_err(anyhow::Error::from).and_then(|()| run(cli));
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    let heeding = || interrupt::heed().map_err(anyhow::Error::from);
+    let outcome = pool.map_err(anyhow::Error::from).and_then(|()| heeding()).and_then(|()| run(cli));
     let code = match outcome {
         Ok(()) => ExitCode::from(DONE),
         Err(error) => report(&error, is_input, flags.json_log),
@@ -71,15 +81,41 @@ pub fn main_where<C: Parser>(
 ///
 /// # Safety
 /// This changes the environment: no other thread may read it meanwhile. To be called in `main` before any thread begins.
-pub unsafe fn set_threads(threads: Option<NonZeroUsize>) {
+///
+/// # Errors
+/// A refusal where the system does not start so many threads.
+pub unsafe fn set_threads(threads: Option<NonZeroUsize>) -> Result<(), Refusal> {
     let ours = threads.map(|threads| ("RAYON_NUM_THREADS", threads.to_string()));
     for (name, value) in ours.into_iter().chain([("CANDLE_NUM_THREADS", "1".to_owned())]) {
         // SAFETY: changing the environment is unsound only while another thread may read it; the caller sees to that.
         unsafe { std::env::set_var(name, value) };
     }
-    if let Some(threads) = threads {
-        // The pool can be built once in a process; a test harness that calls `main` twice keeps its first.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, NonZeroUsize::get));
+    match builder.build_global() {
+        Err(error) if error.source().is_some() => {
+            let count =
+                threads.map_or_else(|| "one thread a core".to_owned(), |count| format!("{count} threads"));
+            Err(Refusal::because(format!("cannot start {count}; give a smaller --threads"), error))
+        }
+        // Without a source the pool was there: it can be built once in a process, and a test harness that calls `main` twice
+        // keeps its first.
+        _ => Ok(()),
+    }
+}
+
+/// As many threads as were asked for by the flag or, as rayon reads it, by the environment; but no more than a machine with so
+/// many cores has any use for, and what to say where that is less.
+fn bounded(asked: Option<NonZeroUsize>) -> (Option<NonZeroUsize>, Option<String>) {
+    let variable = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok();
+    let Some(asked) = asked.or_else(variable) else { return (None, None) };
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let most = cores.saturating_mul(THREADS_A_CORE).max(THREADS_ANYWHERE);
+    match NonZeroUsize::new(most) {
+        Some(most) if most < asked => {
+            let warning = format!("--threads is {asked}, far above the {cores} cores here: {most} are used");
+            (Some(most), Some(warning))
+        }
+        _ => (Some(asked), None),
     }
 }
 
@@ -129,6 +165,16 @@ fn is_refusal(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_far_above_the_cores_are_not_started() {
+        let of = |count| bounded(NonZeroUsize::new(count));
+        assert_eq!(of(3), (NonZeroUsize::new(3), None));
+        let (most, warning) = of(100_000);
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(most.unwrap().get(), (4 * cores).max(32));
+        assert!(warning.unwrap().starts_with("--threads is 100000, far above the "));
+    }
 
     fn input_error() -> artifact::Error {
         artifact::Error::content(std::path::Path::new("model.safetensors"), "tensor `a` is F64, expected F32")

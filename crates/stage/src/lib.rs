@@ -11,6 +11,7 @@ mod frame;
 mod interrupt;
 mod lock;
 mod logging;
+pub mod memory;
 pub mod output;
 pub mod progress;
 mod refusal;

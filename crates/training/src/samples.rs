@@ -96,6 +96,15 @@ impl<'a> Samples<'a> {
         self.windows.len()
     }
 
+    /// Tokens of a batch of the longest samples, and of the longest sample: for estimates of memory. A mask or an item before the
+    /// window may add one.
+    pub fn largest_batch(&self) -> (f64, f64) {
+        let mut lengths: Vec<usize> = self.windows.iter().map(|window| window.range.len() + 1).collect();
+        lengths.sort_unstable_by(|left, right| right.cmp(left));
+        let tokens: usize = lengths.iter().take(self.batch).sum();
+        (tokens as f64, lengths.first().copied().unwrap_or(0) as f64)
+    }
+
     /// Number of batches in an epoch, the last one possibly smaller.
     pub fn steps(&self) -> usize {
         self.windows.len().div_ceil(self.batch)

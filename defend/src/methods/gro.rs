@@ -36,8 +36,9 @@ use artifact::settings::checks::{at_least, not_negative};
 use artifact::settings::{self, Invalid, Owned, Section};
 use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Margins, RankingLoss};
-use models::{ARCHITECTURES, Mode, Parameters, Sizes, architecture_of, load_parameters};
+use models::{ARCHITECTURES, Mode, Parameters, Sizes, architecture_of, load_parameters, memory};
 use serde::{Deserialize, Serialize};
+use stage::memory::Need;
 use stage::{Refusal, splits};
 use streams::{Purpose, Streams};
 use training::fit::{Fitted, Keep, Schedule, fit};
@@ -59,6 +60,9 @@ pub(super) const METHOD: Method = Method {
     check,
     protect,
 };
+
+/// What makes a target and its student smaller.
+const SIZES: [&str; 3] = ["model.hidden", "model.blocks", "model.max_len"];
 
 /// Name of the student's checkpoint beside the protected target.
 pub const STUDENT: &str = "student.safetensors";
@@ -126,6 +130,7 @@ impl Owned for Settings {
         at_least("defend.gro.epochs", self.epochs, 1)?;
         // A ranking loss compares neighbours, so a list of one teaches nothing.
         at_least("defend.gro.top_k", self.top_k, 2)?;
+        at_least("defend.gro.student_warmup_epochs", self.student_warmup_epochs, 0)?;
         at_least("defend.gro.positions_per_sequence", self.positions_per_sequence, 1)?;
         not_negative("defend.gro.lambda", self.lambda)?;
         not_negative("defend.gro.margin_rank", self.margin_rank)?;
@@ -311,7 +316,25 @@ fn protect(job: &Job<'_>) -> Result<()> {
         None => architecture,
     };
     let (sizes, optimizer) = (Sizes::from(&description), &job.settings.optimizer);
+    let (batch, train) = (settings.batch, &job.settings.train);
     let streams = Streams::new(job.settings.seed);
+    let samples = Samples::new(&dataset, sizes.max_len, batch, train, streams)?;
+    if device.is_cpu() {
+        let fused = kernels::fused(&device);
+        let (tokens, longest) = samples.largest_batch();
+        let positions = tokens.min((batch * settings.positions_per_sequence) as f64);
+        let step = |architecture| memory::step(architecture, &sizes, tokens, longest, fused);
+        Need::new()
+            .part("the target, its optimizer and copies", memory::trained(architecture, &sizes), &SIZES)
+            .part("the student", memory::trained_as_student(student, &sizes), &SIZES)
+            .part("a batch", step(architecture) + step(student), &["defend.gro.batch", "model.max_len"])
+            .part(
+                "the lists of a batch",
+                memory::lists(positions, settings.top_k),
+                &["defend.gro.batch", "defend.gro.positions_per_sequence", "defend.gro.top_k"],
+            )
+            .check()?;
+    }
     let fresh = Parameters::initial(
         &(student.declare)(&sizes),
         optimizer.embedding_deviation,
@@ -319,7 +342,6 @@ fn protect(job: &Job<'_>) -> Result<()> {
         Purpose::StudentWeights,
         &device,
     )?;
-    let (batch, train) = (settings.batch, &job.settings.train);
     let schedule = Schedule {
         epochs: settings.student_warmup_epochs + settings.epochs,
         patience: 0,
@@ -330,7 +352,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     let mut gro = Gro {
         target: Trainee::new(architecture, &sizes, gold, optimizer)?,
         student: Trainee::new(student, &sizes, fresh, optimizer)?,
-        samples: Samples::new(&dataset, sizes.max_len, batch, train, streams)?,
+        samples,
         dataset: &dataset,
         settings,
         streams,

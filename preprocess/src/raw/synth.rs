@@ -19,6 +19,7 @@ use indicatif::ProgressBar;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use stage::memory::Need;
 use stage::{Checked, Flags, Outcome, Plan, Refusal, progress};
 use streams::{below_wide, unit};
 
@@ -88,6 +89,12 @@ pub fn synthesise(recipe: &Recipe, out: &Path, settings: &Checked, flags: &Flags
         .argument("items", recipe.items)
         .argument("interactions", recipe.interactions);
     plan.produce(|directory| {
+        // Lengths and weights of the users; weights, sums and names of the items.
+        let (users, items) = (f64::from(recipe.users), f64::from(recipe.items));
+        Need::new()
+            .part("users", 24.0 * users, &["--users"])
+            .part("items", 40.0 * items, &["--items"])
+            .check()?;
         let path = directory.join("ratings.csv");
         let bar = progress::bar(recipe.interactions, "making ratings up", flags.quiet);
         let file = || {

@@ -22,10 +22,15 @@ pub fn at_least(key: &str, value: usize, least: usize) -> Result<(), Invalid> {
     if value < least {
         return Err(Invalid(format!("`{key}` is {value}, expected at least {least}")));
     }
-    if value > MOST {
-        return Err(Invalid(format!("`{key}` is {value}, expected at most {MOST}")));
+    at_most(key, value, MOST)
+}
+
+/// Refuses a count above `most`.
+pub fn at_most(key: &str, value: usize, most: usize) -> Result<(), Invalid> {
+    if value <= most {
+        return Ok(());
     }
-    Ok(())
+    Err(Invalid(format!("`{key}` is {value}, expected at most {most}")))
 }
 
 /// Refuses a number of which `holds` is not true; `expected` says what does hold, in words.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
-use super::checks::{at_least, probability};
+use super::checks::{at_least, at_most, probability};
 
 /// Settings of the network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ impl Model {
     pub fn check(&self) -> Result<(), Invalid> {
         at_least("model.hidden", self.network.hidden, 1)?;
         at_least("model.blocks", self.network.blocks, 1)?;
+        // Each is a level of the recursion that finds gradients, and nobody has trained as many.
+        at_most("model.blocks", self.network.blocks, 1000)?;
         at_least("model.heads", self.network.heads, 1)?;
         at_least("model.max_len", self.network.max_len, 2)?;
         if !self.network.hidden.is_multiple_of(self.network.heads) {
