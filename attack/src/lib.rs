@@ -19,7 +19,7 @@ use artifact::settings::{Distill, Generate};
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Reading, Sizes, memory};
 use service::black_box::{BlackBox, ProtectedTarget};
-use stage::memory::Need;
+use stage::memory::{Need, check_loading};
 use stage::{
     Checked, Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Resume, Schema, progress, splits,
 };
@@ -135,6 +135,7 @@ fn run_generate(
     plan.produce(|directory| {
         let device = models::device(flags.device)?;
         plan.runs_on(models::name_of(&device));
+        check_loading(&model)?;
         let (recommender, description) = models::load(&model, &device)?;
         let asked = &settings.generate;
         check(asked, description.items, &model)?;

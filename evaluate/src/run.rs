@@ -18,7 +18,7 @@ use indexmap::IndexMap;
 use measurement::{Measured, Questions, Target, measure, quality, service_of};
 use metrics::{Bootstrap, Ks};
 use models::{Recommender, memory};
-use stage::memory::Need;
+use stage::memory::{Need, check_loading};
 use stage::{Flags, Kernels, OtherSplit, Plan, Refusal, Settings, progress, settings, splits};
 
 use crate::figures::{
@@ -98,6 +98,7 @@ impl Evaluation {
         let dataset = Dataset::read(data)?;
         let mut other_split = false;
         let mut load = |path: &Path| -> anyhow::Result<(Box<dyn Recommender>, Description)> {
+            check_loading(path)?;
             let (model, description) =
                 models::load(path, device).with_context(|| format!("loading {}", path.display()))?;
             description.check_dataset(&dataset, path, data)?;

@@ -44,11 +44,6 @@ pub fn trained_as_student(architecture: Architecture, sizes: &Sizes) -> f64 {
     COPIES_OF_A_STUDENT * F32 * parameters(architecture, sizes)
 }
 
-/// Parameters that are used and not trained: those of the file, as they are read, and as they stay.
-pub fn used(architecture: Architecture, sizes: &Sizes) -> f64 {
-    3.0 * F32 * parameters(architecture, sizes)
-}
-
 /// What one step of training keeps of a batch of `tokens` in rows of at most `longest`, for its gradients; with the `fused`
 /// operations of the CPU, or the plain ones.
 pub fn step(architecture: Architecture, sizes: &Sizes, tokens: f64, longest: f64, fused: bool) -> f64 {

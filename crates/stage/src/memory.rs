@@ -6,12 +6,12 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Refusal;
 
 /// Memory of a process that does nothing much: the binary, its threads, buffers of operations.
-const IDLE: f64 = 48.0 * MIB;
+const IDLE: f64 = 24.0 * MIB;
 const MIB: f64 = 1024.0 * 1024.0;
 const GIB: f64 = 1024.0 * MIB;
 /// Share of an estimate that is needed for certain.
@@ -87,12 +87,26 @@ impl Need {
                 settings.push(name);
             }
         }
+        let advice = match settings.as_slice() {
+            [] => "give it more".to_owned(),
+            settings => format!("lower {}", settings.join(", ")),
+        };
         if CERTAIN * self.bytes() > available.bytes {
-            return Err(Refusal::new(format!("{message}; lower {}", settings.join(", "))));
+            return Err(Refusal::new(format!("{message}; {advice}")));
         }
-        tracing::warn!("{message}; if it does not fit, lower {}", settings.join(", "));
+        tracing::warn!("{message}; if it does not fit, {advice}");
         Ok(())
     }
+}
+
+/// Holds what loading the checkpoint at `model` needs, the bytes of the file and the numbers they become, against what is left. A
+/// file that is not there is for its reader to tell.
+///
+/// # Errors
+/// As [`Need::check`].
+pub fn check_loading(model: &Path) -> Result<(), Refusal> {
+    let size = fs::metadata(model).map_or(0, |metadata| metadata.len());
+    Need::new().part(format!("loading {}", model.display()), 2.0 * size as f64, &[]).check()
 }
 
 /// `1.5 GiB`, or MiB where it is less than one.
@@ -203,6 +217,10 @@ mod tests {
             "this needs about 13.0 GiB of memory: 604,000,000 parameters 10.0 GiB, a batch 3.0 GiB; 4.0 GiB can be had (of this \
              machine's memory); lower model.hidden, model.blocks, train.batch"
         );
+        let small = Available { bytes: 10.0 * MIB, by: "of this machine's memory" };
+        let alone = Need::new().part("loading model.safetensors", 100.0 * MIB, &[]).check_against(&small);
+        let message = alone.unwrap_err().to_string();
+        assert!(message.ends_with("10 MiB can be had (of this machine's memory); give it more"), "{message}");
         let endless = need(1e12).check_against(&available).unwrap_err().to_string();
         assert!(endless.contains("1.3e12 GiB"), "{endless}");
     }

@@ -128,7 +128,7 @@ fn unknown_keys_are_refused_with_the_nearest_known_one() {
         (
             &["train: {epoch: 3}\n"],
             &[],
-            "0.yaml: unknown setting `train.epoch`; did you mean `train.epochs`?",
+            "0.yaml:1: unknown setting `train.epoch`; did you mean `train.epochs`?",
         ),
         (&["hidden: 3\n"], &[], "0.yaml:1: unknown setting `hidden`; did you mean `model.hidden`?"),
         (

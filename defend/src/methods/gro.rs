@@ -38,7 +38,7 @@ use candle_core::{DType, Device, Tensor};
 use kernels::{Catalogue, Margins, RankingLoss};
 use models::{ARCHITECTURES, Mode, Parameters, Sizes, architecture_of, load_parameters, memory};
 use serde::{Deserialize, Serialize};
-use stage::memory::Need;
+use stage::memory::{Need, check_loading};
 use stage::{Refusal, splits};
 use streams::{Purpose, Streams};
 use training::fit::{Fitted, Keep, Schedule, fit};
@@ -305,6 +305,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     let settings: Settings = job.own_settings()?;
     let (data, dataset) = job.dataset()?;
     let device = job.device()?;
+    check_loading(job.target)?;
     let (gold, description) = load_parameters(job.target, &device)?;
     description.check_dataset(&dataset, job.target, data)?;
     splits::differ(job.target, &description.splits, data, job.other_split)?;

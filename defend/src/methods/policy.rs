@@ -22,6 +22,7 @@ pub(super) const fn method(policy: &Policy) -> Method {
 }
 
 fn protect(job: &Job<'_>) -> Result<()> {
+    stage::memory::check_loading(job.target)?;
     let Checkpoint { description, tensors } = Checkpoint::read(job.target)?;
     let defence = Defence::answers(job.method.name, job.parameters());
     let description = Description { kind: Kind::Protected, defence, ..description };

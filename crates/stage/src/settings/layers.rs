@@ -207,7 +207,9 @@ impl Layer<'_> {
         let line = self.text.and_then(|text| {
             // A setting of a method may stand in the parent of its section.
             let flat = || Some([path.first()?.clone(), path.get(2)?.clone()]);
-            line_of(text, path).or_else(|| line_of(text, &flat()?))
+            // A key in flow style, or one that was merged in, has no line of its own; its section has.
+            let around = || (1..path.len()).rev().find_map(|depth| line_of(text, &path[..depth]));
+            line_of(text, path).or_else(|| line_of(text, &flat()?)).or_else(around)
         });
         match line {
             Some(line) => format!("{}:{line}", self.origin),
@@ -263,7 +265,7 @@ pub(super) fn collect(value: &Value, prefix: &str, paths: &mut Vec<String>) {
 }
 
 /// The line (from 1) on which a block-style YAML text sets the key at `path`. serde_yaml keeps no positions in a tree, so
-/// this follows the indentation; a key in flow style (`{a: 1}`) is not found, and the message then names the file only.
+/// this follows the indentation; a key in flow style (`{a: 1}`) is not found.
 fn line_of(text: &str, path: &[String]) -> Option<usize> {
     let mut open: Vec<(usize, &str)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
