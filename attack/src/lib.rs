@@ -3,31 +3,46 @@
 //! `generate` reaches the target through a black box that gives ranked ids and nothing else; `distill` never
 //! sees the target at all, only the query log.
 
+pub mod campaign;
 pub mod distill;
 pub mod generate;
 pub mod journal;
+pub mod rounds;
 pub mod seeds;
 pub mod strategies;
+pub mod suspicions;
 
+/// What is learned from a list.
+pub use training::list_losses as losses;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
-use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL};
+use artifact::checkpoint::{Checkpoint, Description, Kind, Learning, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
-use artifact::settings::Generate;
+use artifact::settings::{Distill, Generate, Invalid, KeepBy};
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Sizes};
+use serde_json::{Value, json};
 use service::black_box::{BlackBox, ProtectedTarget};
 use stage::{Checked, Flags, Interruption, Kernels, Plan, Refusal, Resume, Schema, progress};
 use streams::Streams;
 use training::fit::{Keep, Run, Schedule, fit};
 use training::state::Saving;
 
+use crate::campaign::Campaign;
 use crate::distill::Surrogate;
-use crate::generate::generate;
 use crate::journal::Journal;
-use crate::strategies::STRATEGIES;
+use crate::losses::LIST_LOSSES;
+use crate::rounds::Copying;
+use crate::strategies::{Course, STRATEGIES};
+use crate::suspicions::SUSPICIONS;
+
+/// How long a training between two rounds of questions goes on without saving.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Query a protected target and distil a surrogate from its answers.
 ///
@@ -115,7 +130,9 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
     let settings = schema().load(flags)?;
     check_seeds(&settings.generate, owned)?;
     let model = target.join(MODEL);
-    let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"])
+    let strategy = STRATEGIES.find(&settings.generate.strategy)?;
+    let sections = [&["generate"], strategy.reads()].concat();
+    let plan = Plan::new("gro-attack generate", out, flags, &settings, &sections)
         .input(&model)
         .inputs(owned.map(dataset::files).into_iter().flatten());
     let identity = plan.identity()?;
@@ -127,17 +144,20 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
         if asked.top_k > description.items {
             return Err(above_catalogue("generate.top_k", asked.top_k, "at most", description.items, &model));
         }
-        let length = asked.length.unwrap_or(description.network.max_len);
-        if length < 2 {
-            return Err(Refusal::new(
-                "generate.length is 1, expected at least 2: one item to learn, one to check",
-            )
-            .into());
-        }
         let streams = Streams::new(settings.seed);
         let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
-        let (seeds, generation) = begin_with(owned.as_ref(), asked, length, streams)?;
-        let mut service = ProtectedTarget::new(recommender.into(), &description, device)?;
+        let mut campaign =
+            Campaign::new(asked, description.network.max_len, &[], streams).map_err(refused)?;
+        let generation = begin_with(owned.as_ref(), &mut campaign)?;
+        campaign.check(description.items).map_err(refused)?;
+        let rounds = match strategy.course {
+            Course::Straight(_) => None,
+            Course::Rounds(plan) => Some(plan(&campaign).map_err(refused)?),
+        };
+        if rounds.is_some() && asked.top_k >= description.items {
+            return Err(above_catalogue("generate.top_k", asked.top_k, "less than", description.items, &model));
+        }
+        let mut service = ProtectedTarget::new(recommender.into(), &description, device.clone())?;
         let header = QueryHeader {
             items: service.items(),
             k: asked.top_k,
@@ -146,22 +166,45 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
             sequences: 0,
             generation: Some(generation),
         };
-        let mut log = QueryWriter::create(&directory.join(QUERIES), header)?;
+        let mut log = QueryWriter::create(&directory.join(QUERIES), header.clone())?;
         let bar = progress::bar(0, "generate", flags.quiet);
         let interruption = Interruption::watch();
         let interrupted = || interruption.requested();
-        let mut service = Journal::open(&mut service, &plan.state_dir(), &identity, resume, &interrupted)?;
-        let queries = generate(&mut service, asked, length, &seeds, &streams, &mut log, &bar)?;
-        log.finish()?;
+        let mut service =
+            Journal::open(&mut service, &plan.state_dir(), &identity, resume, &interrupted)?;
+        let queries = match rounds {
+            None => generate::generate(&mut service, &campaign, &mut log, &bar)?,
+            Some(rounds) => {
+                let copying = Copying {
+                    settings: &settings,
+                    device: &device,
+                    state: plan.state_dir(),
+                    identity: identity.clone(),
+                    resume,
+                    every: SAVE_EVERY,
+                    interrupted: &interrupted,
+                    quiet: flags.quiet,
+                };
+                rounds::generate(&mut service, &campaign, &rounds, &copying, &header, &mut log, &bar)?
+            }
+        };
+        let price = log.finish()?.price();
         tracing::info!(
-            "{queries} queries: {} {} sequences of {length} items, {} of them begun with a real history",
-            asked.sequences,
+            "{queries} queries: {} {} sequences of {} items, {} of them begun with a real history; {} items listed",
+            campaign.accounts,
             asked.strategy,
-            seeds.len()
+            campaign.questions,
+            campaign.seeds.len(),
+            price.items_listed
         );
         Ok(())
     })?;
     Ok(())
+}
+
+/// A value that no run can use, told as such.
+fn refused(invalid: Invalid) -> Refusal {
+    Refusal::new(invalid.to_string())
 }
 
 /// The settings that this stage reads.
@@ -169,6 +212,8 @@ fn schema() -> Schema {
     Schema::default()
         .names(&ARCHITECTURES, models::SETTINGS)
         .names(&STRATEGIES, strategies::SETTINGS)
+        .names(&LIST_LOSSES, losses::SETTINGS)
+        .names(&SUSPICIONS, suspicions::SETTINGS)
         .sections("generate", STRATEGIES.iter().filter_map(|strategy| strategy.section))
 }
 
@@ -194,38 +239,56 @@ fn read_owned(path: &Path, target: &Description, model: &Path) -> Result<Dataset
     Ok(dataset)
 }
 
-/// The real histories that sequences of `length` items begin with, and what the log says of them.
-fn begin_with<'a>(
-    owned: Option<&'a Dataset>,
-    asked: &Generate,
-    length: usize,
-    streams: Streams,
-) -> Result<(Vec<&'a [u32]>, Generation), Refusal> {
+/// Gives a campaign the real histories that its sequences begin with. Returns what the log says of how they were chosen.
+fn begin_with<'a>(owned: Option<&'a Dataset>, campaign: &mut Campaign<'a>) -> Result<Generation, Refusal> {
+    let asked = campaign.settings;
     let mut generation = Generation {
         strategy: asked.strategy.clone(),
         seed_sequences: asked.seed_sequences,
         seeded: 0,
         seed_length: 0,
+        owned: 0,
+        choices: choices(campaign),
     };
-    let Some(dataset) = owned else { return Ok((Vec::new(), generation)) };
-    let longest = asked.seed_length.unwrap_or(length / 2);
-    if longest >= length {
+    let Some(dataset) = owned else { return Ok(generation) };
+    let longest = asked.seed_length.unwrap_or(campaign.questions / 2);
+    if longest >= campaign.questions {
         return Err(Refusal::new(format!(
-            "generate.seed_length is {longest}, expected less than the {length} items of a sequence"
+            "generate.seed_length is {longest}, expected less than the {} items of a sequence",
+            campaign.questions
         )));
     }
-    let count = (asked.seed_sequences * asked.sequences as f64).round() as usize;
+    let count = (asked.seed_sequences * campaign.accounts as f64).round() as usize;
     if count == 0 {
         return Err(Refusal::new(format!(
             "generate.seed_sequences is {}, which is none of {} sequences",
-            asked.seed_sequences, asked.sequences
+            asked.seed_sequences, campaign.accounts
         )));
     }
-    let seeds = seeds::choose(dataset, count, longest, &streams)
+    campaign.seeds = seeds::choose(dataset, count, longest, &campaign.streams)
         .ok_or_else(|| Refusal::new("no user of the dataset given with --seeds has an item to train on"))?;
+    let users = (0..dataset.users()).filter(|&user| !dataset.train(user).is_empty()).count();
     generation.seeded = count as u64;
     generation.seed_length = longest;
-    Ok((seeds, generation))
+    generation.owned = if users < count { users as u64 } else { 0 };
+    Ok(generation)
+}
+
+/// What a log says of how items were taken, where it is not the default way.
+fn choices(campaign: &Campaign<'_>) -> BTreeMap<String, Value> {
+    let settings = campaign.settings;
+    let mut choices = BTreeMap::new();
+    if let Some(pick) = settings.pick {
+        choices.insert("pick".to_owned(), json!(pick));
+    }
+    if !settings.repeats {
+        choices.insert("repeats".to_owned(), json!(false));
+    }
+    if let Some(own) = campaign.strategy.section {
+        let written = settings.strategies.get(own.name).cloned();
+        choices.insert(own.name.to_owned(), written.unwrap_or_else(own.defaults));
+    }
+    choices
 }
 
 fn run_distill(
@@ -286,16 +349,42 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
     };
     let fitted = fit(&mut surrogate, &schedule, run)?;
     tracing::info!(
-        "kept epoch {} of {}: NDCG@10 of the first answered item {:.4}",
+        "kept epoch {} of {}: {} {:.4}",
         fitted.kept_epoch,
         fitted.epochs,
+        match asked.keep_by {
+            KeepBy::Ndcg => "NDCG@10 of the first answered item",
+            KeepBy::Agreement => "agreement with the lists held out",
+        },
         fitted.kept_score
     );
     let description = sizes.describe(Kind::Surrogate, architecture, fingerprint);
-    let description = Description { queries: Some(header), ..description };
+    let (queries, learning) = (Some(surrogate.header()), Some(learning(asked, surrogate.loss().name)));
+    let description = Description { queries, learning, ..description };
     let tensors = surrogate.parameters().to_arrays()?;
     Checkpoint { description, tensors }.write(&run.output.join(MODEL))?;
     Ok(())
+}
+
+/// What a surrogate's checkpoint says of how it learned.
+fn learning(settings: &Distill, loss: &str) -> Learning {
+    let defaults = Distill::default();
+    let chosen = [
+        ("keep_by", json!(settings.keep_by), json!(defaults.keep_by)),
+        ("negatives", json!(settings.negatives), json!(defaults.negatives)),
+        ("own_top", json!(settings.own_top), json!(defaults.own_top)),
+        ("fall", json!(settings.fall), json!(defaults.fall)),
+        ("least_overlap", json!(settings.least_overlap), json!(defaults.least_overlap)),
+    ];
+    Learning {
+        loss: loss.to_owned(),
+        suspicion: settings.suspicion.clone(),
+        choices: chosen
+            .into_iter()
+            .filter(|(_, chosen, default)| chosen != default)
+            .map(|(key, chosen, _)| (key.to_owned(), chosen))
+            .collect(),
+    }
 }
 
 fn above_catalogue(what: &str, k: usize, bound: &str, items: usize, origin: &Path) -> anyhow::Error {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should say where")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -118,6 +119,8 @@ fn a_share_of_the_sequences_begins_with_training_histories() {
         seed_sequences: 0.6,
         seeded: 6,
         seed_length: LENGTH / 2,
+        owned: 4,
+        choices: BTreeMap::new(),
     };
     assert_eq!(generation, expected);
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use artifact::queries::{Query, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::Generate;
+use attack::campaign::Campaign;
 use attack::generate::generate;
 use indicatif::ProgressBar;
 use metrics::Answers;
@@ -61,7 +62,8 @@ fn ask_from(seeds: &[&[u32]], strategy: &str, batch: usize, seed: u64, path: &Pa
     let mut target = Successors { queries: 100 };
     let streams = Streams::new(seed);
     let bar = ProgressBar::hidden();
-    let asked = generate(&mut target, &budget, LENGTH, seeds, &streams, &mut log, &bar).unwrap();
+    let campaign = Campaign::new(&budget, LENGTH, seeds, streams).unwrap();
+    let asked = generate(&mut target, &campaign, &mut log, &bar).unwrap();
     log.finish().unwrap();
     let log = QueryLog::open(path).unwrap();
     let queries = (0..log.groups()).flat_map(|group| log.read_group(group).unwrap()).collect();

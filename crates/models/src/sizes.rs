@@ -35,6 +35,7 @@ impl Sizes {
             defence: Defence::none(),
             fingerprint: fingerprint.to_owned(),
             queries: None,
+            learning: None,
         }
     }
 }

@@ -115,6 +115,7 @@ impl Scene {
             defence: Defence::answers(policy, parameters),
             fingerprint: dataset.fingerprint().to_owned(),
             queries: None,
+            learning: None,
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let declared = (bert4rec::ARCHITECTURE.declare)(&Sizes::from(&description));
