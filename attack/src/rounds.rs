@@ -85,7 +85,7 @@ pub fn generate(
     for round in 1..=plan.rounds {
         let asked: Vec<usize> = accounts.iter().map(|account| account.asked(k)).collect();
         let goals = if round == 1 {
-            vec![(campaign.questions / plan.rounds).max(1); accounts.len()]
+            vec![(campaign.questions / plan.rounds).max(2); accounts.len()]
         } else {
             let trained = copying.train(campaign, plan, round - 1, &accounts, header, copy.take())?;
             let histories: Vec<&[u32]> =
@@ -93,7 +93,9 @@ pub fn generate(
             let latest: Vec<&[u32]> = accounts.iter().map(|a| &a.answers[a.answers.len() - k..]).collect();
             let agreement = trained.agreement_at_10(&histories, &latest)?;
             copy = Some(trained.parameters().snapshot()?);
-            let budget = campaign.budget() * round / plan.rounds - asked.iter().sum::<usize>();
+            // A first round of two questions may be ahead of its share.
+            let due = campaign.budget() * round / plan.rounds;
+            let budget = due.saturating_sub(asked.iter().sum());
             let share = |place: usize| agreement[place];
             allot(&asked, share, plan.longest, budget)
         };
