@@ -24,7 +24,7 @@ use training::fit::epoch_order;
 use training::list_losses::{LIST_LOSSES, ListLoss, Lists};
 use training::{Trainee, negatives, validation};
 
-use crate::suspicions::{Doubt, SUSPICIONS};
+use crate::suspicions::{Doubt, SUSPICIONS, Suspecting};
 
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
@@ -130,10 +130,12 @@ impl Lessons {
             sequences += queries.len() as u64;
             left -= held.min(left);
             if let Some(suspecting) = &mut suspecting {
-                queries.iter().for_each(|query| suspecting.look(query));
+                for query in &queries {
+                    suspecting.look(query);
+                }
             }
         }
-        let doubt = suspecting.map(|suspecting| suspecting.conclude());
+        let doubt = suspecting.map(Suspecting::conclude);
         Ok(Self { log, questions, asked: budget, sequences, doubt })
     }
 

@@ -203,6 +203,7 @@ fn run_generate(target: &Path, owned: Option<&Path>, out: &Path, resume: bool, f
 }
 
 /// A value that no run can use, told as such.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
 fn refused(invalid: Invalid) -> Refusal {
     Refusal::new(invalid.to_string())
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should say where")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use artifact::checkpoint::Array;
@@ -71,7 +72,7 @@ fn learned(
     path: &Path,
     settings: &Distill,
     epochs: usize,
-) -> (Vec<(String, Array)>, Vec<(&'static str, f64)>) {
+) -> (BTreeMap<String, Array>, Vec<(&'static str, f64)>) {
     let mut surrogate = surrogate(architecture, path, settings).unwrap();
     for epoch in 1..=epochs {
         for step in 0..surrogate.steps() {
@@ -80,7 +81,7 @@ fn learned(
         }
     }
     let measured = surrogate.validate().unwrap();
-    (surrogate.parameters().to_arrays().unwrap().into_iter().collect(), measured)
+    (surrogate.parameters().to_arrays().unwrap(), measured)
 }
 
 #[test]
@@ -185,7 +186,9 @@ fn who_suspects_decoys_learns_what_is_left_without_them() {
     let decoy = |far: u32| {
         move |account: usize, place: usize, list: &mut Vec<u32>| {
             if account.is_multiple_of(2) && place >= 4 {
-                list.iter_mut().for_each(|id| *id = TRUE + 1 + (*id + far) % 10);
+                for id in list {
+                    *id = TRUE + 1 + (*id + far) % 10;
+                }
             }
         }
     };
@@ -202,7 +205,9 @@ fn who_suspects_decoys_learns_what_is_left_without_them() {
     }
     let none_left = Distill { least_overlap: 1.0, budget: Some(9), ..suspecting };
     write_log(&spoiled, 1, |_, place, list| {
-        list.iter_mut().for_each(|id| *id = 1 + (*id + place as u32) % TRUE)
+        for id in list {
+            *id = 1 + (*id + place as u32) % TRUE;
+        }
     });
     let refused = surrogate(ARCHITECTURES.entries[1], &spoiled, &none_left).err().unwrap().to_string();
     assert!(refused.contains("every list") && refused.contains("distill.least_overlap"), "{refused}");

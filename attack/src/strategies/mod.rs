@@ -70,11 +70,17 @@ pub trait QueryStrategy: Send + Sync {
     fn next(&self, asked: &Asked<'_>, stream: &mut ChaCha8Rng) -> u32;
 }
 
+/// A strategy, or why its settings cannot be used.
+pub type Built = Result<Box<dyn QueryStrategy>, Invalid>;
+
+/// Accounts, and questions of each; or why the settings cannot be used.
+pub type Division = Result<(usize, usize), Invalid>;
+
 /// What happens while a thief asks.
 #[derive(Clone, Copy)]
 pub enum Course {
     /// One account after another grows to its length. The strategy for a campaign against a catalogue of so many items.
-    Straight(fn(&Campaign<'_>, usize) -> Result<Box<dyn QueryStrategy>, Invalid>),
+    Straight(fn(&Campaign<'_>, usize) -> Built),
     /// All accounts grow in rounds, and between two rounds a copy is trained that says where to go on.
     Rounds(fn(&Campaign<'_>) -> Result<RoundsPlan, Invalid>),
 }
@@ -90,7 +96,7 @@ pub struct Strategy {
     pub section: Option<Section>,
     /// How many accounts it opens and how many questions each asks (on average), where the target reads so many items of a
     /// history.
-    pub divide: fn(&Generate, usize) -> Result<(usize, usize), Invalid>,
+    pub divide: fn(&Generate, usize) -> Division,
     /// What happens while it asks.
     pub course: Course,
 }
@@ -113,7 +119,7 @@ impl Strategy {
     clippy::unnecessary_wraps,
     reason = "other strategies read settings of their own, which may be wrong"
 )]
-fn as_set(settings: &Generate, longest: usize) -> Result<(usize, usize), Invalid> {
+fn as_set(settings: &Generate, longest: usize) -> Division {
     let questions = settings.questions.or(settings.length).unwrap_or(longest);
     Ok((settings.accounts.unwrap_or(settings.sequences), questions))
 }

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use streams::unit;
 
-use super::{Asked, Course, QueryStrategy, Strategy, taking::Taking};
+use super::{Asked, Course, Division, QueryStrategy, Strategy, taking::Taking};
 use crate::rounds::RoundsPlan;
 
 /// The registry's entry.
@@ -58,7 +58,11 @@ impl Owned for Settings {
 }
 
 /// Twice the accounts, each of half the questions on average: some stay short, so that others can grow to the full length.
-fn divide(settings: &Generate, longest: usize) -> Result<(usize, usize), Invalid> {
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "other strategies read settings of their own, which may be wrong"
+)]
+fn divide(settings: &Generate, longest: usize) -> Division {
     let length = settings.length.unwrap_or(longest);
     let questions = settings.questions.unwrap_or((length / 2).max(2));
     Ok((settings.accounts.unwrap_or((settings.sequences * length / questions).max(1)), questions))

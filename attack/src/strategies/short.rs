@@ -7,7 +7,7 @@ use artifact::settings::{Generate, Invalid, Owned, Pick, Section, owned};
 use serde::{Deserialize, Serialize};
 
 use super::autoregressive::Autoregressive;
-use super::{Course, Strategy, taking::Taking};
+use super::{Course, Division, Strategy, taking::Taking};
 
 /// The registry's entry.
 pub(super) const STRATEGY: Strategy = Strategy {
@@ -40,7 +40,7 @@ impl Owned for Settings {
     }
 }
 
-fn divide(settings: &Generate, longest: usize) -> Result<(usize, usize), Invalid> {
+fn divide(settings: &Generate, longest: usize) -> Division {
     let own: Settings = owned(&settings.strategies, "short")?;
     let questions = settings.questions.unwrap_or(own.questions);
     let budget = settings.sequences * settings.length.unwrap_or(longest);
