@@ -49,7 +49,7 @@ fn ask(strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>
 }
 
 fn ask_from(seeds: &[&[u32]], strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
-    ask_with(Generate { strategy: strategy.to_owned(), batch, ..budget() }, seeds, seed, path)
+    ask_with(&Generate { strategy: strategy.to_owned(), batch, ..budget() }, seeds, seed, path)
 }
 
 fn budget() -> Generate {
@@ -61,7 +61,7 @@ fn own(strategy: &str, settings: serde_json::Value) -> Sections {
     Sections::from_iter([(strategy.to_owned(), settings)])
 }
 
-fn ask_with(budget: Generate, seeds: &[&[u32]], seed: u64, path: &Path) -> (u64, Vec<Query>) {
+fn ask_with(budget: &Generate, seeds: &[&[u32]], seed: u64, path: &Path) -> (u64, Vec<Query>) {
     let header = QueryHeader {
         items: ITEMS,
         k: K,
@@ -74,7 +74,7 @@ fn ask_with(budget: Generate, seeds: &[&[u32]], seed: u64, path: &Path) -> (u64,
     let mut target = Successors { queries: 100 };
     let streams = Streams::new(seed);
     let bar = ProgressBar::hidden();
-    let campaign = Campaign::new(&budget, LENGTH, seeds, streams).unwrap();
+    let campaign = Campaign::new(budget, LENGTH, seeds, streams).unwrap();
     let asked = generate(&mut target, &campaign, &mut log, &bar).unwrap();
     log.finish().unwrap();
     let log = QueryLog::open(path).unwrap();
@@ -128,7 +128,7 @@ fn the_batch_changes_nothing_and_the_seed_does() {
             // Three blocks of accounts, the last not whole.
             let settings =
                 Generate { sequences: 2 * BLOCK + 9, batch, strategy: strategy.to_owned(), ..budget() };
-            ask_with(settings, &[], seed, &path);
+            ask_with(&settings, &[], seed, &path);
             std::fs::read(path).unwrap()
         };
         let expected = bytes("a", 1, 1);
@@ -149,7 +149,7 @@ fn no_item_stands_twice_where_none_may() {
                 questions: Some(20),
                 ..budget()
             };
-            let (_, queries) = ask_with(settings, &[&[3, 3, 4]], 1, &directory.path().join("q"));
+            let (_, queries) = ask_with(&settings, &[&[3, 3, 4]], 1, &directory.path().join("q"));
             for Query { sequence, .. } in queries {
                 // What a real history holds twice stays.
                 let mut grown =
@@ -169,16 +169,16 @@ fn accounts_and_questions_are_what_was_set() {
     let settings = Generate { accounts: Some(7), questions: Some(3), ..budget() };
     for strategy in straight() {
         let settings = Generate { strategy: strategy.to_owned(), ..settings.clone() };
-        let (asked, queries) = ask_with(settings, &[], 1, &directory.path().join("q"));
+        let (asked, queries) = ask_with(&settings, &[], 1, &directory.path().join("q"));
         assert_eq!((asked, queries.len()), (21, 7), "{strategy}");
         assert!(queries.iter().all(|query| query.sequence.len() == 3), "{strategy}");
     }
     // Eleven sequences of eight buy eight accounts of ten questions, or 29 of three.
     let short = Generate { strategy: "short".to_owned(), ..budget() };
-    let (asked, queries) = ask_with(short.clone(), &[], 1, &directory.path().join("q"));
+    let (asked, queries) = ask_with(&short, &[], 1, &directory.path().join("q"));
     assert_eq!((asked, queries.len()), (80, 8));
     let three = Generate { strategies: own("short", serde_json::json!({"questions": 3})), ..short };
-    let (asked, queries) = ask_with(three, &[], 1, &directory.path().join("q"));
+    let (asked, queries) = ask_with(&three, &[], 1, &directory.path().join("q"));
     assert_eq!((asked, queries.len()), (87, 29));
 }
 
@@ -190,7 +190,7 @@ fn follows(query: &Query) -> bool {
 fn random_accounts_take_turns_with_grown_ones_until_the_share_is_drawn() {
     let directory = tempfile::tempdir().unwrap();
     let settings = Generate { sequences: 40, strategy: "coverage".to_owned(), ..budget() };
-    let (_, queries) = ask_with(settings.clone(), &[], 1, &directory.path().join("q"));
+    let (_, queries) = ask_with(&settings, &[], 1, &directory.path().join("q"));
     let random: Vec<usize> = (0..40).filter(|&account| !follows(&queries[account])).collect();
     let drawn = |accounts: &[usize]| {
         let mut items: Vec<u32> = accounts.iter().flat_map(|&a| queries[a].sequence.clone()).collect();
@@ -203,7 +203,7 @@ fn random_accounts_take_turns_with_grown_ones_until_the_share_is_drawn() {
     assert_eq!(random, (0..random.len()).map(|place| 2 * place).collect::<Vec<_>>());
     assert!(random.len() < 20);
     let all = Generate { strategies: own("coverage", serde_json::json!({"share": 0.1})), ..settings };
-    let (_, queries) = ask_with(all, &[], 1, &directory.path().join("q"));
+    let (_, queries) = ask_with(&all, &[], 1, &directory.path().join("q"));
     assert!(!follows(&queries[0]) && queries[1..].iter().all(follows), "one account draws three of thirty");
 }
 
@@ -217,7 +217,7 @@ fn a_mimic_takes_from_the_lists_of_others_once_there_are_any() {
             strategies: own("mimic", serde_json::json!({"earlier": earlier, "others": others})),
             ..budget()
         };
-        ask_with(settings, &[], 1, &directory.path().join("q")).1
+        ask_with(&settings, &[], 1, &directory.path().join("q")).1
     };
     assert!(asked(0.0, 0.0).iter().all(follows), "from the list just answered and no other");
     // From the second list on an item may come from one answered earlier.

@@ -92,7 +92,9 @@ mod tests {
 
     fn doubt(queries: &[Query]) -> Box<dyn Doubt> {
         let mut doubt = Box::new(Decoys { k: 5, least: 0.5, young: HashMap::new() });
-        queries.iter().for_each(|query| doubt.look(query));
+        for query in queries {
+            doubt.look(query);
+        }
         doubt.conclude()
     }
 
