@@ -36,6 +36,8 @@ pub struct Surrogate {
     /// Steps that each group of the log takes.
     group_steps: Vec<usize>,
     samples: usize,
+    /// How often an epoch goes through them.
+    passes: usize,
     /// Examples a step.
     batch: usize,
     settings: Distill,
@@ -216,6 +218,7 @@ impl Surrogate {
             tracing::info!("{doubted} lists contradict those of close histories and are dropped");
         }
         let batch = (settings.batch / longest).max(1);
+        let passes = settings.epoch_questions.div_ceil(samples.max(1)).max(1);
         let group_steps = group_examples.into_iter().map(|examples| examples.div_ceil(batch)).collect();
         if samples == 0 || held_out.sequences.is_empty() {
             let message = match (doubted, settings.budget) {
@@ -234,6 +237,7 @@ impl Surrogate {
             held_out,
             group_steps,
             samples,
+            passes,
             batch,
             settings: settings.clone(),
             loss,
@@ -268,6 +272,11 @@ impl Surrogate {
     /// Where a tensor operation fails.
     pub fn agreement_at_10(&self, histories: &[&[u32]], lists: &[&[u32]]) -> training::Result<Vec<f64>> {
         agreement(&*self.trainee.detached, histories, lists, 10, &self.device)
+    }
+
+    /// Steps of one time through the log.
+    fn steps_of_pass(&self) -> usize {
+        self.group_steps.iter().sum()
     }
 
     /// Makes the group that `step` of `epoch` falls into the current one.
@@ -350,14 +359,17 @@ impl Learner for Surrogate {
     }
 
     fn steps(&self) -> usize {
-        self.group_steps.iter().sum()
+        self.steps_of_pass() * self.passes
     }
 
     fn samples(&self) -> usize {
-        self.samples
+        self.samples * self.passes
     }
 
     fn step(&mut self, epoch: usize, step: usize) -> training::Result<Vec<Tensor>> {
+        // Every pass is to all draws what an epoch is where there is one.
+        let steps = self.steps_of_pass();
+        let (epoch, step) = ((epoch - 1) * self.passes + step / steps + 1, step % steps);
         self.enter_group(epoch, step)?;
         let Some(Group { first_step, queries, examples, .. }) = &self.current else { return Ok(Vec::new()) };
         let begin = (step - first_step) * self.batch;

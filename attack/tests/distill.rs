@@ -131,6 +131,20 @@ fn the_first_questions_of_a_log_are_a_log_that_ends_there() {
 }
 
 #[test]
+fn a_short_log_is_gone_through_several_times_an_epoch() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("q");
+    write_log(&path, 10, |_, _, _| {});
+    for architecture in ARCHITECTURES.entries {
+        // 80 samples a pass: two passes hold at least 81, and three epochs of two are six of one.
+        let twice = Distill { epoch_questions: 81, ..settings("listmle") };
+        assert_eq!(surrogate(*architecture, &path, &twice).unwrap().samples(), 160);
+        let expected = learned(*architecture, &path, &settings("listmle"), 6);
+        assert!(learned(*architecture, &path, &twice, 3) == expected, "{architecture}");
+    }
+}
+
+#[test]
 fn a_budget_that_buys_nothing_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("q");

@@ -25,6 +25,9 @@ pub struct Distill {
     pub batch: usize,
     /// Epochs at most.
     pub epochs: usize,
+    /// Questions that an epoch learns from at least: a log, or the part of it that is learned from, with fewer is gone through several
+    /// times.
+    pub epoch_questions: usize,
     /// Epochs without a better validation after which training stops.
     pub patience: usize,
     /// Epochs from one validation to the next.
@@ -56,6 +59,7 @@ impl Default for Distill {
         Self {
             batch: 128,
             epochs: 200,
+            epoch_questions: 0,
             patience: 20,
             validate_every: 1,
             keep_by: KeepBy::default(),
