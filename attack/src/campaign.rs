@@ -6,7 +6,8 @@ use artifact::settings::{Generate, Invalid};
 use rand_chacha::ChaCha8Rng;
 use streams::{Purpose, Streams};
 
-use crate::strategies::{STRATEGIES, Strategy};
+use crate::generate::BLOCK;
+use crate::strategies::{Course, STRATEGIES, Strategy};
 
 /// A campaign.
 #[derive(Clone, Debug)]
@@ -76,6 +77,12 @@ impl<'a> Campaign<'a> {
                 "`generate.repeats` is false, but {longest} different items cannot be had of {items}; ask fewer questions an account"
             ));
         }
+        if settings.twice > 0.0 && matches!(self.strategy.course, Course::Rounds(_)) {
+            return refused(format!(
+                "`generate.twice` is {}, but {} grows all accounts at once, and none has asked before another",
+                settings.twice, self.strategy.name
+            ));
+        }
         if seeds.len() > *accounts {
             return refused(format!(
                 "{} real histories for {accounts} accounts, expected no more",
@@ -91,6 +98,13 @@ impl<'a> Campaign<'a> {
     /// The stream of an account.
     pub fn stream_of(&self, account: usize) -> ChaCha8Rng {
         self.streams.open(Purpose::Generation, 0, account as u64, 0)
+    }
+
+    /// Whether an account asks again what one of the block before asked. These lie at equal distances too.
+    pub fn asks_twice(&self, account: usize) -> bool {
+        let count = (self.settings.twice * self.accounts as f64).round() as usize;
+        let before = |account: usize| account * count / self.accounts;
+        account >= BLOCK && before(account + 1) > before(account)
     }
 
     /// The real history that an account begins with: those that have one lie at equal distances.

@@ -6,6 +6,10 @@
 //! Every prefix is asked about, those inside a real history too, so that a budget buys the same number of answers
 //! however a sequence begins. A sequence is what one account asks about.
 //!
+//! With `generate.twice` some accounts ask again what another was answered, by another way: they begin with three items that stood in
+//! a row in the sequence of an account of the block before, whose answers then depended on all that came before these. A service that
+//! answers a suspected account otherwise than a new one contradicts itself there.
+//!
 //! This module sees a [`BlackBox`] and nothing behind it: ids in, ordered ids out, every question counted.
 
 use anyhow::{Result, bail, ensure};
@@ -20,6 +24,9 @@ use crate::strategies::{Asked, Course, QueryStrategy};
 
 /// Accounts of a block: a strategy that remembers what others were answered remembers the block before.
 pub const BLOCK: usize = 64;
+
+/// Items of another account with which one begins that asks twice.
+const ASKED_TWICE: usize = 3;
 
 /// Queries `target` and writes every account's sequence with its answers, as many queries as items. Returns the number of
 /// queries asked.
@@ -45,24 +52,33 @@ pub fn generate(
     let strategy = build(campaign, items)?;
     bar.set_length(campaign.budget() as u64);
     let asked_before = target.queries();
+    let twice = campaign.settings.twice > 0.0;
     let (mut others, mut block) = (Vec::new(), Vec::new());
+    let (mut sequences, mut before): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
     let mut first = 0;
     while first < campaign.accounts {
         let mut end = (first + campaign.settings.batch).min(campaign.accounts);
-        if strategy.remembers_others() {
+        if strategy.remembers_others() || twice {
             if first.is_multiple_of(BLOCK) {
-                others = std::mem::take(&mut block);
+                (others, before) = (std::mem::take(&mut block), std::mem::take(&mut sequences));
             }
             end = end.min((first / BLOCK + 1) * BLOCK);
         }
-        let mut growing: Vec<Growing> =
-            (first..end).map(|account| Growing::new(campaign, account, items)).collect();
+        let mut growing: Vec<Growing> = (first..end)
+            .map(|account| {
+                let asked = campaign.asks_twice(account).then(|| &before[account % BLOCK][..]);
+                Growing::new(campaign, account, items, asked)
+            })
+            .collect();
         let mut together: Vec<&mut Growing> = growing.iter_mut().collect();
         grow(target, &*strategy, &mut together, campaign.questions, campaign.settings.top_k, &others, bar)?;
         for Growing { sequence, answers, .. } in &growing {
             log.push(sequence, answers)?;
             if strategy.remembers_others() {
                 block.extend_from_slice(answers);
+            }
+            if twice {
+                sequences.push(sequence.clone());
             }
         }
         first = end;
@@ -113,12 +129,17 @@ pub(crate) struct Growing {
 }
 
 impl Growing {
-    /// What an account begins with.
-    pub(crate) fn new(campaign: &Campaign<'_>, account: usize, items: usize) -> Self {
+    /// What an account begins with: a real history, some of what another `asked`, or a random item.
+    pub(crate) fn new(campaign: &Campaign<'_>, account: usize, items: usize, asked: Option<&[u32]>) -> Self {
         let mut stream = campaign.stream_of(account);
-        let sequence = match campaign.seed_of(account) {
-            Some(seed) => seed.to_vec(),
-            None => vec![first_item(&mut stream, items)],
+        let sequence = match (campaign.seed_of(account), asked) {
+            (Some(seed), _) => seed.to_vec(),
+            (None, Some(asked)) => {
+                let count = ASKED_TWICE.min(campaign.questions).min(asked.len());
+                let place = below(&mut stream, (asked.len() - count) as u32 + 1) as usize;
+                asked[place..place + count].to_vec()
+            }
+            (None, None) => vec![first_item(&mut stream, items)],
         };
         Self { account, sequence, answers: Vec::new(), stream }
     }

@@ -285,6 +285,9 @@ fn choices(campaign: &Campaign<'_>) -> BTreeMap<String, Value> {
     if !settings.repeats {
         choices.insert("repeats".to_owned(), json!(false));
     }
+    if settings.twice > 0.0 {
+        choices.insert("twice".to_owned(), json!(settings.twice));
+    }
     if let Some(own) = campaign.strategy.section {
         let written = settings.strategies.get(own.name).cloned();
         choices.insert(own.name.to_owned(), written.unwrap_or_else(own.defaults));

@@ -80,7 +80,7 @@ pub fn generate(
     bar.set_length(campaign.budget() as u64);
     let asked_before = target.queries();
     let mut accounts: Vec<Growing> =
-        (0..campaign.accounts).map(|account| Growing::new(campaign, account, items)).collect();
+        (0..campaign.accounts).map(|account| Growing::new(campaign, account, items, None)).collect();
     let mut copy = None;
     for round in 1..=plan.rounds {
         let asked: Vec<usize> = accounts.iter().map(|account| account.asked(k)).collect();

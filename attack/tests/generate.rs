@@ -182,6 +182,28 @@ fn accounts_and_questions_are_what_was_set() {
     assert_eq!((asked, queries.len()), (87, 29));
 }
 
+#[test]
+fn some_accounts_ask_again_by_another_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Generate { sequences: 2 * BLOCK, twice: 0.25, strategy: "random".to_owned(), ..budget() };
+    let asked = |batch| {
+        let settings = Generate { batch, ..settings.clone() };
+        ask_with(&settings, &[], 1, &directory.path().join("q")).1
+    };
+    let queries = asked(50);
+    assert_eq!(queries, asked(3), "whoever grows beside it");
+    for account in 0..2 * BLOCK {
+        let begins = &queries[account].sequence[..3];
+        // A quarter of the accounts, of those that have a block before them, and by chance next to none of the others.
+        let again = account >= BLOCK && account % 4 == 3;
+        let stood = account >= BLOCK && queries[account - BLOCK].sequence.windows(3).any(|w| w == begins);
+        assert_eq!(stood, again, "account {account}");
+    }
+    let rounds = Generate { strategy: "rounds".to_owned(), twice: 0.1, ..budget() };
+    let campaign = Campaign::new(&rounds, LENGTH, &[], Streams::new(1)).unwrap();
+    assert!(campaign.check(ITEMS).unwrap_err().to_string().contains("`generate.twice` is 0.1"));
+}
+
 fn follows(query: &Query) -> bool {
     query.sequence.windows(2).all(|pair| successors(pair[0]).contains(&pair[1]))
 }

@@ -144,9 +144,12 @@ fn panel(figure: &str, source: &Source, lines: &[Line<'_>], highest: f64, area: 
     // Logarithmic, with a little room at both ends.
     let (low, high) = ((least as f64).ln(), (most as f64).ln());
     let scale = f64::from(right - left - 60) / (high - low).max(f64::MIN_POSITIVE);
-    let x_of = |questions: u64| match high > low {
-        true => left + 30 + (((questions as f64).ln() - low) * scale).round() as i32,
-        false => i32::midpoint(left, right),
+    let x_of = |questions: u64| {
+        if high > low {
+            left + 30 + (((questions as f64).ln() - low) * scale).round() as i32
+        } else {
+            i32::midpoint(left, right)
+        }
     };
 
     let title = format!("{figure}, {} target, defence {}", source.architecture.title, source.defence);

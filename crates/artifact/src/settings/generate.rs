@@ -39,6 +39,8 @@ pub struct Generate {
     pub pick: Option<Pick>,
     /// Whether an item may stand twice in a sequence.
     pub repeats: bool,
+    /// Share of the accounts that ask again, by another way, what another account asked, 0 to 1.
+    pub twice: f64,
     /// Share of the sequences that begin with the training history of a real user, 0 to 1.
     pub seed_sequences: f64,
     /// Items of such a history that a sequence begins with, at most; `null` for half of `length`.
@@ -61,6 +63,7 @@ impl Default for Generate {
             strategy: "autoregressive".to_owned(),
             pick: None,
             repeats: true,
+            twice: 0.0,
             seed_sequences: 0.0,
             seed_length: None,
             batch: 64,
@@ -80,6 +83,7 @@ impl Generate {
         at_least("generate.accounts", self.accounts.unwrap_or(1), 1)?;
         at_least("generate.questions", self.questions.unwrap_or(1), 1)?;
         at_least("generate.top_k", self.top_k, 2)?;
+        share("generate.twice", self.twice)?;
         share("generate.seed_sequences", self.seed_sequences)?;
         at_least("generate.seed_length", self.seed_length.unwrap_or(1), 1)?;
         at_least("generate.batch", self.batch, 1)?;
