@@ -23,7 +23,7 @@ use anyhow::Result;
 use artifact::checkpoint::{Checkpoint, Description, Kind, Learning, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
-use artifact::settings::{Distill, Generate, Invalid, KeepBy};
+use artifact::settings::{Distill, Generate, Invalid, KeepBy, Sections};
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Sizes};
 use serde_json::{Value, json};
@@ -289,8 +289,18 @@ fn choices(campaign: &Campaign<'_>) -> BTreeMap<String, Value> {
         choices.insert("twice".to_owned(), json!(settings.twice));
     }
     if let Some(own) = campaign.strategy.section {
-        let written = settings.strategies.get(own.name).cloned();
-        choices.insert(own.name.to_owned(), written.unwrap_or_else(own.defaults));
+        let defaults = (own.defaults)();
+        let written = settings.strategies.get(own.name).and_then(Value::as_object);
+        let departs = |(key, value): &(&String, &Value)| defaults.get(*key) != Some(*value);
+        let chosen: Sections = written
+            .into_iter()
+            .flatten()
+            .filter(departs)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if !chosen.is_empty() {
+            choices.insert(own.name.to_owned(), chosen.into());
+        }
     }
     choices
 }

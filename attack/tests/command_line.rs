@@ -179,6 +179,11 @@ fn seeds_that_cannot_be_used_are_refused() {
 #[test]
 fn a_thief_in_rounds_spends_the_budget_where_his_copy_disagrees() {
     let directory = workplace();
+    let (coverage, _) = generate(directory.path(), "target", &["--set", "generate.strategy=coverage"]);
+    assert!(coverage.choices.is_empty(), "nothing departs from the defaults");
+    let half = ["--set", "generate.strategy=coverage", "--set", "generate.coverage.share=0.5"];
+    let (coverage, _) = generate(directory.path(), "target", &half);
+    assert_eq!(coverage.choices["coverage"], serde_json::json!({ "share": 0.5 }));
     let rounds = [
         ["--set", "generate.strategy=rounds", "--set", "distill.epochs=2"],
         ["--set", "model.hidden=8", "--set", "model.max_len=6"],

@@ -14,7 +14,7 @@ use crate::figures::grouped;
 use crate::report::chart::{Canvas, Drawn, GRID, QUIET, TEXT, letters_wide, text, tick_step};
 
 const PANEL: (u32, u32) = (560, 300);
-const HEADER: u32 = 64;
+const HEADER: u32 = 84;
 const LEGEND: u32 = 22;
 const LEFT: i32 = 70;
 const RIGHT: i32 = 24;
@@ -68,8 +68,14 @@ fn render(theft: &Theft, svg: &mut String) -> Drawn {
         (LEFT, 10),
         style(20, TEXT),
     ))?;
-    let subtitle = "each way to ask with the learning that serves it best; whiskers: intervals over users or deviations over seeds";
-    header.draw(&Text::new(subtitle, (LEFT, 36), style(14, QUIET)))?;
+    let whiskers = match theft.seeds.len() {
+        1 => "whiskers: 95 % bootstrap intervals over the users",
+        _ => "whiskers: one standard deviation over the seeds, or a 95 % interval of one seed",
+    };
+    let lines_shown = "each way to ask with the learning that serves it best; dashed: the target itself";
+    for (place, line) in [lines_shown, whiskers].into_iter().enumerate() {
+        header.draw(&Text::new(line, (LEFT, 36 + 18 * place as i32), style(14, QUIET)))?;
+    }
     for (column, lines) in lines.iter().enumerate() {
         for (place, line) in lines.iter().enumerate() {
             let (x, y) = (LEFT + column as i32 * PANEL.0 as i32, (HEADER + LEGEND * place as u32) as i32);
