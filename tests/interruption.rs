@@ -40,7 +40,7 @@ struct Work {
     trains: bool,
 }
 
-const WORKS: [Work; 4] = [
+const WORKS: [Work; 5] = [
     Work { stage: "train", arguments: &["--data", "../inputs/data"], trains: true },
     Work {
         stage: "defend",
@@ -49,11 +49,31 @@ const WORKS: [Work; 4] = [
     },
     Work { stage: "attack", arguments: &["generate", "--target", "../inputs/defend"], trains: false },
     Work { stage: "attack", arguments: &["distill", "--queries", "../inputs/generate"], trains: true },
+    // Asks, and trains copies in between.
+    Work {
+        stage: "attack",
+        arguments: &[
+            "generate",
+            "--target",
+            "../inputs/defend",
+            "--set",
+            ROUNDS,
+            "--set",
+            "generate.sequences=60",
+        ],
+        trains: false,
+    },
 ];
+
+const ROUNDS: &str = "generate.strategy=rounds";
 
 impl Work {
     fn name(&self) -> &'static str {
-        if self.stage == "attack" { self.arguments[0] } else { self.stage }
+        match self.arguments {
+            arguments if arguments.contains(&ROUNDS) => "rounds",
+            [command, ..] if self.stage == "attack" => command,
+            _ => self.stage,
+        }
     }
 
     /// The command in `directory`, to make the output of its name there.
@@ -263,6 +283,24 @@ fn generation_survives_kills() {
 #[test]
 fn distillation_survives_kills() {
     survives_kills(WORKS[3]);
+}
+
+#[test]
+fn asking_in_rounds_survives_kills() {
+    survives_kills(WORKS[4]);
+}
+
+/// What one strategy was answered is no other's to go on from.
+#[test]
+fn a_journal_of_one_strategy_is_refused_to_another() {
+    let directory = cut_off(&WORKS[2], "strategy");
+    let file = WORKS[2].state_file(&directory);
+    let bytes = fs::read(&file).unwrap();
+    let output =
+        WORKS[2].command(&directory, &["--resume", "--set", "generate.strategy=mimic"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("begun by a run with other settings"), "{}", text(&output));
+    assert!(fs::read(&file).unwrap() == bytes, "a refused state stays as it is");
 }
 
 /// Sends a signal once the work is under way, and returns how it ended.

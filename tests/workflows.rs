@@ -201,6 +201,31 @@ fn assert_same_files(ours: &BTreeMap<String, Vec<u8>>, theirs: &BTreeMap<String,
     }
 }
 
+/// Two strategies and two losses at two budgets: one log serves both budgets of the one, the other asks anew for each.
+#[test]
+fn make_draws_theft_curves() {
+    let project = Project::new(None);
+    let bin = format!("BIN={}", binaries().display());
+    let budgets = "BUDGETS=100 200";
+    let thieves = ["STRATEGIES=short rounds", "LOSSES=hinge set", budgets, "DEFENCES=none reverse"];
+    let epochs = "FLAGS=--set distill.epochs=2 --set distill.epoch_questions=0 --set generate.sequences=10";
+    let arguments = [&["theft-demo-sas", "CARGO=true", &bin, epochs][..], &thieves].concat();
+    project.run("make", &arguments);
+    let out = project.at("out/theft-demo-sas");
+    let report = fs::read_to_string(out.join("theft/theft.md")).unwrap();
+    for line in ["## SASRec, defence none", "## SASRec, defence reverse", "### With 200 questions"] {
+        assert!(report.contains(line), "{report}");
+    }
+    let csv = fs::read_to_string(out.join("theft/theft.csv")).unwrap();
+    // Two targets, four thieves, two budgets, five figures; and a heading.
+    assert_eq!(csv.lines().count(), 1 + 2 * 4 * 2 * 5, "{csv}");
+    let logs = ["queries-none-short", "queries-none-rounds-100", "queries-none-rounds-200"];
+    assert!(logs.iter().all(|log| out.join(log).exists()) && !out.join("queries-none-short-100").exists());
+    // Nothing is done twice.
+    let again = project.run("make", &arguments);
+    assert!(!again.contains("wrote "), "{again}");
+}
+
 #[test]
 fn make_dvc_and_snakemake_end_in_the_same_bytes() {
     let Some(tools) = tools() else { return };

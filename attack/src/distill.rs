@@ -1,42 +1,51 @@
 //! Distillation: the surrogate learns to answer as the target did (docs/mathematics.md, section 7). For every prefix of every
-//! generated sequence the answered list is an example: its order is learned by the ranking loss, against random items that
-//! were not answered.
+//! generated sequence the answered list is an example, of which a loss of lists ([`training::list_losses`]) learns, against items that
+//! were not answered. What the thief suspects of the answers ([`suspicions`](crate::suspicions)) is heeded first: lists are turned
+//! round, or dropped.
 //!
 //! A surrogate that reads causally has the states after all prefixes of a sequence from one pass, and takes whole
 //! sequences, as many as hold `batch` prefixes; one that reads by cloze takes `batch` prefixes, each a row.
 //!
 //! The last query of each sequence is held out for validation: does the surrogate rank the answered first item
-//! first? Answers are read from disk group by group; of the whole log only the sequences are held in memory, a hundredth of
+//! first, and how many of the first ten does it share? Of a log, the first questions can be taken alone (`distill.budget`): what a
+//! thief would know who had stopped there. Answers are read from disk group by group; of the whole log only the sequences are held in memory, a hundredth of
 //! it. An epoch visits the groups in a new order, and within a group all its examples in a new order.
 
-use std::ops::Range;
-
 use anyhow::Result;
-use artifact::queries::{Query, QueryLog};
-use artifact::settings::{Distill, Optimizer};
+use artifact::queries::{Query, QueryHeader, QueryLog};
+use artifact::settings::{Distill, KeepBy, Optimizer};
 use candle_core::{Device, Tensor};
-use kernels::Margins;
-use models::{Architecture, Contexts, Parameters, Reading, Sizes};
+use models::{Architecture, Contexts, Mode, Parameters, Reading, Recommender, Sizes};
+use stage::Refusal;
 use streams::shuffle;
 use streams::{Purpose, Streams};
 use training::Learner;
 use training::fit::epoch_order;
-use training::ranking_loss::ranking_loss;
-use training::{Trainee, validation};
+use training::list_losses::{LIST_LOSSES, ListLoss, Lists};
+use training::{Trainee, negatives, validation};
+
+use crate::suspicions::{Doubt, SUSPICIONS, Suspecting};
 
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
 
 /// A surrogate in training.
 pub struct Surrogate {
-    log: QueryLog,
+    lessons: Lessons,
     held_out: HeldOut,
     /// Steps that each group of the log takes.
     group_steps: Vec<usize>,
     samples: usize,
+    /// How often an epoch goes through them.
+    passes: usize,
     /// Examples a step.
     batch: usize,
-    margins: Margins,
+    settings: Distill,
+    loss: &'static ListLoss,
+    /// Items that a list is held against.
+    negatives: usize,
+    /// Places of a list over which agreement is taken.
+    agreement_at: usize,
     streams: Streams,
     device: Device,
     trainee: Trainee,
@@ -45,15 +54,16 @@ pub struct Surrogate {
     current: Option<Group>,
 }
 
-/// The queries that are not learned from: the whole sequences, and the first item answered to each.
+/// The queries that are not learned from: the whole sequences, the first item answered to each, and its first ten.
 #[derive(Default)]
 struct HeldOut {
     sequences: Vec<Vec<u32>>,
     first: Vec<u32>,
+    lists: Vec<Vec<u32>>,
 }
 
-/// What is learned in one piece: prefixes of a sequence, by the query and the range of their lengths.
-type Example = (usize, Range<usize>);
+/// What is learned in one piece: the prefixes of a sequence with these lengths, by the query.
+type Example = (usize, Vec<usize>);
 
 /// A group of queries in memory, with its examples in the order of an epoch.
 struct Group {
@@ -62,12 +72,107 @@ struct Group {
     place: usize,
     /// The first step of the group in the epoch.
     first_step: usize,
-    queries: Vec<Query>,
+    queries: Vec<Lesson>,
     examples: Vec<Example>,
+}
+
+/// A query as the thief takes it.
+struct Lesson {
+    query: Query,
+    /// Which lists he believes; none for all.
+    believed: Option<Vec<bool>>,
+}
+
+impl Lesson {
+    /// Whether the list to the prefix of this length is believed.
+    fn believes(&self, length: usize) -> bool {
+        self.believed.as_ref().is_none_or(|believed| believed[length - 1])
+    }
+}
+
+/// The part of a log that is learned from, under the thief's suspicion.
+struct Lessons {
+    log: QueryLog,
+    /// Queries of each group that are within the budget, at most.
+    questions: Vec<u64>,
+    /// Queries of all groups together.
+    asked: u64,
+    /// Sequences that they are in.
+    sequences: u64,
+    doubt: Option<Box<dyn Doubt>>,
+}
+
+impl Lessons {
+    fn new(log: QueryLog, settings: &Distill) -> Result<Self> {
+        let asked = log.header().queries;
+        let budget = settings.budget.map_or(asked, |budget| budget as u64);
+        if budget > asked {
+            return Err(Refusal::new(format!(
+                "distill.budget is {budget}, but the log holds {asked} questions; ask more, or learn from fewer"
+            ))
+            .into());
+        }
+        if settings.budget.is_none() && SUSPICIONS.find(&settings.suspicion)?.build.is_none() {
+            // All of it as it is: nothing has to be known beforehand.
+            let (questions, sequences) = (vec![u64::MAX; log.groups()], log.header().sequences);
+            return Ok(Self { log, questions, asked, sequences, doubt: None });
+        }
+        let mut suspecting =
+            SUSPICIONS.find(&settings.suspicion)?.build.map(|build| build(settings, log.k()));
+        let (mut questions, mut sequences, mut left) = (Vec::new(), 0, budget);
+        for group in 0..log.groups() {
+            if left == 0 {
+                break;
+            }
+            // Lengths alone are wanted of most groups, but a group is small.
+            let mut queries = log.read_group(group)?;
+            let held: u64 = queries.iter().map(|query| query.sequence.len() as u64).sum();
+            questions.push(held.min(left));
+            cut(&mut queries, held.min(left), log.k());
+            sequences += queries.len() as u64;
+            left -= held.min(left);
+            if let Some(suspecting) = &mut suspecting {
+                for query in &queries {
+                    suspecting.look(query);
+                }
+            }
+        }
+        let doubt = suspecting.map(Suspecting::conclude);
+        Ok(Self { log, questions, asked: budget, sequences, doubt })
+    }
+
+    fn groups(&self) -> usize {
+        self.questions.len()
+    }
+
+    fn read_group(&self, group: usize) -> std::result::Result<Vec<Lesson>, artifact::Error> {
+        let mut queries = self.log.read_group(group)?;
+        cut(&mut queries, self.questions[group], self.log.k());
+        let lesson = |mut query| {
+            let believed = self.doubt.as_ref().and_then(|doubt| doubt.read(&mut query));
+            Lesson { query, believed }
+        };
+        Ok(queries.into_iter().map(lesson).collect())
+    }
+}
+
+/// Leaves the first `questions` of some queries.
+fn cut(queries: &mut Vec<Query>, questions: u64, k: usize) {
+    let mut left = questions as usize;
+    queries.retain_mut(|Query { sequence, answers }| {
+        sequence.truncate(left);
+        answers.truncate(sequence.len() * k);
+        left -= sequence.len();
+        !sequence.is_empty()
+    });
 }
 
 impl Surrogate {
     /// A surrogate with fresh weights for the queries in `log`.
+    ///
+    /// # Errors
+    /// A budget beyond the log, a loss or a suspicion that is not known, a number of negatives that the loss cannot use, nothing to
+    /// learn from.
     pub fn new(
         architecture: Architecture,
         sizes: &Sizes,
@@ -77,6 +182,9 @@ impl Surrogate {
         streams: Streams,
         device: &Device,
     ) -> Result<Self> {
+        let k = log.k();
+        let (loss, agreement_at) = loss_of(settings, k)?;
+        let negatives = (loss.negatives)(settings, k).map_err(|invalid| Refusal::new(invalid.to_string()))?;
         let declared = (architecture.declare)(sizes);
         let parameters = Parameters::initial(
             &declared,
@@ -87,29 +195,54 @@ impl Surrogate {
         )?;
         let trainee = Trainee::new(architecture, sizes, parameters, optimizer)?;
         let reading = trainee.model.reading();
+        let lessons = Lessons::new(log, settings)?;
         let (mut group_examples, mut samples, mut longest) = (Vec::new(), 0, 1);
-        let mut held_out = HeldOut::default();
-        for group in 0..log.groups() {
-            let queries = log.read_group(group)?;
+        let (mut held_out, mut doubted) = (HeldOut::default(), 0);
+        for group in 0..lessons.groups() {
+            let queries = lessons.read_group(group)?;
             let examples = examples(&queries, reading);
             samples += examples.iter().map(|(_, prefixes)| prefixes.len()).sum::<usize>();
             longest = examples.iter().map(|(_, prefixes)| prefixes.len()).fold(longest, usize::max);
             group_examples.push(examples.len());
-            for Query { sequence, answers } in queries {
-                held_out.first.push(answers[answers.len() - log.k()]);
-                held_out.sequences.push(sequence);
+            for lesson in queries {
+                doubted += lesson.believed.iter().flatten().filter(|believed| !**believed).count();
+                if lesson.believes(lesson.query.sequence.len()) {
+                    let list = &lesson.query.answers[lesson.query.answers.len() - k..];
+                    held_out.first.push(list[0]);
+                    held_out.lists.push(list[..agreement_at].to_vec());
+                    held_out.sequences.push(lesson.query.sequence);
+                }
             }
         }
+        if doubted > 0 {
+            tracing::info!("{doubted} lists contradict those of close histories and are dropped");
+        }
         let batch = (settings.batch / longest).max(1);
+        let passes = settings.epoch_questions.div_ceil(samples.max(1)).max(1);
         let group_steps = group_examples.into_iter().map(|examples| examples.div_ceil(batch)).collect();
-        anyhow::ensure!(samples > 0, "no prefix to learn from: every sequence has a single item");
+        if samples == 0 || held_out.sequences.is_empty() {
+            let message = match (doubted, settings.budget) {
+                (1.., _) => {
+                    "every list that could be learned from, or checked with, is doubted; lower distill.least_overlap"
+                }
+                (_, Some(_)) => {
+                    "distill.budget buys no sequence of two items, one to learn from and one to check; raise it"
+                }
+                _ => "no prefix to learn from: every sequence has a single item",
+            };
+            return Err(Refusal::new(message).into());
+        }
         Ok(Self {
-            log,
+            lessons,
             held_out,
             group_steps,
             samples,
+            passes,
             batch,
-            margins: Margins { rank: settings.margin_rank, negative: settings.margin_negative },
+            settings: settings.clone(),
+            loss,
+            negatives,
+            agreement_at,
             streams,
             device: device.clone(),
             trainee,
@@ -123,10 +256,33 @@ impl Surrogate {
         &self.trainee.parameters
     }
 
+    /// The loss that it learns by.
+    pub fn loss(&self) -> &'static ListLoss {
+        self.loss
+    }
+
+    /// What the part of the log cost that it learns from.
+    pub fn header(&self) -> QueryHeader {
+        self.lessons.log.header().first(self.lessons.asked, self.lessons.sequences)
+    }
+
+    /// Share of the first ten items of each list that are among the surrogate's own first ten after the history.
+    ///
+    /// # Errors
+    /// Where a tensor operation fails.
+    pub fn agreement_at_10(&self, histories: &[&[u32]], lists: &[&[u32]]) -> training::Result<Vec<f64>> {
+        agreement(&*self.trainee.detached, histories, lists, 10, &self.device)
+    }
+
+    /// Steps of one time through the log.
+    fn steps_of_pass(&self) -> usize {
+        self.group_steps.iter().sum()
+    }
+
     /// Makes the group that `step` of `epoch` falls into the current one.
     fn enter_group(&mut self, epoch: usize, step: usize) -> training::Result<()> {
         if self.order.0 != epoch || self.order.1.is_empty() {
-            self.order = (epoch, epoch_order(self.log.groups(), &self.streams, epoch));
+            self.order = (epoch, epoch_order(self.lessons.groups(), &self.streams, epoch));
         }
         let order = &self.order.1;
         let (mut first_step, mut place) = (0, 0);
@@ -137,7 +293,7 @@ impl Surrogate {
         if self.current.as_ref().is_some_and(|c| c.epoch == epoch && c.place == place) {
             return Ok(());
         }
-        let queries = self.log.read_group(order[place])?;
+        let queries = self.lessons.read_group(order[place])?;
         let mut examples = examples(&queries, self.trainee.model.reading());
         let mut stream = self.streams.open(Purpose::Shuffle, epoch as u64, 1 + order[place] as u64, 0);
         shuffle(&mut examples, &mut stream);
@@ -146,15 +302,54 @@ impl Surrogate {
     }
 }
 
-/// Every prefix of every sequence but the whole sequence, whose answer is held out: each prefix an example, or all
-/// of a sequence where one pass gives their states.
-fn examples(queries: &[Query], reading: Reading) -> Vec<Example> {
-    let lengths = queries.iter().map(|query| query.sequence.len()).enumerate();
+/// The loss that the settings name, and over how many places of a list of `k` agreement is taken. Where the order of a list means
+/// nothing, a loss that reads it gives way to that of the set.
+fn loss_of(settings: &Distill, k: usize) -> Result<(&'static ListLoss, usize)> {
+    let named = LIST_LOSSES.find(&settings.loss)?;
+    if SUSPICIONS.find(&settings.suspicion)?.ordered {
+        return Ok((named, k.min(10)));
+    }
+    if named.ordered {
+        tracing::info!(
+            "the order of lists means nothing to a thief who suspects that they are {}: the loss is set, not {}",
+            settings.suspicion,
+            named.name
+        );
+        return Ok((LIST_LOSSES.find("set")?, k));
+    }
+    Ok((named, k))
+}
+
+/// Share of the first `places` items of each list that are among the model's own first `places` after the history.
+fn agreement(
+    model: &dyn Recommender,
+    histories: &[&[u32]],
+    lists: &[&[u32]],
+    places: usize,
+    device: &Device,
+) -> training::Result<Vec<f64>> {
+    let places = places.min(model.sizes().items);
+    let mut shares = Vec::with_capacity(histories.len());
+    for (histories, lists) in histories.chunks(VALIDATION_BATCH).zip(lists.chunks(VALIDATION_BATCH)) {
+        let states = model.encode(&model.contexts(histories).upload(device)?, Mode::Evaluate)?;
+        let own: Vec<Vec<u32>> = model.catalogue().top_k(&states, places)?.to_vec2()?;
+        shares.extend(lists.iter().zip(own).map(|(list, own)| metrics::agreement(list, &own, places)));
+    }
+    Ok(shares)
+}
+
+/// Every prefix of every sequence whose list is believed, but the whole sequence, whose answer is held out: each prefix an example,
+/// or all of a sequence where one pass gives their states.
+fn examples(queries: &[Lesson], reading: Reading) -> Vec<Example> {
+    let prefixes = |lesson: &Lesson| {
+        (1..lesson.query.sequence.len()).filter(|&length| lesson.believes(length)).collect::<Vec<_>>()
+    };
+    let of_query = queries.iter().map(prefixes).enumerate();
     match reading {
-        Reading::Causal => {
-            lengths.filter(|(_, length)| *length > 1).map(|(i, length)| (i, 1..length)).collect()
+        Reading::Causal => of_query.filter(|(_, prefixes)| !prefixes.is_empty()).collect(),
+        Reading::Cloze => {
+            of_query.flat_map(|(i, prefixes)| prefixes.into_iter().map(move |p| (i, vec![p]))).collect()
         }
-        Reading::Cloze => lengths.flat_map(|(i, length)| (1..length).map(move |p| (i, p..p + 1))).collect(),
     }
 }
 
@@ -164,48 +359,66 @@ impl Learner for Surrogate {
     }
 
     fn steps(&self) -> usize {
-        self.group_steps.iter().sum()
+        self.steps_of_pass() * self.passes
     }
 
     fn samples(&self) -> usize {
-        self.samples
+        self.samples * self.passes
     }
 
     fn step(&mut self, epoch: usize, step: usize) -> training::Result<Vec<Tensor>> {
+        // Every pass is to all draws what an epoch is where there is one.
+        let steps = self.steps_of_pass();
+        let (epoch, step) = ((epoch - 1) * self.passes + step / steps + 1, step % steps);
         self.enter_group(epoch, step)?;
         let Some(Group { first_step, queries, examples, .. }) = &self.current else { return Ok(Vec::new()) };
         let begin = (step - first_step) * self.batch;
         let end = (begin + self.batch).min(examples.len());
-        let (model, k) = (&*self.trainee.model, self.log.k());
+        let (model, k) = (&*self.trainee.model, self.lessons.log.k());
 
-        let (mut contexts, mut lists) = (Contexts::new(), Vec::new());
+        let (mut contexts, mut answers) = (Contexts::new(), Vec::new());
         for (query, prefixes) in &examples[begin..end] {
-            let Query { sequence, answers } = &queries[*query];
-            model.push_prefixes(sequence, &prefixes.clone().collect::<Vec<_>>(), &mut contexts);
-            lists.extend_from_slice(&answers[(prefixes.start - 1) * k..(prefixes.end - 1) * k]);
+            let query = &queries[*query].query;
+            model.push_prefixes(&query.sequence, prefixes, &mut contexts);
+            for length in prefixes {
+                answers.extend_from_slice(&query.answers[(length - 1) * k..length * k]);
+            }
         }
-        let lists = Tensor::from_vec(lists, (contexts.positions(), k), &self.device)?;
+        let answers = Tensor::from_vec(answers, (contexts.positions(), k), &self.device)?;
 
         let dropout = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
         let states = model.encode(&contexts.upload(&self.device)?, self.trainee.mode(dropout))?;
-        let mut negatives = self.streams.open(Purpose::Negatives, epoch as u64, step as u64, 0);
-        let loss = ranking_loss(model.catalogue(), &states, &lists, self.margins, &mut negatives)?.loss;
+        let (catalogue, own_top) = (model.catalogue(), self.settings.own_top);
+        let mut stream = self.streams.open(Purpose::Negatives, epoch as u64, step as u64, 0);
+        let mut negatives = negatives::uniform(&answers, self.negatives, catalogue.items, &mut stream)?;
+        if own_top > 0.0 {
+            let mut stream = self.streams.open(Purpose::Negatives, epoch as u64, step as u64, 1);
+            negatives =
+                negatives::with_own_top(catalogue, &states, &answers, &negatives, own_top, &mut stream)?;
+        }
+        let lists = Lists { states: &states, answers: &answers, negatives: &negatives };
+        let loss = (self.loss.value)(catalogue, &lists, &self.settings)?;
         self.trainee.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
     }
 
-    /// NDCG@10 of the first item answered to each whole sequence.
+    /// NDCG@10 of the first item answered to each whole sequence, and the agreement with what was answered; first what epochs are
+    /// kept by.
     fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
         let histories: Vec<&[u32]> = self.held_out.sequences.iter().map(Vec::as_slice).collect();
-        let ranks = validation::ranks(
-            &*self.trainee.detached,
-            &histories,
-            &self.held_out.first,
-            VALIDATION_BATCH,
-            &self.device,
-        )?;
+        let model = &*self.trainee.detached;
+        let ranks =
+            validation::ranks(model, &histories, &self.held_out.first, VALIDATION_BATCH, &self.device)?;
         let (ndcg, hit_rate) = validation::ndcg_and_hit_rate_at_10(&ranks);
-        Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate)])
+        let of_first = [("ndcg@10", ndcg), ("hr@10", hit_rate)];
+        if self.settings.keep_by == KeepBy::Ndcg {
+            return Ok(of_first.to_vec());
+        }
+        let lists: Vec<&[u32]> = self.held_out.lists.iter().map(Vec::as_slice).collect();
+        let shares = agreement(model, &histories, &lists, self.agreement_at, &self.device)?;
+        let name = if self.agreement_at <= 10 { "agr@10" } else { "agr@k" };
+        let mean = shares.iter().sum::<f64>() / shares.len().max(1) as f64;
+        Ok([(name, mean)].into_iter().chain(of_first).collect())
     }
 
     fn trainees(&mut self) -> Vec<(&'static str, &mut Trainee)> {

@@ -4,98 +4,155 @@
 //! question is asked about the whole.
 //!
 //! Every prefix is asked about, those inside a real history too, so that a budget buys the same number of answers
-//! however a sequence begins.
+//! however a sequence begins. A sequence is what one account asks about.
+//!
+//! With `generate.twice` some accounts ask again what another was answered, by another way: they begin with three items that stood in
+//! a row in the sequence of an account of the block before, whose answers then depended on all that came before these. A service that
+//! answers a suspected account otherwise than a new one contradicts itself there.
 //!
 //! This module sees a [`BlackBox`] and nothing behind it: ids in, ordered ids out, every question counted.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use artifact::queries::QueryWriter;
-use artifact::settings::Generate;
 use indicatif::ProgressBar;
 use rand_chacha::ChaCha8Rng;
 use service::black_box::BlackBox;
 use streams::below;
-use streams::{Purpose, Streams};
 
-use crate::strategies::{QueryStrategy, strategy_of};
+use crate::campaign::Campaign;
+use crate::strategies::{Asked, Course, QueryStrategy};
 
-/// Queries `target` and writes every sequence of `length` items with its answers, as many queries as items. Returns
-/// the number of queries asked.
+/// Accounts of a block: a strategy that remembers what others were answered remembers the block before.
+pub const BLOCK: usize = 64;
+
+/// Items of another account with which one begins that asks twice.
+const ASKED_TWICE: usize = 3;
+
+/// Queries `target` and writes every account's sequence with its answers, as many queries as items. Returns the number of
+/// queries asked.
 ///
-/// As many sequences as there are `seeds` begin with one each, spread evenly over the log; a seed holds from 1 to
-/// `length` item ids. Each sequence has a random stream of its own, so that the result does not depend on `batch`, nor
-/// a sequence on how others begin.
+/// Each account has a random stream of its own, so that the result does not depend on `generate.batch`, nor a sequence on how
+/// others begin.
 ///
 /// # Errors
-/// Where the black box refuses a question or the log cannot be written; also for more seeds than sequences, and a seed
-/// without items or longer than a sequence.
+/// Where the black box refuses a question or the log cannot be written; a campaign that the catalogue cannot answer, or that
+/// goes in rounds ([`crate::rounds`]).
 pub fn generate(
     target: &mut dyn BlackBox,
-    budget: &Generate,
-    length: usize,
-    seeds: &[&[u32]],
-    streams: &Streams,
+    campaign: &Campaign<'_>,
     log: &mut QueryWriter,
     bar: &ProgressBar,
 ) -> Result<u64> {
-    let strategy = strategy_of(budget)?;
     let items = target.items();
     ensure!(items > 0, "the target's catalogue is empty");
-    ensure!(seeds.len() <= budget.sequences, "{} seeds for {} sequences", seeds.len(), budget.sequences);
-    ensure!(seeds.iter().all(|seed| (1..=length).contains(&seed.len())), "a seed holds 1 to {length} items");
-    bar.set_length((budget.sequences * length) as u64);
+    campaign.check(items)?;
+    let Course::Straight(build) = campaign.strategy.course else {
+        bail!("{} asks in rounds, and trains a copy between them", campaign.strategy.name)
+    };
+    let strategy = build(campaign, items)?;
+    bar.set_length(campaign.budget() as u64);
     let asked_before = target.queries();
-    for first in (0..budget.sequences).step_by(budget.batch) {
-        let together = first..(first + budget.batch).min(budget.sequences);
-        let mut growing: Vec<Growing> = together
-            .map(|index| {
-                let stream = streams.open(Purpose::Generation, 0, index as u64, 0);
-                match seed_of(index, budget.sequences, seeds) {
-                    Some(seed) => Growing { sequence: seed.to_vec(), answers: Vec::new(), stream },
-                    None => Growing::from_random_item(stream, items),
-                }
+    let twice = campaign.settings.twice > 0.0;
+    let (mut others, mut block) = (Vec::new(), Vec::new());
+    let (mut sequences, mut before): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
+    let mut first = 0;
+    while first < campaign.accounts {
+        let mut end = (first + campaign.settings.batch).min(campaign.accounts);
+        if strategy.remembers_others() || twice {
+            if first.is_multiple_of(BLOCK) {
+                (others, before) = (std::mem::take(&mut block), std::mem::take(&mut sequences));
+            }
+            end = end.min((first / BLOCK + 1) * BLOCK);
+        }
+        let mut growing: Vec<Growing> = (first..end)
+            .map(|account| {
+                let asked = campaign.asks_twice(account).then(|| &before[account % BLOCK][..]);
+                Growing::new(campaign, account, items, asked)
             })
             .collect();
-        for asked in 1..=length {
-            let histories: Vec<&[u32]> = growing.iter().map(|g| &g.sequence[..asked]).collect();
-            let answers = target.top_k(&histories, budget.top_k)?;
-            for (sequence, list) in growing.iter_mut().zip(answers.iter()) {
-                sequence.answers.extend_from_slice(list);
-                // A sequence that is longer than what was asked about is still inside its seed.
-                if asked < length && sequence.sequence.len() == asked {
-                    sequence.grow(&*strategy, list, items);
-                }
-            }
-            bar.inc(growing.len() as u64);
-        }
+        let mut together: Vec<&mut Growing> = growing.iter_mut().collect();
+        grow(target, &*strategy, &mut together, campaign.questions, campaign.settings.top_k, &others, bar)?;
         for Growing { sequence, answers, .. } in &growing {
             log.push(sequence, answers)?;
+            if strategy.remembers_others() {
+                block.extend_from_slice(answers);
+            }
+            if twice {
+                sequences.push(sequence.clone());
+            }
         }
+        first = end;
     }
     bar.finish_and_clear();
     Ok(target.queries() - asked_before)
 }
 
-/// The seed of sequence `index` of `sequences`: the sequences that have one lie at equal distances.
-fn seed_of<'a>(index: usize, sequences: usize, seeds: &[&'a [u32]]) -> Option<&'a [u32]> {
-    let before = |index: usize| index * seeds.len() / sequences;
-    (before(index + 1) > before(index)).then(|| seeds[before(index)])
+/// Asks for some accounts side by side, which have asked equally many questions, until each has asked `until`.
+pub(crate) fn grow(
+    target: &mut dyn BlackBox,
+    strategy: &dyn QueryStrategy,
+    growing: &mut [&mut Growing],
+    until: usize,
+    k: usize,
+    others: &[u32],
+    bar: &ProgressBar,
+) -> Result<()> {
+    let begun = growing.first().map_or(until, |first| first.asked(k));
+    for asked in begun + 1..=until {
+        for sequence in growing.iter_mut() {
+            // A sequence that was left after its last answer goes on.
+            if sequence.sequence.len() < asked {
+                sequence.take_next(strategy, k, others);
+            }
+        }
+        let histories: Vec<&[u32]> = growing.iter().map(|g| &g.sequence[..asked]).collect();
+        let answers = target.top_k(&histories, k)?;
+        for (sequence, list) in growing.iter_mut().zip(answers.iter()) {
+            sequence.answers.extend_from_slice(list);
+        }
+        bar.inc(growing.len() as u64);
+    }
+    Ok(())
+}
+
+/// The item that a sequence without a real history begins with.
+pub(crate) fn first_item(stream: &mut ChaCha8Rng, items: usize) -> u32 {
+    1 + below(stream, items as u32)
 }
 
 /// A sequence in the making.
-struct Growing {
-    sequence: Vec<u32>,
-    answers: Vec<u32>,
-    stream: ChaCha8Rng,
+pub(crate) struct Growing {
+    pub(crate) account: usize,
+    pub(crate) sequence: Vec<u32>,
+    pub(crate) answers: Vec<u32>,
+    pub(crate) stream: ChaCha8Rng,
 }
 
 impl Growing {
-    fn from_random_item(mut stream: ChaCha8Rng, items: usize) -> Self {
-        Self { sequence: vec![1 + below(&mut stream, items as u32)], answers: Vec::new(), stream }
+    /// What an account begins with: a real history, some of what another `asked`, or a random item.
+    pub(crate) fn new(campaign: &Campaign<'_>, account: usize, items: usize, asked: Option<&[u32]>) -> Self {
+        let mut stream = campaign.stream_of(account);
+        let sequence = match (campaign.seed_of(account), asked) {
+            (Some(seed), _) => seed.to_vec(),
+            (None, Some(asked)) => {
+                let count = ASKED_TWICE.min(campaign.questions).min(asked.len());
+                let place = below(&mut stream, (asked.len() - count) as u32 + 1) as usize;
+                asked[place..place + count].to_vec()
+            }
+            (None, None) => vec![first_item(&mut stream, items)],
+        };
+        Self { account, sequence, answers: Vec::new(), stream }
     }
 
-    fn grow(&mut self, strategy: &dyn QueryStrategy, list: &[u32], items: usize) {
-        let next = strategy.next(&self.sequence, list, items, &mut self.stream);
+    /// Questions asked so far.
+    pub(crate) fn asked(&self, k: usize) -> usize {
+        self.answers.len() / k
+    }
+
+    fn take_next(&mut self, strategy: &dyn QueryStrategy, k: usize, others: &[u32]) {
+        let asked =
+            Asked { account: self.account, sequence: &self.sequence, lists: &self.answers, k, others };
+        let next = strategy.next(&asked, &mut self.stream);
         self.sequence.push(next);
     }
 }

@@ -3,21 +3,30 @@
 //! `generate` reaches the target through a black box that gives ranked ids and nothing else; `distill` never
 //! sees the target at all, only the query log.
 
+pub mod campaign;
 pub mod distill;
 pub mod generate;
 pub mod journal;
+pub mod rounds;
 pub mod seeds;
 pub mod strategies;
+pub mod suspicions;
 
+/// What is learned from a list.
+pub use training::list_losses as losses;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
-use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL};
+use artifact::checkpoint::{Checkpoint, Description, Kind, Learning, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter};
-use artifact::settings::{Distill, Generate};
+use artifact::settings::{Distill, Generate, Invalid, KeepBy, Sections};
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Reading, Sizes, memory};
+use serde_json::{Value, json};
 use service::black_box::{BlackBox, ProtectedTarget};
 use stage::memory::{Need, check_loading};
 use stage::{
@@ -27,10 +36,16 @@ use streams::Streams;
 use training::fit::{Keep, Run, Schedule, fit};
 use training::state::Saving;
 
+use crate::campaign::Campaign;
 use crate::distill::Surrogate;
-use crate::generate::generate;
 use crate::journal::Journal;
-use crate::strategies::STRATEGIES;
+use crate::losses::LIST_LOSSES;
+use crate::rounds::Copying;
+use crate::strategies::{Course, STRATEGIES};
+use crate::suspicions::SUSPICIONS;
+
+/// How long a training between two rounds of questions goes on without saving.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Query a protected target and distil a surrogate from its answers.
 ///
@@ -127,7 +142,9 @@ fn run_generate(
     let settings = schema().load(flags)?;
     check_seeds(&settings.generate, owned)?;
     let model = target.join(MODEL);
-    let plan = Plan::new("gro-attack generate", out, flags, &settings, &["generate"])
+    let strategy = STRATEGIES.find(&settings.generate.strategy)?;
+    let sections = [&["generate"], strategy.reads()].concat();
+    let plan = Plan::new("gro-attack generate", out, flags, &settings, &sections)
         .input(&model)
         .inputs(owned.map(dataset::files).into_iter().flatten())
         .other_split(other_split);
@@ -139,10 +156,6 @@ fn run_generate(
         let (recommender, description) = models::load(&model, &device)?;
         let asked = &settings.generate;
         check(asked, description.items, &model)?;
-        let length = asked.length.unwrap_or(description.network.max_len);
-        if device.is_cpu() {
-            need(&description, asked, length, kernels::fused(&device), &model)?.check()?;
-        }
         let streams = Streams::new(settings.seed);
         let splits = match owned {
             None => description.splits.clone(),
@@ -152,8 +165,18 @@ fn run_generate(
             }
         };
         let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
-        let (seeds, generation) = begin_with(owned.as_ref(), asked, length, streams)?;
-        let mut service = ProtectedTarget::new(recommender.into(), &description, device)?;
+        let mut campaign =
+            Campaign::new(asked, description.network.max_len, &[], streams).map_err(refused)?;
+        let generation = begin_with(owned.as_ref(), &mut campaign)?;
+        campaign.check(description.items).map_err(refused)?;
+        if device.is_cpu() {
+            need(&description, &campaign, kernels::fused(&device), &model)?.check()?;
+        }
+        let rounds = match strategy.course {
+            Course::Straight(_) => None,
+            Course::Rounds(plan) => Some(plan(&campaign).map_err(refused)?),
+        };
+        let mut service = ProtectedTarget::new(recommender.into(), &description, device.clone())?;
         let header = QueryHeader {
             items: service.items(),
             k: asked.top_k,
@@ -164,22 +187,46 @@ fn run_generate(
             sequences: 0,
             generation: Some(generation),
         };
-        let mut log = QueryWriter::create(&directory.join(QUERIES), header)?;
+        let mut log = QueryWriter::create(&directory.join(QUERIES), header.clone())?;
         let bar = progress::bar(0, "generate", flags.quiet);
         let interruption = Interruption::watch();
         let interrupted = || interruption.requested();
-        let mut service = Journal::open(&mut service, &plan.state_dir(), &identity, resume, &interrupted)?;
-        let queries = generate(&mut service, asked, length, &seeds, &streams, &mut log, &bar)?;
-        log.finish()?;
+        let mut service =
+            Journal::open(&mut service, &plan.state_dir(), &identity, resume, &interrupted)?;
+        let queries = match rounds {
+            None => generate::generate(&mut service, &campaign, &mut log, &bar)?,
+            Some(rounds) => {
+                let copying = Copying {
+                    settings: &settings,
+                    device: &device,
+                    state: plan.state_dir(),
+                    identity: identity.clone(),
+                    resume,
+                    every: SAVE_EVERY,
+                    interrupted: &interrupted,
+                    quiet: flags.quiet,
+                };
+                rounds::generate(&mut service, &campaign, &rounds, &copying, &header, &mut log, &bar)?
+            }
+        };
+        let price = log.finish()?.price();
         tracing::info!(
-            "{queries} queries: {} {} sequences of {length} items, {} of them begun with a real history",
-            asked.sequences,
+            "{queries} queries: {} {} sequences of {} items, {} of them begun with a real history; {} items listed",
+            campaign.accounts,
             asked.strategy,
-            seeds.len()
+            campaign.questions,
+            campaign.seeds.len(),
+            price.items_listed
         );
         Ok(())
     })?;
     Ok(())
+}
+
+/// A value that no run can use, told as such.
+#[expect(clippy::needless_pass_by_value, reason = "it is handed to `map_err`")]
+fn refused(invalid: Invalid) -> Refusal {
+    Refusal::new(invalid.to_string())
 }
 
 /// The settings that this stage reads.
@@ -187,6 +234,8 @@ fn schema() -> Schema {
     Schema::default()
         .names(&ARCHITECTURES, models::SETTINGS)
         .names(&STRATEGIES, strategies::SETTINGS)
+        .names(&LIST_LOSSES, losses::SETTINGS)
+        .names(&SUSPICIONS, suspicions::SETTINGS)
         .sections("generate", STRATEGIES.iter().filter_map(|strategy| strategy.section))
 }
 
@@ -203,22 +252,17 @@ pub fn check(asked: &Generate, items: usize, origin: &Path) -> Result<(), Refusa
 }
 
 /// What generation holds in memory beside the model, which is loaded.
-fn need(
-    description: &Description,
-    asked: &Generate,
-    length: usize,
-    fused: bool,
-    model: &Path,
-) -> Result<Need> {
+fn need(description: &Description, campaign: &Campaign<'_>, fused: bool, model: &Path) -> Result<Need> {
+    let (asked, length) = (campaign.settings, campaign.longest);
     let architecture = *models::architecture_of(description, model)?;
     let sizes = Sizes::from(description);
-    let rows = asked.batch.min(asked.sequences) as f64;
+    let rows = asked.batch.min(campaign.accounts) as f64;
     let (longest, length) = (length.min(sizes.max_len) as f64, length as f64);
     let answers = 4.0 * rows * length * (asked.top_k + 1) as f64;
     let asking = memory::pass(architecture, &sizes, rows * longest, longest, fused)
         + memory::lists(rows, asked.top_k)
         + memory::cache(&sizes, rows, length);
-    let begun = size_of::<&[u32]>() as f64 * asked.seeded() as f64;
+    let begun = size_of::<&[u32]>() as f64 * campaign.seeds.len() as f64;
     Ok(Need::new()
         .part(
             "the answers to the sequences that grow",
@@ -281,32 +325,69 @@ fn read_owned(path: &Path, target: &Description, model: &Path) -> Result<Dataset
     Ok(dataset)
 }
 
-/// The real histories that sequences of `length` items begin with, and what the log says of them.
-fn begin_with<'a>(
-    owned: Option<&'a Dataset>,
-    asked: &Generate,
-    length: usize,
-    streams: Streams,
-) -> Result<(Vec<&'a [u32]>, Generation), Refusal> {
+/// Gives a campaign the real histories that its sequences begin with. Returns what the log says of how they were chosen.
+fn begin_with<'a>(owned: Option<&'a Dataset>, campaign: &mut Campaign<'a>) -> Result<Generation, Refusal> {
+    let asked = campaign.settings;
     let mut generation = Generation {
         strategy: asked.strategy.clone(),
         seed_sequences: asked.seed_sequences,
         seeded: 0,
         seed_length: 0,
+        owned: 0,
+        choices: choices(campaign),
     };
-    let Some(dataset) = owned else { return Ok((Vec::new(), generation)) };
-    let longest = asked.seed_length.unwrap_or(length / 2);
-    if longest >= length {
+    let Some(dataset) = owned else { return Ok(generation) };
+    let longest = asked.seed_length.unwrap_or(campaign.questions / 2);
+    if longest >= campaign.questions {
         return Err(Refusal::new(format!(
-            "generate.seed_length is {longest}, expected less than the {length} items of a sequence"
+            "generate.seed_length is {longest}, expected less than the {} items of a sequence",
+            campaign.questions
         )));
     }
-    let count = asked.seeded();
-    let seeds = seeds::choose(dataset, count, longest, &streams)
+    let count = (asked.seed_sequences * campaign.accounts as f64).round() as usize;
+    if count == 0 {
+        return Err(Refusal::new(format!(
+            "generate.seed_sequences is {}, which is none of {} sequences",
+            asked.seed_sequences, campaign.accounts
+        )));
+    }
+    campaign.seeds = seeds::choose(dataset, count, longest, &campaign.streams)
         .ok_or_else(|| Refusal::new("no user of the dataset given with --seeds has an item to train on"))?;
+    let users = (0..dataset.users()).filter(|&user| !dataset.train(user).is_empty()).count();
     generation.seeded = count as u64;
     generation.seed_length = longest;
-    Ok((seeds, generation))
+    generation.owned = if users < count { users as u64 } else { 0 };
+    Ok(generation)
+}
+
+/// What a log says of how items were taken, where it is not the default way.
+fn choices(campaign: &Campaign<'_>) -> BTreeMap<String, Value> {
+    let settings = campaign.settings;
+    let mut choices = BTreeMap::new();
+    if let Some(pick) = settings.pick {
+        choices.insert("pick".to_owned(), json!(pick));
+    }
+    if !settings.repeats {
+        choices.insert("repeats".to_owned(), json!(false));
+    }
+    if settings.twice > 0.0 {
+        choices.insert("twice".to_owned(), json!(settings.twice));
+    }
+    if let Some(own) = campaign.strategy.section {
+        let defaults = (own.defaults)();
+        let written = settings.strategies.get(own.name).and_then(Value::as_object);
+        let departs = |(key, value): &(&String, &Value)| defaults.get(*key) != Some(*value);
+        let chosen: Sections = written
+            .into_iter()
+            .flatten()
+            .filter(departs)
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if !chosen.is_empty() {
+            choices.insert(own.name.to_owned(), chosen.into());
+        }
+    }
+    choices
 }
 
 fn run_distill(
@@ -370,13 +451,18 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
     };
     let fitted = fit(&mut surrogate, &schedule, run)?;
     tracing::info!(
-        "kept epoch {} of {}: NDCG@10 of the first answered item {:.4}",
+        "kept epoch {} of {}: {} {:.4}",
         fitted.kept_epoch,
         fitted.epochs,
+        match asked.keep_by {
+            KeepBy::Ndcg => "NDCG@10 of the first answered item",
+            KeepBy::Agreement => "agreement with the lists held out",
+        },
         fitted.kept_score
     );
     let description = sizes.describe(Kind::Surrogate, architecture, fingerprint);
-    let description = Description { splits: header.splits.clone(), queries: Some(header), ..description };
+    let (queries, learning) = (Some(surrogate.header()), Some(learning(asked, surrogate.loss().name)));
+    let description = Description { splits: header.splits.clone(), queries, learning, ..description };
     let tensors = surrogate.parameters().to_arrays()?;
     Checkpoint { description, tensors }.write(&run.output.join(MODEL))?;
     Ok(())
@@ -387,4 +473,25 @@ fn above_catalogue(what: &str, k: usize, items: usize, origin: &Path) -> Refusal
     Refusal::new(format!(
         "{what} is {k}, expected less than the {items} items of {origin}: a surrogate learns which were not answered"
     ))
+}
+
+/// What a surrogate's checkpoint says of how it learned.
+fn learning(settings: &Distill, loss: &str) -> Learning {
+    let defaults = Distill::default();
+    let chosen = [
+        ("keep_by", json!(settings.keep_by), json!(defaults.keep_by)),
+        ("negatives", json!(settings.negatives), json!(defaults.negatives)),
+        ("own_top", json!(settings.own_top), json!(defaults.own_top)),
+        ("fall", json!(settings.fall), json!(defaults.fall)),
+        ("least_overlap", json!(settings.least_overlap), json!(defaults.least_overlap)),
+    ];
+    Learning {
+        loss: loss.to_owned(),
+        suspicion: settings.suspicion.clone(),
+        choices: chosen
+            .into_iter()
+            .filter(|(_, chosen, default)| chosen != default)
+            .map(|(key, chosen, _)| (key.to_owned(), chosen))
+            .collect(),
+    }
 }

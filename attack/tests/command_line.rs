@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should say where")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -118,6 +119,8 @@ fn a_share_of_the_sequences_begins_with_training_histories() {
         seed_sequences: 0.6,
         seeded: 6,
         seed_length: LENGTH / 2,
+        owned: 4,
+        choices: BTreeMap::new(),
     };
     assert_eq!(generation, expected);
 
@@ -169,6 +172,63 @@ fn seeds_that_cannot_be_used_are_refused() {
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {log}");
         assert!(log.contains(expected), "{arguments:?}: {log}");
+        assert!(!directory.path().join("out").exists());
+    }
+}
+
+#[test]
+fn a_thief_in_rounds_spends_the_budget_where_his_copy_disagrees() {
+    let directory = workplace();
+    let (coverage, _) = generate(directory.path(), "target", &["--set", "generate.strategy=coverage"]);
+    assert!(coverage.choices.is_empty(), "nothing departs from the defaults");
+    let half = ["--set", "generate.strategy=coverage", "--set", "generate.coverage.share=0.5"];
+    let (coverage, _) = generate(directory.path(), "target", &half);
+    assert_eq!(coverage.choices["coverage"], serde_json::json!({ "share": 0.5 }));
+    let rounds = [
+        ["--set", "generate.strategy=rounds", "--set", "distill.epochs=2"],
+        ["--set", "model.hidden=8", "--set", "model.max_len=6"],
+    ]
+    .concat();
+    let output = run(directory.path(), "target", "queries", &rounds);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{log}");
+    let log = QueryLog::open(&directory.path().join("queries/queries.parquet")).unwrap();
+    // Twice the accounts, each of half the questions on average; some stay short and others grow to the full length.
+    let price = log.header().price();
+    assert_eq!((price.accounts, price.questions), (20, 60));
+    assert_eq!((price.items_listed, price.real_sequences), (300, 0));
+    let queries = log.read_group(0).unwrap();
+    let lengths: Vec<usize> = queries.iter().map(|query| query.sequence.len()).collect();
+    assert!(lengths.iter().all(|length| (1..=LENGTH).contains(length)), "{lengths:?}");
+    assert!(lengths.iter().min() < lengths.iter().max(), "{lengths:?}");
+    for Query { sequence, answers } in &queries {
+        for (place, next) in sequence.iter().enumerate().skip(1) {
+            assert!(answers[(place - 1) * 5..place * 5].contains(next), "{sequence:?} at {place}");
+        }
+    }
+}
+
+#[test]
+fn a_share_or_a_budget_that_cannot_be_is_refused() {
+    let directory = workplace();
+    for (setting, expected) in [
+        ("generate.accounts=0", "`generate.accounts` is 0, expected at least 1"),
+        ("generate.questions=0", "`generate.questions` is 0, expected at least 1"),
+        ("generate.pick=2/place", "1/sqrt(place)"),
+        ("generate.coverage.share=1.5", "above 0 and at most 1"),
+        ("generate.mimic.earlier=0.9", "at most 1"),
+        ("generate.rounds.rounds=1", "at least 2"),
+        ("generate.short.questions=1", "at least 2"),
+        ("generate.top_k=21", "at most the 20 items"),
+        ("distill.own_top=1.1", "a share from 0 to 1"),
+        ("distill.budget=0", "at least 1"),
+        ("distill.loss=hinges", "did you mean `hinge`?"),
+        ("distill.suspicion=reverse", "did you mean `reversed`?"),
+    ] {
+        let output = run(directory.path(), "target", "out", &["--set", setting]);
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{setting}: {log}");
+        assert!(log.contains(expected), "{setting}: {log}");
         assert!(!directory.path().join("out").exists());
     }
 }

@@ -6,8 +6,10 @@
 use std::path::Path;
 
 use artifact::queries::{Query, QueryHeader, QueryLog, QueryWriter};
-use artifact::settings::Generate;
-use attack::generate::generate;
+use artifact::settings::{Generate, Pick, Sections};
+use attack::campaign::Campaign;
+use attack::generate::{BLOCK, generate};
+use attack::strategies::{Course, STRATEGIES};
 use indicatif::ProgressBar;
 use metrics::Answers;
 use service::black_box::BlackBox;
@@ -47,14 +49,26 @@ fn ask(strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>
 }
 
 fn ask_from(seeds: &[&[u32]], strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {
-    let budget =
-        Generate { sequences: 11, top_k: K, strategy: strategy.to_owned(), batch, ..Generate::default() };
+    ask_with(&Generate { strategy: strategy.to_owned(), batch, ..budget() }, seeds, seed, path)
+}
+
+fn budget() -> Generate {
+    Generate { sequences: 11, top_k: K, ..Generate::default() }
+}
+
+/// The settings of a strategy.
+fn own(strategy: &str, settings: serde_json::Value) -> Sections {
+    Sections::from_iter([(strategy.to_owned(), settings)])
+}
+
+fn ask_with(budget: &Generate, seeds: &[&[u32]], seed: u64, path: &Path) -> (u64, Vec<Query>) {
     let header = QueryHeader { items: ITEMS, k: K, fingerprint: "f".to_owned(), ..QueryHeader::default() };
     let mut log = QueryWriter::create(path, header).unwrap();
     let mut target = Successors { queries: 100 };
     let streams = Streams::new(seed);
     let bar = ProgressBar::hidden();
-    let asked = generate(&mut target, &budget, LENGTH, seeds, &streams, &mut log, &bar).unwrap();
+    let campaign = Campaign::new(budget, LENGTH, seeds, streams).unwrap();
+    let asked = generate(&mut target, &campaign, &mut log, &bar).unwrap();
     log.finish().unwrap();
     let log = QueryLog::open(path).unwrap();
     let queries = (0..log.groups()).flat_map(|group| log.read_group(group).unwrap()).collect();
@@ -93,17 +107,170 @@ fn random_sequences_do_not_follow_the_answers() {
     assert!(followed < steps / 2, "{followed} of {steps}");
 }
 
+/// The strategies that ask one account after another.
+fn straight() -> impl Iterator<Item = &'static str> {
+    STRATEGIES.iter().filter(|entry| matches!(entry.course, Course::Straight(_))).map(|entry| entry.name)
+}
+
 #[test]
 fn the_batch_changes_nothing_and_the_seed_does() {
     let directory = tempfile::tempdir().unwrap();
-    let bytes = |name: &str, batch, seed| {
-        let path = directory.path().join(name);
-        ask("autoregressive", batch, seed, &path);
-        std::fs::read(path).unwrap()
+    for strategy in straight() {
+        let bytes = |name: &str, batch, seed| {
+            let path = directory.path().join(name);
+            // Three blocks of accounts, the last not whole.
+            let settings =
+                Generate { sequences: 2 * BLOCK + 9, batch, strategy: strategy.to_owned(), ..budget() };
+            ask_with(&settings, &[], seed, &path);
+            std::fs::read(path).unwrap()
+        };
+        let expected = bytes("a", 1, 1);
+        assert!(expected == bytes("b", 5, 1) && expected == bytes("c", 1000, 1), "{strategy}");
+        assert!(expected != bytes("d", 4, 2), "{strategy}");
+    }
+}
+
+#[test]
+fn no_item_stands_twice_where_none_may() {
+    let directory = tempfile::tempdir().unwrap();
+    for strategy in straight() {
+        for pick in [None, Some(Pick::Reciprocal)] {
+            let settings = Generate {
+                strategy: strategy.to_owned(),
+                repeats: false,
+                pick,
+                questions: Some(20),
+                ..budget()
+            };
+            let (_, queries) = ask_with(&settings, &[&[3, 3, 4]], 1, &directory.path().join("q"));
+            for Query { sequence, .. } in queries {
+                // What a real history holds twice stays.
+                let mut grown =
+                    if sequence.starts_with(&[3, 3, 4]) { sequence[1..].to_vec() } else { sequence };
+                let length = grown.len();
+                grown.sort_unstable();
+                grown.dedup();
+                assert_eq!(grown.len(), length, "{strategy}");
+            }
+        }
+    }
+}
+
+#[test]
+fn accounts_and_questions_are_what_was_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Generate { accounts: Some(7), questions: Some(3), ..budget() };
+    for strategy in straight() {
+        let settings = Generate { strategy: strategy.to_owned(), ..settings.clone() };
+        let (asked, queries) = ask_with(&settings, &[], 1, &directory.path().join("q"));
+        assert_eq!((asked, queries.len()), (21, 7), "{strategy}");
+        assert!(queries.iter().all(|query| query.sequence.len() == 3), "{strategy}");
+    }
+    // Eleven sequences of eight buy eight accounts of ten questions, or 29 of three.
+    let short = Generate { strategy: "short".to_owned(), ..budget() };
+    let (asked, queries) = ask_with(&short, &[], 1, &directory.path().join("q"));
+    assert_eq!((asked, queries.len()), (80, 8));
+    let three = Generate { strategies: own("short", serde_json::json!({"questions": 3})), ..short };
+    let (asked, queries) = ask_with(&three, &[], 1, &directory.path().join("q"));
+    assert_eq!((asked, queries.len()), (87, 29));
+}
+
+#[test]
+fn some_accounts_ask_again_by_another_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Generate { sequences: 2 * BLOCK, twice: 0.25, strategy: "random".to_owned(), ..budget() };
+    let asked = |batch| {
+        let settings = Generate { batch, ..settings.clone() };
+        ask_with(&settings, &[], 1, &directory.path().join("q")).1
     };
-    let expected = bytes("a", 1, 1);
-    assert!(expected == bytes("b", 4, 1) && expected == bytes("c", 100, 1));
-    assert!(expected != bytes("d", 4, 2));
+    let queries = asked(50);
+    assert_eq!(queries, asked(3), "whoever grows beside it");
+    for account in 0..2 * BLOCK {
+        let begins = &queries[account].sequence[..3];
+        // A quarter of the accounts, of those that have a block before them, and by chance next to none of the others.
+        let again = account >= BLOCK && account % 4 == 3;
+        let stood = account >= BLOCK && queries[account - BLOCK].sequence.windows(3).any(|w| w == begins);
+        assert_eq!(stood, again, "account {account}");
+    }
+    let rounds = Generate { strategy: "rounds".to_owned(), twice: 0.1, ..budget() };
+    let campaign = Campaign::new(&rounds, LENGTH, &[], Streams::new(1)).unwrap();
+    assert!(campaign.check(ITEMS).unwrap_err().to_string().contains("`generate.twice` is 0.1"));
+}
+
+fn follows(query: &Query) -> bool {
+    query.sequence.windows(2).all(|pair| successors(pair[0]).contains(&pair[1]))
+}
+
+#[test]
+fn random_accounts_take_turns_with_grown_ones_until_the_share_is_drawn() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Generate { sequences: 40, strategy: "coverage".to_owned(), ..budget() };
+    let (_, queries) = ask_with(&settings, &[], 1, &directory.path().join("q"));
+    let random: Vec<usize> = (0..40).filter(|&account| !follows(&queries[account])).collect();
+    let drawn = |accounts: &[usize]| {
+        let mut items: Vec<u32> = accounts.iter().flat_map(|&a| queries[a].sequence.clone()).collect();
+        items.sort_unstable();
+        items.dedup();
+        items.len()
+    };
+    // 27 of 30 items, and not before the last random account; every other account until then.
+    assert!(drawn(&random) >= 27 && drawn(&random[..random.len() - 1]) < 27, "{random:?}");
+    assert_eq!(random, (0..random.len()).map(|place| 2 * place).collect::<Vec<_>>());
+    assert!(random.len() < 20);
+    let all = Generate { strategies: own("coverage", serde_json::json!({"share": 0.1})), ..settings };
+    let (_, queries) = ask_with(&all, &[], 1, &directory.path().join("q"));
+    assert!(!follows(&queries[0]) && queries[1..].iter().all(follows), "one account draws three of thirty");
+}
+
+#[test]
+fn a_mimic_takes_from_the_lists_of_others_once_there_are_any() {
+    let directory = tempfile::tempdir().unwrap();
+    let asked = |earlier, others| {
+        let settings = Generate {
+            sequences: 3 * BLOCK,
+            strategy: "mimic".to_owned(),
+            strategies: own("mimic", serde_json::json!({"earlier": earlier, "others": others})),
+            ..budget()
+        };
+        ask_with(&settings, &[], 1, &directory.path().join("q")).1
+    };
+    assert!(asked(0.0, 0.0).iter().all(follows), "from the list just answered and no other");
+    // From the second list on an item may come from one answered earlier.
+    let from_earlier = |Query { sequence, .. }: &Query| {
+        (2..sequence.len()).all(|place| {
+            sequence[..place - 1].iter().any(|&item| successors(item).contains(&sequence[place]))
+        })
+    };
+    let of_earlier = asked(1.0, 0.0);
+    assert!(of_earlier.iter().all(from_earlier) && !of_earlier.iter().all(follows));
+    let of_others = asked(0.0, 1.0);
+    assert!(of_others[..BLOCK].iter().all(from_earlier), "there is nobody yet");
+    // Seven steps that fall into the five successors by chance: one in 280,000.
+    assert!(!of_others[BLOCK..].iter().any(follows));
+}
+
+#[test]
+fn what_no_catalogue_can_answer_is_refused_before_a_question() {
+    let refusal = |settings: Generate, seeds: &[&[u32]]| {
+        let campaign = Campaign::new(&settings, LENGTH, seeds, Streams::new(1));
+        campaign.and_then(|campaign| campaign.check(ITEMS)).unwrap_err().to_string()
+    };
+    for (settings, expected) in [
+        (Generate { strategy: "rnadom".to_owned(), ..budget() }, "did you mean `random`?"),
+        (Generate { questions: Some(1), ..budget() }, "`generate.questions` is 1, expected at least 2"),
+        (Generate { length: Some(1), ..budget() }, "`generate.length` is 1, expected at least 2"),
+        (Generate { top_k: 31, ..budget() }, "`generate.top_k` is 31, expected at most the 30 items"),
+        (
+            Generate { repeats: false, questions: Some(31), ..budget() },
+            "31 different items cannot be had of 30",
+        ),
+    ] {
+        let refused = refusal(settings, &[]);
+        assert!(refused.contains(expected), "{refused}");
+    }
+    assert!(refusal(budget(), &[&[]]).contains("1 to 8 items"));
+    assert!(refusal(budget(), &[&[1; 9]]).contains("1 to 8 items"));
+    assert!(refusal(budget(), &[&[1][..]; 12]).contains("12 real histories for 11 accounts"));
 }
 
 #[test]

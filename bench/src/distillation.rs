@@ -35,23 +35,26 @@ pub fn works() -> Vec<Work> {
             Reading::Causal => (rows, arithmetic::encoder(architecture, length, length)),
         };
         let encoders: f64 = rows * row;
-        Work::new("distillation", format!("distil epoch {architecture}"), &shape, move || epoch(architecture))
-            .scaled(steps)
-            .arithmetic(FORWARD_AND_BACKWARD * encoders + arithmetic::lists(prefixes as f64))
+        Work::new("distillation", format!("distil epoch {architecture}"), &shape, move || {
+            epoch(architecture, &Distill::default())
+        })
+        .scaled(steps)
+        .arithmetic(FORWARD_AND_BACKWARD * encoders + arithmetic::lists(prefixes as f64))
     };
     ARCHITECTURES.entries.iter().copied().map(work).collect()
 }
 
-fn epoch(architecture: Architecture) -> Result<Iteration> {
+/// The steps of an epoch.
+pub(crate) fn epoch(architecture: Architecture, distill: &Distill) -> Result<Iteration> {
     // Only the log read from it is kept: it holds its file open.
     let directory = tempfile::tempdir()?;
     let path = directory.path().join(QUERIES);
     write_log(&path)?;
     let sizes = learners::sizes(LENGTH, ITEMS);
     let (streams, device) = (Streams::new(SEED), learners::device()?);
-    let (distill, optimizer) = (Distill::default(), Optimizer::default());
+    let optimizer = Optimizer::default();
     let log = QueryLog::open(&path)?;
-    let surrogate = Surrogate::new(architecture, &sizes, log, &distill, &optimizer, streams, &device)?;
+    let surrogate = Surrogate::new(architecture, &sizes, log, distill, &optimizer, streams, &device)?;
     let mut iteration = learners::steps(surrogate);
     Ok(Box::new(move || {
         let _kept = &directory;

@@ -4,6 +4,7 @@ use anyhow::Result;
 use artifact::checkpoint::Kind;
 use artifact::queries::{QUERIES, QueryHeader, QueryWriter};
 use artifact::settings::Generate;
+use attack::campaign::Campaign;
 use attack::generate::generate;
 use indicatif::ProgressBar;
 use models::{ARCHITECTURES, Architecture, Reading};
@@ -49,7 +50,8 @@ fn sequences(architecture: Architecture) -> Result<Iteration> {
         round += 1;
         let (streams, bar) = (Streams::new(SEED + round), ProgressBar::hidden());
         let mut log = QueryWriter::create(&directory.path().join(QUERIES), header())?;
-        generate(&mut target, &budget, LENGTH, &[], &streams, &mut log, &bar)?;
+        let campaign = Campaign::new(&budget, LENGTH, &[], streams)?;
+        generate(&mut target, &campaign, &mut log, &bar)?;
         log.finish()?;
         Ok(())
     }))

@@ -17,6 +17,7 @@ pub mod preprocessing;
 pub mod ranking;
 pub mod record;
 pub mod scaling;
+pub mod thieves;
 pub mod training;
 
 use std::path::Path;
@@ -114,6 +115,7 @@ pub fn works(directory: &Path) -> Result<Vec<Work>> {
         generation::works(),
         evaluation::works(),
         distillation::works(),
+        thieves::works(),
         preprocessing::works(directory),
         scaling::works()?,
     ];

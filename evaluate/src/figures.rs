@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use artifact::queries::{Generation, QueryHeader};
+use artifact::checkpoint::Learning;
+use artifact::queries::{Generation, Price, QueryHeader};
 use artifact::settings::Ranking;
 use indexmap::IndexMap;
 use models::Architecture;
@@ -168,10 +169,16 @@ pub struct Subject {
     /// Of a surrogate: what the attack asked, where its checkpoint says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries: Option<QueryHeader>,
+    /// Of a surrogate: what that cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+    /// Of a surrogate: how it learned, where its checkpoint says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<Learning>,
 }
 
 /// What an attack asked, in words: sequences x length = queries, length of the lists, strategy, share of the sequences
-/// that begin with a real history.
+/// that begin with a real history; and its price.
 pub fn budget_of(header: &QueryHeader) -> String {
     let QueryHeader { queries, sequences, k, .. } = header;
     let chosen = match &header.generation {
@@ -191,7 +198,30 @@ pub fn budget_of(header: &QueryHeader) -> String {
     } else {
         format!("{} sequences, ", grouped(*sequences))
     };
-    format!("{product}{} queries for the top {k} each{chosen}", grouped(*queries))
+    let choices: Vec<String> = header
+        .generation
+        .iter()
+        .flat_map(|chosen| &chosen.choices)
+        .map(|(key, value)| format!("; {key} {}", value.to_string().trim_matches('"')))
+        .collect();
+    let price = price_of(&header.price());
+    format!(
+        "{product}{} queries for the top {k} each{chosen}{}; price: {price}",
+        grouped(*queries),
+        choices.concat()
+    )
+}
+
+/// A price, in words.
+pub fn price_of(price: &Price) -> String {
+    let Price { accounts, questions, items_listed, real_sequences } = *price;
+    format!(
+        "{} accounts, {} questions, {} items listed, {} real sequences owned",
+        grouped(accounts),
+        grouped(questions),
+        grouped(items_listed),
+        grouped(real_sequences)
+    )
 }
 
 /// A number with its digits in groups of three.
@@ -209,6 +239,8 @@ pub fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -230,15 +262,26 @@ mod tests {
             sequences: 500,
             generation: None,
         };
-        assert_eq!(budget_of(&header), "500 sequences x 50 items = 25,000 queries for the top 5 each");
+        let price = "price: 500 accounts, 25,000 questions, 125,000 items listed, 0 real sequences owned";
+        let text = budget_of(&header);
+        assert_eq!(text, format!("500 sequences x 50 items = 25,000 queries for the top 5 each; {price}"));
         let ragged = QueryHeader { queries: 25_001, ..header.clone() };
-        assert_eq!(budget_of(&ragged), "500 sequences, 25,001 queries for the top 5 each");
-        let generation =
-            Generation { strategy: "random".to_owned(), seed_sequences: 0.1, seeded: 50, seed_length: 25 };
+        let text = budget_of(&ragged);
+        assert!(text.starts_with("500 sequences, 25,001 queries for the top 5 each; price: "), "{text}");
+        let generation = Generation {
+            strategy: "random".to_owned(),
+            seed_sequences: 0.1,
+            seeded: 50,
+            seed_length: 25,
+            owned: 30,
+            choices: BTreeMap::from([("pick".to_owned(), "1/place".into())]),
+        };
         let begun = QueryHeader { generation: Some(generation), ..header };
         let text = budget_of(&begun);
         assert!(
-            text.ends_with(" each, random, 10.0 % begun with up to 25 items of a real history"),
+            text.contains(
+                " each, random, 10.0 % begun with up to 25 items of a real history; pick 1/place; price: "
+            ) && text.ends_with(", 30 real sequences owned"),
             "{text}"
         );
     }

@@ -1,12 +1,13 @@
 //! What a defence is worth: how well the target still recommends, how well its copy does, and how alike they are.
 //!
 //! `run` measures one target and one surrogate against all users of a dataset; `report` puts several such runs side by
-//! side in a table and a chart. Targets are judged through their answer policy, by what a client sees of them. What is
+//! side in a table and a chart, and `theft` draws what a thief has for what he pays. Targets are judged through their answer policy, by what a client sees of them. What is
 //! measured is up to [`metrics::METRICS`]: no metric is named here.
 
 pub mod figures;
 pub mod report;
 pub mod run;
+pub mod theft;
 
 use clap::{Parser, Subcommand};
 use stage::Flags;
@@ -15,7 +16,8 @@ use stage::Flags;
 ///
 /// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
 /// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
-/// writes report.md, report.json, report.csv, report.parquet and chart.svg.
+/// writes report.md, report.json, report.csv, report.parquet and chart.svg; `theft` reads those with a surrogate and writes
+/// theft.md, theft.json, theft.csv and theft.svg.
 ///
 /// Example: gro-evaluate run --config pipelines/ml-100k.yaml --data out/ml-100k/data --target
 /// out/ml-100k-bert/protected-gro --surrogate out/ml-100k-bert/surrogate-gro --out out/ml-100k-bert/eval-gro
@@ -36,6 +38,12 @@ pub enum Command {
     ///
     /// Runs that differ in nothing but the seed are one row: mean and standard deviation over the seeds.
     Report(report::Arguments),
+    /// Draw the quality of copies over the number of questions, and tell how many a thief needs
+    ///
+    /// Each thief (how he asks, lists of which length, how he learns, which architecture) is a curve, and each price a point.
+    ///
+    /// Example: gro-evaluate theft --runs out/theft-ml-100k-sas/seed-1/eval-* --out out/theft-ml-100k-sas/theft
+    Theft(theft::Arguments),
 }
 
 impl Cli {
@@ -44,6 +52,7 @@ impl Cli {
         Some(match &self.command {
             Command::Run(arguments) => &arguments.flags,
             Command::Report(arguments) => &arguments.flags,
+            Command::Theft(arguments) => &arguments.flags,
         })
     }
 }
@@ -54,5 +63,6 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Run(arguments) => run::run(arguments),
         Command::Report(arguments) => report::report(arguments),
+        Command::Theft(arguments) => theft::theft(arguments),
     }
 }

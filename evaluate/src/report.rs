@@ -59,7 +59,7 @@ pub fn report(arguments: &Arguments) -> anyhow::Result<()> {
     Plan::new("gro-evaluate report", &arguments.out, &arguments.flags, &settings, &[])
         .inputs(runs.iter().flat_map(|run| [METRICS, PROTOCOL, RANKS].map(|file| run.join(file))))
         .produce(|directory| write(&runs, directory))?;
-    print(&arguments.out.join(REPORT))
+    print(&arguments.out.join(REPORT), PICTURE)
 }
 
 fn write(runs: &[PathBuf], directory: &Path) -> anyhow::Result<()> {
@@ -79,7 +79,8 @@ fn write(runs: &[PathBuf], directory: &Path) -> anyhow::Result<()> {
 /// The line of the report that shows the chart; a terminal is spared it.
 const PICTURE: &str = "![target against surrogate under each defence](chart.svg)";
 
-fn read(path: &Path, name: String) -> anyhow::Result<Run> {
+/// A run from its directory.
+pub(crate) fn read(path: &Path, name: String) -> anyhow::Result<Run> {
     Ok(Run {
         name,
         protocol: artifact::metrics::read(&path.join(PROTOCOL))?,
@@ -88,10 +89,11 @@ fn read(path: &Path, name: String) -> anyhow::Result<Run> {
     })
 }
 
-fn print(report: &Path) -> anyhow::Result<()> {
+/// Print a report to stdout, without the line that shows its picture.
+pub(crate) fn print(report: &Path, picture: &str) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(report).with_context(|| format!("cannot read {}", report.display()))?;
-    let shown = text.replace(PICTURE, "");
+    let shown = text.replace(picture, "");
     let mut out = std::io::stdout().lock();
     // A reader such as `head` may close the pipe early; the report is on disk all the same.
     match writeln!(out, "{}", shown.trim_end()) {

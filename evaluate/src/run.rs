@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use artifact::checkpoint::{ActsOn, Description, MODEL};
 use artifact::dataset::{self, Dataset};
+use artifact::queries::QueryHeader;
 use artifact::ranks::{Column, RANKS, Ranks};
 use artifact::settings::{Evaluate, Ranking};
 use candidates::Candidates;
@@ -263,6 +264,8 @@ fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
         },
         checkpoint: artifact::digest::file(path)?.blake3,
         queries: description.queries.clone(),
+        price: description.queries.as_ref().map(QueryHeader::price),
+        learning: description.learning.clone(),
     })
 }
 

@@ -5,7 +5,9 @@ use std::io::Write as _;
 
 use anyhow::Context;
 use artifact::names::{Named, Registry};
+use attack::losses::LIST_LOSSES;
 use attack::strategies::STRATEGIES;
+use attack::suspicions::SUSPICIONS;
 use defend::methods::DEFENCES;
 use metrics::METRICS;
 use models::ARCHITECTURES;
@@ -58,6 +60,12 @@ pub const LISTS: Registry<List> = Registry {
             name: "strategies",
             title: "How a thief chooses what to ask",
             entries: || entries(&STRATEGIES),
+        },
+        List { name: "losses", title: "What a thief learns from a list", entries: || entries(&LIST_LOSSES) },
+        List {
+            name: "suspicions",
+            title: "What a thief takes answers for",
+            entries: || entries(&SUSPICIONS),
         },
         List { name: "metrics", title: "What evaluation measures", entries: || entries(&METRICS) },
         List { name: "layouts", title: "Files of ratings that are read", entries: || entries(&LAYOUTS) },

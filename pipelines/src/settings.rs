@@ -6,7 +6,9 @@
 use std::io::Write as _;
 
 use anyhow::Context;
+use attack::losses::LIST_LOSSES;
 use attack::strategies::STRATEGIES;
+use attack::suspicions::SUSPICIONS;
 use defend::methods::DEFENCES;
 use models::ARCHITECTURES;
 use preprocess::read::LAYOUTS;
@@ -29,6 +31,8 @@ pub(crate) fn schema() -> Schema {
     Schema::default()
         .names(&ARCHITECTURES, models::SETTINGS)
         .names(&STRATEGIES, attack::strategies::SETTINGS)
+        .names(&SUSPICIONS, attack::suspicions::SETTINGS)
+        .names(&LIST_LOSSES, attack::losses::SETTINGS)
         .names_or("auto", &LAYOUTS, preprocess::read::layouts::SETTINGS)
         .sections("defend", DEFENCES.iter().filter_map(|method| method.section))
         .sections("generate", STRATEGIES.iter().filter_map(|strategy| strategy.section))

@@ -1,22 +1,27 @@
-//! `autoregressive` (Yue, He, Zeng and McAuley, RecSys 2021): each item is drawn uniformly from the answer to those before it.
+//! `autoregressive` (Yue, He, Zeng and McAuley, RecSys 2021): each item is drawn from the answer to those before it, uniformly unless
+//! `generate.pick` says otherwise.
 
+use artifact::settings::Pick;
 use rand_chacha::ChaCha8Rng;
-use streams::below;
 
-use super::{QueryStrategy, Strategy};
+use super::{Asked, Course, QueryStrategy, Strategy, as_set, taking::Taking};
 
 /// The registry's entry.
 pub(super) const STRATEGY: Strategy = Strategy {
     name: "autoregressive",
     title: "Each item is drawn from the answer to those before it",
     section: None,
-    build: |_| Ok(Box::new(Autoregressive)),
+    divide: as_set,
+    course: Course::Straight(|campaign, items| {
+        Ok(Box::new(Autoregressive(Taking::new(campaign.settings, Pick::Uniform, items))))
+    }),
 };
 
-struct Autoregressive;
+/// The strategy, which is a way to take.
+pub(super) struct Autoregressive(pub(super) Taking);
 
 impl QueryStrategy for Autoregressive {
-    fn next(&self, _: &[u32], list: &[u32], _: usize, stream: &mut ChaCha8Rng) -> u32 {
-        list[below(stream, list.len() as u32) as usize]
+    fn next(&self, asked: &Asked<'_>, stream: &mut ChaCha8Rng) -> u32 {
+        self.0.from_list(asked.sequence, asked.list(), stream)
     }
 }

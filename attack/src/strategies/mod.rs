@@ -1,26 +1,88 @@
 //! Query strategies: how a thief chooses what to ask next. One file a strategy, and a line in [`STRATEGIES`].
 
 mod autoregressive;
+mod coverage;
+mod mimic;
 mod random;
+mod rounds;
+mod short;
+mod taking;
 
 use std::fmt;
 
 use artifact::names::{Named, Registry};
-use artifact::settings::{Generate, Invalid, Section, Sections};
+use artifact::settings::{Generate, Invalid, Section};
 use rand_chacha::ChaCha8Rng;
 
+pub use taking::Taking;
+
+use crate::campaign::Campaign;
+use crate::rounds::RoundsPlan;
+
 /// Every query strategy.
-pub const STRATEGIES: Registry<Strategy> =
-    Registry { kind: "query strategy", entries: &[autoregressive::STRATEGY, random::STRATEGY] };
+pub const STRATEGIES: Registry<Strategy> = Registry {
+    kind: "query strategy",
+    entries: &[
+        autoregressive::STRATEGY,
+        random::STRATEGY,
+        coverage::STRATEGY,
+        short::STRATEGY,
+        mimic::STRATEGY,
+        rounds::STRATEGY,
+    ],
+};
 
 /// The settings that name a strategy, by key path.
 pub const SETTINGS: &[&str] = &["generate.strategy"];
 
+/// What is known when the next item of a sequence is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Number of the account, from 0.
+    pub account: usize,
+    /// The items so far, oldest first.
+    pub sequence: &'a [u32],
+    /// `(sequence.len(), k)`, flat: the lists answered to its prefixes.
+    pub lists: &'a [u32],
+    /// Length of a list.
+    pub k: usize,
+    /// Lists answered to other accounts, flat; empty unless the strategy [remembers](QueryStrategy::remembers_others) them, and
+    /// for the first block of accounts.
+    pub others: &'a [u32],
+}
+
+impl<'a> Asked<'a> {
+    /// The list just answered, best item first.
+    pub fn list(&self) -> &'a [u32] {
+        &self.lists[self.lists.len() - self.k..]
+    }
+}
+
 /// Chooses the items of a sequence.
 pub trait QueryStrategy: Send + Sync {
-    /// The item that follows `sequence`, to which the target answered `list`, out of a catalogue of `items`. Draws come from
-    /// `stream`, which is the sequence's own: no choice depends on other sequences or on how many grow side by side.
-    fn next(&self, sequence: &[u32], list: &[u32], items: usize, stream: &mut ChaCha8Rng) -> u32;
+    /// Whether lists answered to other accounts take part in a choice.
+    fn remembers_others(&self) -> bool {
+        false
+    }
+
+    /// The item that follows what was asked. Draws come from `stream`, which is the account's own: no choice depends on how many
+    /// accounts grow side by side.
+    fn next(&self, asked: &Asked<'_>, stream: &mut ChaCha8Rng) -> u32;
+}
+
+/// A strategy, or why its settings cannot be used.
+pub type Built = Result<Box<dyn QueryStrategy>, Invalid>;
+
+/// Accounts, and questions of each; or why the settings cannot be used.
+pub type Division = Result<(usize, usize), Invalid>;
+
+/// What happens while a thief asks.
+#[derive(Clone, Copy)]
+pub enum Course {
+    /// One account after another grows to its length. The strategy for a campaign against a catalogue of so many items.
+    Straight(fn(&Campaign<'_>, usize) -> Built),
+    /// All accounts grow in rounds, and between two rounds a copy is trained that says where to go on.
+    Rounds(fn(&Campaign<'_>) -> Result<RoundsPlan, Invalid>),
 }
 
 /// A query strategy: its names, its settings, and how it comes about.
@@ -32,10 +94,34 @@ pub struct Strategy {
     pub title: &'static str,
     /// Its own settings, where it has any: the section `generate.NAME`.
     pub section: Option<Section>,
-    /// The strategy with the settings in these sections of `generate`.
-    ///
-    /// Fails for settings that it cannot use.
-    pub build: fn(&Sections) -> Result<Box<dyn QueryStrategy>, Invalid>,
+    /// How many accounts it opens and how many questions each asks (on average), where the target reads so many items of a
+    /// history.
+    pub divide: fn(&Generate, usize) -> Division,
+    /// What happens while it asks.
+    pub course: Course,
+}
+
+impl Strategy {
+    /// The sections of the settings, beside `generate`, that its log depends on.
+    pub fn reads(&self) -> &'static [&'static str] {
+        match self.course {
+            Course::Straight(_) => &[],
+            Course::Rounds(_) => &["model", "optimizer", "distill"],
+        }
+    }
+}
+
+/// `generate.accounts` and `generate.questions` as they are, or `sequences` and `length`.
+///
+/// # Errors
+/// None; the type is that of [`Strategy::divide`].
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "other strategies read settings of their own, which may be wrong"
+)]
+fn as_set(settings: &Generate, longest: usize) -> Division {
+    let questions = settings.questions.or(settings.length).unwrap_or(longest);
+    Ok((settings.accounts.unwrap_or(settings.sequences), questions))
 }
 
 impl Named for Strategy {
@@ -52,12 +138,4 @@ impl fmt::Debug for Strategy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name)
     }
-}
-
-/// The strategy that the settings name.
-///
-/// # Errors
-/// A name that is not known, or settings that the strategy cannot use.
-pub fn strategy_of(settings: &Generate) -> anyhow::Result<Box<dyn QueryStrategy>> {
-    Ok((STRATEGIES.find(&settings.strategy)?.build)(&settings.strategies)?)
 }

@@ -1,22 +1,25 @@
 //! `random`: each item is drawn uniformly from the whole catalogue, whatever was answered.
 
+use artifact::settings::Pick;
 use rand_chacha::ChaCha8Rng;
-use streams::below;
 
-use super::{QueryStrategy, Strategy};
+use super::{Asked, Course, QueryStrategy, Strategy, as_set, taking::Taking};
 
 /// The registry's entry.
 pub(super) const STRATEGY: Strategy = Strategy {
     name: "random",
     title: "Each item is drawn from the whole catalogue",
     section: None,
-    build: |_| Ok(Box::new(Random)),
+    divide: as_set,
+    course: Course::Straight(|campaign, items| {
+        Ok(Box::new(Random(Taking::new(campaign.settings, Pick::Uniform, items))))
+    }),
 };
 
-struct Random;
+struct Random(Taking);
 
 impl QueryStrategy for Random {
-    fn next(&self, _: &[u32], _: &[u32], items: usize, stream: &mut ChaCha8Rng) -> u32 {
-        1 + below(stream, items as u32)
+    fn next(&self, asked: &Asked<'_>, stream: &mut ChaCha8Rng) -> u32 {
+        self.0.from_catalogue(asked.sequence, stream)
     }
 }

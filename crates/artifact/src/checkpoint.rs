@@ -11,6 +11,7 @@ use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Error;
 use crate::dataset::Dataset;
@@ -71,6 +72,18 @@ impl Defence {
     }
 }
 
+/// How a surrogate learned from answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Learning {
+    /// What it learned from a list, by its name in the registry of list losses.
+    pub loss: String,
+    /// What the thief suspected, by its name in the registry of suspicions.
+    pub suspicion: String,
+    /// Other settings of `distill` that depart from the defaults and change what is learned from a list.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub choices: BTreeMap<String, Value>,
+}
+
 /// Everything about a model that its weights do not say.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Written")]
@@ -92,9 +105,12 @@ pub struct Description {
     /// recorded them, as of an imported model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub splits: Vec<String>,
-    /// Of a surrogate: the header of the query log it learned from, which says what the attack asked.
+    /// Of a surrogate: the header of the query log it learned from, or of the part of one, which says what the attack asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries: Option<QueryHeader>,
+    /// Of a surrogate: how it learned; `None` in files from before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<Learning>,
 }
 
 /// A description as files hold it. Version 0.1 wrote a defence as three keys.
@@ -116,11 +132,13 @@ struct Written {
     #[serde(default)]
     splits: Vec<String>,
     queries: Option<QueryHeader>,
+    learning: Option<Learning>,
 }
 
 impl From<Written> for Description {
     fn from(written: Written) -> Self {
-        let Written { kind, architecture, items, network, fingerprint, splits, queries, .. } = written;
+        let Written { kind, architecture, items, network, fingerprint, splits, queries, learning, .. } =
+            written;
         let (policy, name) = (written.policy, written.defense);
         let earlier = || match (policy.as_str(), name.as_str()) {
             ("" | "none", "" | "none") => Defence::none(),
@@ -133,7 +151,7 @@ impl From<Written> for Description {
             (policy, _) => Defence::answers(policy, Sections::new()),
         };
         let defence = written.defence.unwrap_or_else(earlier);
-        Self { kind, architecture, items, network, defence, fingerprint, splits, queries }
+        Self { kind, architecture, items, network, defence, fingerprint, splits, queries, learning }
     }
 }
 

@@ -5,6 +5,7 @@
 //! memory grows with the budget of the attack: 600,000 queries of 100 ids are 240 MB, of which a row group of
 //! about 4 MB a thread is held.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use arrow::array::{Array, ArrayRef, FixedSizeListArray, ListArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Error;
 use crate::table::{TableReader, TableWriter, column, element, list_column, list_of_u32, numbers, type_name};
@@ -37,6 +39,31 @@ pub struct Generation {
     pub seeded: u64,
     /// Items of a history that such a sequence begins with, at most; 0 where none does.
     pub seed_length: usize,
+    /// Number of real users whose histories these are, where it is less than `seeded`: then some were used twice; else 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub owned: u64,
+    /// What else was chosen, in words of the settings (`pick`, `repeats`, a strategy's own); empty where nothing departs from
+    /// the defaults.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub choices: BTreeMap<String, Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// What a thief paid for a log, or for the part of one that he learned from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// Accounts opened: sequences, of which each is what one account asked about.
+    pub accounts: u64,
+    /// Questions asked: lists answered.
+    pub questions: u64,
+    /// Items in all these lists.
+    pub items_listed: u64,
+    /// Real users' histories that the thief owned to begin with.
+    pub real_sequences: u64,
 }
 
 /// What the attacker knows of the black box, and how much was asked of it.
@@ -64,6 +91,34 @@ pub struct QueryHeader {
     /// How the sequences were chosen; `None` where nobody said, as in logs from before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
+}
+
+impl QueryHeader {
+    /// The header of the first `queries` of the log, in its first `sequences`, which may end within the last of them.
+    #[must_use]
+    pub fn first(&self, queries: u64, sequences: u64) -> Self {
+        let mut header = Self { queries, sequences, ..self.clone() };
+        if let Some(chosen) = &mut header.generation {
+            // Those begun with a real history lie at equal distances.
+            chosen.seeded = (chosen.seeded * sequences).checked_div(self.sequences).unwrap_or(0);
+            chosen.owned = chosen.owned.min(chosen.seeded);
+        }
+        header
+    }
+
+    /// What it cost. Logs of every version tell.
+    pub fn price(&self) -> Price {
+        let owned = self.generation.as_ref().map_or(0, |chosen| match chosen.owned {
+            0 => chosen.seeded,
+            owned => owned.min(self.sequences),
+        });
+        Price {
+            accounts: self.sequences,
+            questions: self.queries,
+            items_listed: self.queries * self.k as u64,
+            real_sequences: owned.min(self.sequences),
+        }
+    }
 }
 
 /// A sequence and what was answered to each of its prefixes.

@@ -12,7 +12,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use artifact::Error;
-use artifact::checkpoint::{self, ActsOn, Array, Checkpoint, Defence, Description, Kind};
+use artifact::checkpoint::{self, ActsOn, Array, Checkpoint, Defence, Description, Kind, Learning};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::history::{History, HistoryWriter, SpeedWriter};
 use artifact::queries::{Generation, QueryHeader, QueryLog, QueryWriter};
@@ -277,6 +277,11 @@ fn description() -> Description {
             sequences: 3,
             generation: None,
         }),
+        learning: Some(Learning {
+            loss: "softmax".to_owned(),
+            suspicion: "none".to_owned(),
+            choices: BTreeMap::from([("own_top".to_owned(), 0.5.into())]),
+        }),
     }
 }
 
@@ -434,8 +439,14 @@ fn a_query_log_comes_back_in_bounded_groups() {
     let directory = TempDir::new().unwrap();
     let (items, k, sequences) = (50, 7, 200);
     let path = directory.path().join("queries.parquet");
-    let generation =
-        Generation { strategy: "random".to_owned(), seed_sequences: 0.1, seeded: 20, seed_length: 3 };
+    let generation = Generation {
+        strategy: "random".to_owned(),
+        seed_sequences: 0.1,
+        seeded: 20,
+        seed_length: 3,
+        owned: 7,
+        choices: BTreeMap::from([("pick".to_owned(), "1/place".into())]),
+    };
     let header = QueryHeader {
         items,
         k,

@@ -235,6 +235,15 @@ fn catalogue(criterion: &mut Criterion) {
         both_ways(criterion, &format!("ranking loss 960x100 of {items}"), Twins::Both, || {
             Ok(catalogue.ranking_loss(&states, &answers, &negatives, margins)?.loss)
         });
+        both_ways(criterion, &format!("listmle 960x100 of {items}"), Twins::Both, || {
+            catalogue.list_mle(&states, &answers, &negatives)
+        });
+        both_ways(criterion, &format!("list softmax 960x100 of {items}"), Twins::Both, || {
+            catalogue.list_softmax(&states, &answers, &negatives, 1.0)
+        });
+        both_ways(criterion, &format!("list set 960x100 of {items}"), Twins::Both, || {
+            catalogue.list_set(&states, &answers, &negatives)
+        });
         both_ways(criterion, &format!("swap loss 960x100 of {items}"), Twins::Both, || {
             catalogue.swap_loss(&states, &answers, &negatives, 0.0)
         });

@@ -36,6 +36,7 @@ impl Sizes {
             fingerprint: fingerprint.to_owned(),
             splits: Vec::new(),
             queries: None,
+            learning: None,
         }
     }
 }

@@ -58,6 +58,9 @@ fn what_was_asked_before_changes_no_answer() {
     questions.push(vec![&rows[3][..7], &rows[1][..7], &rows[2][..7]]);
     questions.push(vec![&rows[3][..1], &rows[1][..8], &rows[2][..8]]);
     questions.push(vec![&rows[3][..2], &rows[1][..9], &rows[2][..9]]);
+    // Left at some length and taken up again, in the middle and at the model's longest.
+    questions.extend([grown(6, 2), grown(7, 2), grown(8, 2), grown(9, 2), grown(10, 2), grown(11, 2)]);
+    questions.extend([grown(9, 4), grown(10, 4), grown(11, 4), grown(12, 4)]);
     for architecture in ARCHITECTURES.entries.iter().copied() {
         let mut asked = service_of(architecture, "none", 0);
         for histories in &questions {

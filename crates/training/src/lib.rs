@@ -4,6 +4,8 @@
 mod error;
 pub mod fit;
 mod learner;
+pub mod list_losses;
+pub mod negatives;
 pub mod optimizer;
 pub mod ranking_loss;
 pub mod samples;

@@ -42,7 +42,6 @@ use stage::memory::{Need, check_loading};
 use stage::{Refusal, splits};
 use streams::{Purpose, Streams};
 use training::fit::{Fitted, Keep, Schedule, fit};
-use training::ranking_loss::draw_negatives;
 use training::samples::Samples;
 use training::{Learner, Trainee, validation};
 
@@ -258,7 +257,8 @@ impl Learner for Gro<'_> {
         let most = self.settings.positions_per_sequence;
         let at = compared_states(target, student, &mut self.samples, (epoch, step), most, &mut positions)?;
         let lists = target.0.catalogue().top_k(&at.target_states, self.settings.top_k)?; // (positions, k)
-        let negatives = draw_negatives(&lists, self.dataset.items(), &mut negatives)?;
+        let (k, items) = (lists.dim(1)?, self.dataset.items());
+        let negatives = training::negatives::uniform(&lists, k, items, &mut negatives)?;
         let compared = compare(
             (target.0.catalogue(), &at.target_states),
             (student.0.catalogue(), &at.student_states),

@@ -56,15 +56,15 @@ const LEFT: i32 = 70;
 const RIGHT: i32 = 24;
 const TOP: i32 = 34;
 const BOTTOM: i32 = 58;
-const TEXT: RGBColor = RGBColor(38, 42, 48);
-const QUIET: RGBColor = RGBColor(104, 112, 122);
-const GRID: RGBColor = RGBColor(224, 228, 233);
+pub(crate) const TEXT: RGBColor = RGBColor(38, 42, 48);
+pub(crate) const QUIET: RGBColor = RGBColor(104, 112, 122);
+pub(crate) const GRID: RGBColor = RGBColor(224, 228, 233);
 /// Colours that remain apart for readers who do not tell red from green (Okabe & Ito 2008): the target, then surrogates.
 const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(230, 159, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 const POPULAR: RGBColor = RGBColor(170, 60, 30);
 
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+pub(crate) type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 /// Draw the chart as SVG.
 ///
@@ -75,7 +75,7 @@ pub fn draw(chart: &Chart, path: &Path) -> anyhow::Result<()> {
     std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))
 }
 
-type Drawn = Result<(), Box<dyn std::error::Error>>;
+pub(crate) type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn render(chart: &Chart, svg: &mut String) -> Drawn {
     let (columns, rows) = (chart.columns.max(1), chart.panels.len().div_ceil(chart.columns.max(1)).max(1));
@@ -107,7 +107,7 @@ impl Panel {
     }
 }
 
-fn text(size: i32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
+pub(crate) fn text(size: i32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&colour).pos(Pos::new(h, v))
 }
 
@@ -126,7 +126,7 @@ fn draw_header(chart: &Chart, area: &Canvas<'_>) -> Drawn {
 }
 
 /// About how many pixels a legend entry takes: the viewer picks the font, so this can be no more than generous.
-fn letters_wide(name: &str) -> i32 {
+pub(crate) fn letters_wide(name: &str) -> i32 {
     name.chars().count() as i32 * 7
 }
 
@@ -193,7 +193,7 @@ fn draw_panel(panel: &Panel, highest: f64, series: usize, area: &Canvas<'_>) -> 
 }
 
 /// The distance of ticks that gives four to eight of them at a round 1, 2 or 5, and the decimals its labels need.
-fn tick_step(highest: f64) -> (f64, usize) {
+pub(crate) fn tick_step(highest: f64) -> (f64, usize) {
     if !(highest > 0.0 && highest.is_finite()) {
         return (0.5, 1);
     }

@@ -72,7 +72,7 @@ pub struct Surrogate<'a> {
 }
 
 /// The order of defences in the report: the answer policies, then any other by name.
-fn order_of(defence: &str) -> (usize, &str) {
+pub(crate) fn order_of(defence: &str) -> (usize, &str) {
     (POLICIES.position(defence), defence)
 }
 

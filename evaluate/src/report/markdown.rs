@@ -237,7 +237,8 @@ pub fn seeds(seeds: &[u64]) -> String {
     format!("{} {}", if seeds.len() == 1 { "seed" } else { "seeds" }, listed.join(", "))
 }
 
-fn plain(value: &Value) -> String {
+/// A figure with its spread.
+pub(crate) fn plain(value: &Value) -> String {
     match value.spread {
         Spread::Interval { low, high } => format!("{:.4} [{low:.4}, {high:.4}]", value.mean),
         Spread::Seeds { deviation } => format!("{:.4} ± {deviation:.4}", value.mean),
@@ -249,9 +250,14 @@ fn signed(figure: &Figure) -> String {
     if figure.low > 0.0 || figure.high < 0.0 { format!("**{text}**") } else { text }
 }
 
-/// Write rows of cells as a Markdown table, the first row its heading, every column as wide as its widest cell, and the
-/// protocol below.
+/// Write rows of cells as a Markdown table with the protocol below.
 fn print(table: &Table, text: &mut String, rows: &[Vec<String>]) {
+    align(text, rows);
+    let _ = writeln!(text, "\n*Protocol: {}, {}.*", table.protocol, seeds(&table.seeds));
+}
+
+/// Write rows of cells as a Markdown table, the first row its heading, every column as wide as its widest cell.
+pub(crate) fn align(text: &mut String, rows: &[Vec<String>]) {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0).max(3);
     let widths: Vec<usize> = (0..columns).map(width).collect();
@@ -267,5 +273,4 @@ fn print(table: &Table, text: &mut String, rows: &[Vec<String>]) {
             text.push_str("|\n");
         }
     }
-    let _ = writeln!(text, "\n*Protocol: {}, {}.*", table.protocol, seeds(&table.seeds));
 }

@@ -299,7 +299,7 @@ fn undefended<'a, 'b>(targets: &'b [Target<'a>], target: &Target<'_>) -> Option<
 }
 
 /// Refuse to put side by side what was not measured alike.
-fn check_alike(first: &Run, runs: &[Run]) -> anyhow::Result<()> {
+pub(crate) fn check_alike(first: &Run, runs: &[Run]) -> anyhow::Result<()> {
     let expected = &first.protocol.conditions;
     for run in runs {
         let found = &run.protocol.conditions;
@@ -336,7 +336,7 @@ fn shorten(hash: &str) -> &str {
 }
 
 /// Some figures of a section of metrics.json over the seeds.
-fn gather<'a, Function>(
+pub(crate) fn gather<'a, Function>(
     runs: &Repetitions<'a>,
     section: &str,
     measures: &[Measure<Function>],

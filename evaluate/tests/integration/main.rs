@@ -6,3 +6,5 @@ mod report;
 mod scene;
 // The measurement: full ranks, answer policies, fidelity, refusals.
 mod run;
+// Theft curves: shares of the target, the best at one price, refusals.
+mod theft;

@@ -103,7 +103,7 @@ fn figures_come_from_the_runs_and_differences_from_the_ranks() {
                     100, 200 users, 500 bootstrap resamples, seed 1.*";
     assert_eq!(ended.out.matches(protocol).count(), 3, "{}", ended.out);
     let budget = "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive, none begun with a real \
-                  history.";
+                  history; price: 500 accounts, 25,000 questions, 2,500,000 items listed, 0 real sequences owned.";
     assert_eq!(ended.out.matches(budget).count(), 1, "{}", ended.out);
     for figure in ["| MRR ", "| RBO ", "| EM@10 ", "| KL "] {
         assert!(ended.out.contains(figure), "{figure}: {}", ended.out);
@@ -399,9 +399,11 @@ fn budgets_that_differ_are_told_apart() {
     let ended = scene.evaluate(&arguments(&RUNS, "report"));
     assert_eq!(ended.code, 0, "{}", ended.err);
     for line in [
-        "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive, none begun with a real history: surrogate BERT4Rec of BERT4Rec \
+        "500 sequences x 50 items = 25,000 queries for the top 100 each, autoregressive, none begun with a real history; price: 500 accounts, \
+         25,000 questions, 2,500,000 items listed, 0 real sequences owned: surrogate BERT4Rec of BERT4Rec \
          under none; surrogate BERT4Rec of BERT4Rec under random",
-        "500 sequences x 10 items = 5,000 queries for the top 100 each, random, 20.0 % begun with up to 7 items of a real history: surrogate \
+        "500 sequences x 10 items = 5,000 queries for the top 100 each, random, 20.0 % begun with up to 7 items of a real history; price: 500 \
+         accounts, 5,000 questions, 500,000 items listed, 100 real sequences owned: surrogate \
          BERT4Rec of BERT4Rec under gro",
         "not recorded: surrogate BERT4Rec of BERT4Rec under reverse",
     ] {

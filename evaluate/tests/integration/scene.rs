@@ -116,6 +116,7 @@ impl Scene {
             fingerprint: dataset.fingerprint().to_owned(),
             splits: Vec::new(),
             queries: None,
+            learning: None,
         };
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let declared = (bert4rec::ARCHITECTURE.declare)(&Sizes::from(&description));

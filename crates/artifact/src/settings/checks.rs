@@ -46,6 +46,11 @@ pub fn probability(key: &str, value: f64) -> Result<(), Invalid> {
     number(key, value, "at least 0 and less than 1", |p| (0.0..1.0).contains(&p))
 }
 
+/// Refuses what is not in [0, 1].
+pub fn share(key: &str, value: f64) -> Result<(), Invalid> {
+    number(key, value, "a share from 0 to 1", |share| (0.0..=1.0).contains(&share))
+}
+
 /// Refuses what is not in (0, infinity).
 pub fn above_zero(key: &str, value: f64) -> Result<(), Invalid> {
     number(key, value, "more than 0", |value| value > 0.0 && value.is_finite())

@@ -2,8 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::checks::{at_least, number};
+use super::checks::{at_least, share};
 use super::{Invalid, Sections};
+
+/// How a place of an answered list is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pick {
+    /// Every place is as likely as any other.
+    #[serde(rename = "uniform")]
+    Uniform,
+    /// A place is as likely as its reciprocal.
+    #[serde(rename = "1/place")]
+    Reciprocal,
+    /// A place is as likely as the reciprocal of its root.
+    #[serde(rename = "1/sqrt(place)")]
+    ReciprocalRoot,
+}
 
 /// Settings of `gro-attack generate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,10 +27,20 @@ pub struct Generate {
     pub sequences: usize,
     /// Items a sequence; `null` for the target's `max_len`.
     pub length: Option<usize>,
+    /// Accounts that the thief opens, each to ask about one sequence; `null` for `sequences`, divided as the strategy does.
+    pub accounts: Option<usize>,
+    /// Questions of an account, one an item; `null` for `length`, divided as the strategy does.
+    pub questions: Option<usize>,
     /// Length k of an answered list.
     pub top_k: usize,
     /// How the next item is chosen.
     pub strategy: String,
+    /// How a place of an answered list is drawn; `null` for the strategy's own way.
+    pub pick: Option<Pick>,
+    /// Whether an item may stand twice in a sequence.
+    pub repeats: bool,
+    /// Share of the accounts that ask again, by another way, what another account asked, 0 to 1.
+    pub twice: f64,
     /// Share of the sequences that begin with the training history of a real user, 0 to 1.
     pub seed_sequences: f64,
     /// Items of such a history that a sequence begins with, at most; `null` for half of `length`.
@@ -33,8 +57,13 @@ impl Default for Generate {
         Self {
             sequences: 3000,
             length: None,
+            accounts: None,
+            questions: None,
             top_k: 100,
             strategy: "autoregressive".to_owned(),
+            pick: None,
+            repeats: true,
+            twice: 0.0,
             seed_sequences: 0.0,
             seed_length: None,
             batch: 64,
@@ -50,18 +79,20 @@ impl Generate {
     /// The first such value, with its key and what was expected.
     pub fn check(&self) -> Result<(), Invalid> {
         at_least("generate.sequences", self.sequences, 1)?;
+        at_least("generate.accounts", self.accounts.unwrap_or(1), 1)?;
         // One item to learn from, one to check on.
+        at_least("generate.questions", self.questions.unwrap_or(2), 2)?;
         at_least("generate.length", self.length.unwrap_or(2), 2)?;
         at_least("generate.top_k", self.top_k, 2)?;
-        number("generate.seed_sequences", self.seed_sequences, "a share from 0 to 1", |share| {
-            (0.0..=1.0).contains(&share)
-        })?;
+        share("generate.twice", self.twice)?;
+        share("generate.seed_sequences", self.seed_sequences)?;
         at_least("generate.seed_length", self.seed_length.unwrap_or(1), 1)?;
         at_least("generate.batch", self.batch, 1)?;
         if self.seed_sequences > 0.0 && self.seeded() == 0 {
             return Err(Invalid::new(format!(
                 "`generate.seed_sequences` is {}, which is none of {} sequences",
-                self.seed_sequences, self.sequences
+                self.seed_sequences,
+                self.accounts.unwrap_or(self.sequences)
             )));
         }
         match (self.seed_length, self.length) {
@@ -74,6 +105,6 @@ impl Generate {
 
     /// How many of the sequences begin with the history of a real user.
     pub fn seeded(&self) -> usize {
-        (self.seed_sequences * self.sequences as f64).round() as usize
+        (self.seed_sequences * self.accounts.unwrap_or(self.sequences) as f64).round() as usize
     }
 }

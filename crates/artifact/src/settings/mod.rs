@@ -21,9 +21,9 @@ pub mod wording;
 use serde::{Deserialize, Serialize};
 
 pub use checks::Invalid;
-pub use distill::Distill;
+pub use distill::{Distill, KeepBy};
 pub use evaluate::{Evaluate, Ranking};
-pub use generate::Generate;
+pub use generate::{Generate, Pick};
 pub use model::{Model, Network};
 pub use optimizer::{Optimizer, Precision};
 pub use preprocess::{

@@ -9,6 +9,10 @@
 mod binary_cross_entropy;
 mod cross_entropy;
 mod extremes;
+mod list_loss;
+mod list_mle;
+mod list_set;
+mod list_softmax;
 mod outside;
 mod picked_scores;
 mod ranking_loss;
