@@ -48,6 +48,7 @@ fn description() -> Description {
         fingerprint: "feed".to_owned(),
         splits: vec!["5e9".to_owned()],
         queries: Some(QueryHeader { items: 3, k: 2, ..QueryHeader::default() }),
+        learning: None,
     }
 }
 
@@ -121,8 +122,14 @@ fn no_bit_of_a_footer_panics() {
 fn a_damaged_query_log_is_read_or_refused() {
     let directory = fuzzing::directory();
     let path = directory.path().join("queries.parquet");
-    let generation =
-        Generation { strategy: "random".to_owned(), seed_sequences: 0.5, seeded: 1, seed_length: 2 };
+    let generation = Generation {
+        strategy: "random".to_owned(),
+        seed_sequences: 0.5,
+        seeded: 1,
+        seed_length: 2,
+        owned: 0,
+        choices: std::collections::BTreeMap::new(),
+    };
     let header = QueryHeader { items: 9, k: 2, generation: Some(generation), ..QueryHeader::default() };
     let mut writer = QueryWriter::create(&path, header).unwrap();
     for length in 1..6_u32 {

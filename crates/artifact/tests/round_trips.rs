@@ -221,7 +221,8 @@ fn files_of_two_datasets_do_not_mix() {
     assert_holds(&refused(Dataset::read(directory.path())), &["stats.json", "fingerprint", "two runs"]);
 
     write_data(directory.path());
-    dataset::write_sequences(&directory.path().join(dataset::SEQUENCES), 4, SEQUENCES[..2].to_vec()).unwrap();
+    dataset::write_sequences(&directory.path().join(dataset::SEQUENCES), 4, true, SEQUENCES[..2].to_vec())
+        .unwrap();
     let message = refused(Dataset::read(directory.path()));
     assert_holds(&message, &["says 3 users and 11 interactions", "holds 2 and 8"]);
 }
