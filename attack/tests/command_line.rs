@@ -213,13 +213,13 @@ fn a_share_or_a_budget_that_cannot_be_is_refused() {
     let directory = workplace();
     for (setting, expected) in [
         ("generate.accounts=0", "`generate.accounts` is 0, expected at least 1"),
-        ("generate.questions=0", "`generate.questions` is 0, expected at least 1"),
+        ("generate.questions=0", "`generate.questions` is 0, expected at least 2"),
         ("generate.pick=2/place", "1/sqrt(place)"),
         ("generate.coverage.share=1.5", "above 0 and at most 1"),
         ("generate.mimic.earlier=0.9", "at most 1"),
         ("generate.rounds.rounds=1", "at least 2"),
         ("generate.short.questions=1", "at least 2"),
-        ("generate.top_k=21", "at most the 20 items"),
+        ("generate.top_k=20", "less than the 20 items"),
         ("distill.own_top=1.1", "a share from 0 to 1"),
         ("distill.budget=0", "at least 1"),
         ("distill.loss=hinges", "did you mean `hinge`?"),

@@ -421,7 +421,7 @@ fn columns_are_named_for_a_table_and_each_once() {
         (&["preprocess.format=table"], "`preprocess.columns.user` is null"),
         (&["preprocess.columns={user: u, item: u}"], "`preprocess.columns` names `u` twice"),
         (
-            &["preprocess.columns={user: u, item: i}", "preprocess.format=inter"],
+            &["preprocess.columns={user: u, item: i}", "preprocess.format=amazon"],
             "expected only with `preprocess.format` auto or table",
         ),
     ] {
