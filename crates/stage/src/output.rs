@@ -355,17 +355,24 @@ fn begin(place: &Path, shown: &Path) -> anyhow::Result<(tempfile::TempDir, Optio
     Ok((beside, alive))
 }
 
-/// The lock on a directory, once nobody else has it; none where it cannot be had in time.
+/// The lock on a directory, once nobody else has it; none where it cannot be had in a second or two.
 fn only_one(directory: &Path) -> Option<File> {
     let opened = File::open(directory).ok()?;
-    for _ in 0..200 {
-        match opened.try_lock() {
-            Ok(()) => return Some(opened),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
-            Err(TryLockError::Error(_)) => return None,
+    lock_soon(&opened, Duration::from_secs(2)).is_ok().then_some(opened)
+}
+
+/// Locks a directory, and tries again for a while where another has it: a process that is just being started holds what its
+/// parent has open until it becomes another program.
+fn lock_soon(directory: &File, patience: Duration) -> Result<(), TryLockError> {
+    let begun = Instant::now();
+    loop {
+        match directory.try_lock() {
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome,
         }
     }
-    None
 }
 
 fn busy(shown: &Path) -> Refusal {
@@ -383,7 +390,7 @@ fn busy(shown: &Path) -> Refusal {
 /// A refusal where another process has it.
 pub fn claim(path: &Path) -> Result<Option<File>, Refusal> {
     let Ok(directory) = File::open(path) else { return Ok(None) };
-    match directory.try_lock() {
+    match lock_soon(&directory, Duration::from_millis(500)) {
         Ok(()) => Ok(Some(directory)),
         Err(TryLockError::WouldBlock) => Err(busy(path)),
         Err(TryLockError::Error(_)) => Ok(None),

@@ -292,3 +292,15 @@ fn an_output_that_is_a_link_is_replaced_where_it_lies() {
     assert_eq!(fixture.read("disk/out/copy.txt"), "input");
     assert_eq!(fs::read_dir(fixture.path("disk")).unwrap().count(), 1);
 }
+
+#[test]
+fn a_directory_is_claimed_by_one_at_a_time() {
+    let fixture = Fixture::new();
+    let claimed = stage::output::claim(&fixture.path("raw")).unwrap();
+    assert!(claimed.is_some());
+    let message = stage::output::claim(&fixture.path("raw")).unwrap_err().to_string();
+    assert!(message.contains("another run is writing"), "{message}");
+    drop(claimed);
+    assert!(stage::output::claim(&fixture.path("raw")).unwrap().is_some());
+    assert!(stage::output::claim(&fixture.path("nowhere")).unwrap().is_none());
+}

@@ -422,7 +422,7 @@ fn columns_are_named_for_a_table_and_each_once() {
         (&["preprocess.columns={user: u, item: u}"], "`preprocess.columns` names `u` twice"),
         (
             &["preprocess.columns={user: u, item: i}", "preprocess.format=amazon"],
-            "expected only with `preprocess.format` auto or table",
+            "expected only with `preprocess.format` auto, table or inter",
         ),
     ] {
         let message = load(&[], set).unwrap_err();

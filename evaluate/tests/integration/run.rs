@@ -326,7 +326,7 @@ fn what_does_not_fit_is_refused() {
             "target",
             None,
             &["--set", "evaluate.ranking=uniform", "--set", "evaluate.negatives=40"],
-            &["evaluate.negatives", "40", "at most 39"],
+            &["evaluate.negatives", "40", "set it to at most 39", "at most 39"],
         ),
         (
             "more negatives than unseen items",
