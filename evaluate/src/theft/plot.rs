@@ -168,13 +168,13 @@ fn panel(figure: &str, source: &Source, lines: &[Line<'_>], highest: f64, area: 
         let label = format!("{value:.decimals$}");
         area.draw(&Text::new(label, (left - 8, y), text(13, QUIET, HPos::Right, VPos::Center)))?;
     }
-    let mut free = i32::MIN;
-    for &questions in &budgets {
+    let mut free = i32::MAX;
+    for &questions in budgets.iter().rev() {
         let (x, label) = (x_of(questions), grouped(questions));
         area.draw(&PathElement::new(vec![(x, bottom), (x, bottom + 4)], QUIET.stroke_width(1)))?;
-        // Labels that would run into each other are left out.
-        if x - letters_wide(&label) / 2 > free {
-            free = x + letters_wide(&label) / 2 + 6;
+        // Labels that would run into each other are left out, never the last.
+        if x + letters_wide(&label) / 2 < free {
+            free = x - letters_wide(&label) / 2 - 6;
             area.draw(&Text::new(label, (x, bottom + 8), text(13, QUIET, HPos::Center, VPos::Top)))?;
         }
     }
