@@ -209,9 +209,9 @@ fn make_draws_theft_curves() {
     let budgets = "BUDGETS=100 200";
     let thieves = ["STRATEGIES=short rounds", "LOSSES=hinge set", budgets, "DEFENCES=none reverse"];
     let epochs = "FLAGS=--set distill.epochs=2 --set distill.epoch_questions=0 --set generate.sequences=10";
-    let arguments = [&["theft-demo-sas", "CARGO=true", &bin, epochs][..], &thieves].concat();
+    let arguments = [&["theft-demo-sas", "CARGO=true", "OUT=my out", &bin, epochs][..], &thieves].concat();
     project.run("make", &arguments);
-    let out = project.at("out/theft-demo-sas");
+    let out = project.at("my out/theft-demo-sas");
     let report = fs::read_to_string(out.join("theft/theft.md")).unwrap();
     for line in ["## SASRec, defence none", "## SASRec, defence reverse", "### With 200 questions"] {
         assert!(report.contains(line), "{report}");
