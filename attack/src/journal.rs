@@ -34,6 +34,7 @@ pub struct Journal<'a> {
     sound: u64,
     flushed: Instant,
     queries: u64,
+    accounts: u64,
 }
 
 enum Pages {
@@ -65,7 +66,7 @@ impl<'a> Journal<'a> {
             ),
         };
         let sound = headline.len() as u64;
-        Ok(Self { target, interrupted, path, pages, sound, flushed: Instant::now(), queries: 0 })
+        Ok(Self { target, interrupted, path, pages, sound, flushed: Instant::now(), queries: 0, accounts: 0 })
     }
 
     fn failed(&self, source: std::io::Error) -> Error {
@@ -135,6 +136,7 @@ fn begun(path: &Path, headline: &str) -> std::io::Result<File> {
 
 impl BlackBox for Journal<'_> {
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> service::Result<Answers> {
+        self.accounts += histories.iter().filter(|history| history.len() == 1).count() as u64;
         if let Some(answers) = self.recall(histories, k)? {
             self.queries += histories.len() as u64;
             return Ok(answers);
@@ -166,6 +168,11 @@ impl BlackBox for Journal<'_> {
     /// Those answered before the interruption too.
     fn queries(&self) -> u64 {
         self.queries
+    }
+
+    /// Those from before the interruption too.
+    fn accounts(&self) -> u64 {
+        self.accounts
     }
 }
 

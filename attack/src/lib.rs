@@ -28,6 +28,7 @@ use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Reading, Sizes, memory};
 use serde_json::{Value, json};
 use service::black_box::{BlackBox, ProtectedTarget};
+use service::policies::key_of;
 use stage::memory::{Need, check_loading};
 use stage::{
     Checked, Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Resume, Schema, progress, splits,
@@ -74,6 +75,9 @@ enum Command {
         /// dataset (by default half of a sequence), made by `gro-preprocess run` and with the items of the target's.
         #[arg(long, value_name = "DIR")]
         seeds: Option<PathBuf>,
+        /// Key of a guarded target; by default answer.key beside its model
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
         #[command(flatten)]
         other_split: OtherSplit,
         /// Directory to write queries.parquet to
@@ -121,8 +125,8 @@ impl Cli {
 /// Runs the subcommand, unless its output is up to date.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Generate { target, seeds, other_split, out, resume, flags } => {
-            run_generate(&target, seeds.as_deref(), other_split, &out, resume, &flags)
+        Command::Generate { target, seeds, key, other_split, out, resume, flags } => {
+            run_generate((&target, key.as_deref()), seeds.as_deref(), other_split, &out, resume, &flags)
         }
         Command::Distill { queries, surrogate, out, resume, flags } => {
             run_distill(&queries, surrogate, &out, &resume, &flags)
@@ -131,7 +135,7 @@ pub fn run(cli: Cli) -> Result<()> {
 }
 
 fn run_generate(
-    target: &Path,
+    (target, key): (&Path, Option<&Path>),
     owned: Option<&Path>,
     other_split: OtherSplit,
     out: &Path,
@@ -146,6 +150,7 @@ fn run_generate(
     let sections = [&["generate"], strategy.reads()].concat();
     let plan = Plan::new("gro-attack generate", out, flags, &settings, &sections)
         .input(&model)
+        .inputs(key.map(Path::to_owned))
         .inputs(owned.map(dataset::files).into_iter().flatten())
         .other_split(other_split);
     let identity = plan.identity()?;
@@ -176,7 +181,8 @@ fn run_generate(
             Course::Straight(_) => None,
             Course::Rounds(plan) => Some(plan(&campaign).map_err(refused)?),
         };
-        let mut service = ProtectedTarget::new(recommender.into(), &description, device.clone())?;
+        let key = key_of(&description, target, key)?;
+        let mut service = ProtectedTarget::new(recommender.into(), &description, key, device.clone())?;
         let header = QueryHeader {
             items: service.items(),
             k: asked.top_k,

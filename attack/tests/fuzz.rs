@@ -33,6 +33,10 @@ impl BlackBox for Sums {
     fn queries(&self) -> u64 {
         self.0
     }
+
+    fn accounts(&self) -> u64 {
+        0
+    }
 }
 
 /// The questions of an attack, a few at a time.

@@ -42,6 +42,10 @@ impl BlackBox for Successors {
     fn queries(&self) -> u64 {
         self.queries
     }
+
+    fn accounts(&self) -> u64 {
+        0
+    }
 }
 
 fn ask(strategy: &str, batch: usize, seed: u64, path: &Path) -> (u64, Vec<Query>) {

@@ -42,7 +42,7 @@ fn sequences(architecture: Architecture) -> Result<Iteration> {
     let sizes = learners::sizes(LENGTH, ITEMS);
     let description = sizes.describe(Kind::Target, architecture, "");
     let model = learners::recommender(architecture, &sizes)?;
-    let mut target = ProtectedTarget::new(model.into(), &description, learners::device()?)?;
+    let mut target = ProtectedTarget::new(model.into(), &description, None, learners::device()?)?;
     let budget = Generate { sequences: TOGETHER, batch: TOGETHER, top_k: TOP_K, ..Generate::default() };
     let directory = tempfile::tempdir()?;
     let mut round = 0;

@@ -48,7 +48,7 @@ fn target(length: usize) -> Result<ProtectedTarget> {
     let sizes = learners::sizes(length, ITEMS);
     let description = sizes.describe(Kind::Target, ARCHITECTURE, "");
     let model = learners::recommender(ARCHITECTURE, &sizes)?;
-    Ok(ProtectedTarget::new(model.into(), &description, learners::device()?)?)
+    Ok(ProtectedTarget::new(model.into(), &description, None, learners::device()?)?)
 }
 
 fn ask(strategy: &Strategy) -> Result<Iteration> {

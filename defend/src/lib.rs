@@ -5,12 +5,13 @@
 
 pub mod methods;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use artifact::checkpoint::MODEL;
 use artifact::dataset;
-use stage::{Flags, Kernels, OtherSplit, Plan, Resume, Schema};
+use service::key::Key;
+use stage::{Flags, Kernels, OtherSplit, Plan, Refusal, Resume, Schema};
 
 use crate::methods::{DEFENCES, Job, Method, missing_data};
 
@@ -33,6 +34,12 @@ pub struct Cli {
     /// The defence
     #[arg(long, value_name = "METHOD", value_parser = stage::choices(&DEFENCES))]
     method: &'static Method,
+    /// Secret key of a guard, made where there is no such file
+    ///
+    /// A guard answers by a key, which lies as answer.key beside the protected target, readable by its owner alone. Without
+    /// this flag it is the key of the seed, so that an experiment can be repeated; a service needs one that nobody can guess.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
     /// Directory to write the protected target to
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -71,10 +78,15 @@ pub fn run(cli: &Cli) -> Result<()> {
     if method.needs_data && data.is_none() {
         return Err(missing_data(method).into());
     }
+    let key = cli.key.as_deref();
+    if let Some(path) = key {
+        prepare_key(method, path)?;
+    }
     let plan = Plan::new("gro-defend", &cli.out, &cli.flags, &settings, &sections)
         .argument("method", method.name)
         .input(&target)
-        .inputs(data.map(dataset::files).into_iter().flatten());
+        .inputs(data.map(dataset::files).into_iter().flatten())
+        .inputs(key.map(Path::to_owned));
     let plan = plan.other_split(cli.other_split);
     let identity = plan.identity()?;
     plan.produce(|directory| {
@@ -83,6 +95,7 @@ pub fn run(cli: &Cli) -> Result<()> {
             settings: &settings,
             data,
             target: &target,
+            key,
             output: directory,
             plan: &plan,
             identity: &identity,
@@ -91,5 +104,25 @@ pub fn run(cli: &Cli) -> Result<()> {
             flags: &cli.flags,
         })
     })?;
+    Ok(())
+}
+
+/// Makes the key where there is none, and refuses one that would not be used.
+fn prepare_key(method: &Method, path: &Path) -> Result<()> {
+    if method.name != methods::guard::METHOD_NAME {
+        return Err(Refusal::new(format!(
+            "--key {} would not be used: {} has no key; leave it out",
+            path.display(),
+            method.name
+        ))
+        .into());
+    }
+    if !path.try_exists()? {
+        Key::random()?.write(path)?;
+        tracing::info!(
+            "a new key in {}; keep it, for without it no answer can be repeated and no theft proved",
+            path.display()
+        );
+    }
     Ok(())
 }

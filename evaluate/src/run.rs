@@ -19,6 +19,8 @@ use indexmap::IndexMap;
 use measurement::{Measured, Questions, Target, measure, quality, service_of};
 use metrics::{Bootstrap, Ks};
 use models::{Recommender, memory};
+use service::key::Key;
+use service::policies::key_of;
 use stage::memory::{Need, check_loading};
 use stage::{Flags, Kernels, OtherSplit, Plan, Refusal, Settings, progress, settings, splits};
 
@@ -36,6 +38,9 @@ pub struct Arguments {
     /// Directory of the target, protected or not (its model.safetensors)
     #[arg(long, value_name = "DIR")]
     pub target: PathBuf,
+    /// Key of a guarded target; by default answer.key beside its model
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
     /// Directory of a surrogate of that target (its model.safetensors)
     #[arg(long, value_name = "DIR")]
     pub surrogate: Option<PathBuf>,
@@ -61,13 +66,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let plan = Plan::new("gro-evaluate run", &arguments.out, &arguments.flags, &settings, &["evaluate"])
         .inputs(dataset::files(&arguments.data))
         .input(&target)
+        .inputs(arguments.key.clone())
         .inputs(surrogate.clone())
         .other_split(arguments.other_split);
     plan.produce(|directory| {
         let device = models::device(arguments.flags.device)?;
         plan.runs_on(models::name_of(&device));
         let models = (&*target, surrogate.as_deref(), arguments.other_split);
-        let evaluation = Evaluation::read(&arguments.data, models, &settings, &device)?;
+        let key =
+            |description: &Description| Ok(key_of(description, &arguments.target, arguments.key.as_deref())?);
+        let evaluation = Evaluation::read(&arguments.data, models, &key, &settings, &device)?;
         if device.is_cpu() {
             evaluation.need(&settings, kernels::fused(&device)).check()?;
         }
@@ -93,6 +101,7 @@ impl Evaluation {
     fn read(
         data: &Path,
         (target, surrogate, allowed): (&Path, Option<&Path>, OtherSplit),
+        key: &dyn Fn(&Description) -> anyhow::Result<Option<Key>>,
         settings: &Settings,
         device: &Device,
     ) -> anyhow::Result<Self> {
@@ -117,7 +126,7 @@ impl Evaluation {
         let questions = questions(settings, &dataset)?;
         let (model, description) = load(target)?;
         let model: Arc<dyn Recommender> = model.into();
-        let service = service_of(&model, &description, device)?;
+        let service = service_of(&model, &description, key(&description)?, device)?;
         let target_subject = subject(target, &description)?;
         let surrogate = match surrogate {
             Some(path) => {
@@ -130,7 +139,7 @@ impl Evaluation {
                         target.display()
                     );
                 }
-                let found = Subject { defence: description.defence.name.clone(), ..subject(path, &found)? };
+                let found = Subject { defence: description.defence.title(), ..subject(path, &found)? };
                 Some((model, found))
             }
             None => None,
@@ -257,7 +266,7 @@ fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusa
 fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
     Ok(Subject {
         architecture: *models::architecture_of(description, path)?,
-        defence: description.defence.name.clone(),
+        defence: description.defence.title(),
         policy: match description.defence.acts_on {
             ActsOn::Answers => description.defence.name.clone(),
             ActsOn::Weights => "none".to_owned(),

@@ -58,12 +58,34 @@ pub struct Defence {
     /// Its settings.
     #[serde(default)]
     pub parameters: Sections,
+    /// What the model went through before, where that changed its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Box<Defence>>,
 }
 
 impl Defence {
     /// An answer policy of that name with these settings.
     pub fn answers(name: &str, parameters: Sections) -> Self {
-        Self { name: name.to_owned(), acts_on: ActsOn::Answers, parameters }
+        Self { name: name.to_owned(), acts_on: ActsOn::Answers, parameters, over: None }
+    }
+
+    /// This defence over an earlier one. Changed weights stay changed; an earlier answer policy gives way.
+    #[must_use]
+    pub fn over(self, earlier: Defence) -> Self {
+        let over = match earlier.acts_on {
+            ActsOn::Weights => Some(Box::new(earlier)),
+            ActsOn::Answers => earlier.over,
+        };
+        Self { over, ..self }
+    }
+
+    /// What reports call it: `gro+guard` for a guard over GRO.
+    pub fn title(&self) -> String {
+        match &self.over {
+            None => self.name.clone(),
+            Some(earlier) if self.name == "none" => earlier.title(),
+            Some(earlier) => format!("{}+{}", earlier.title(), self.name),
+        }
     }
 
     /// No defence: answers are as ranked.
@@ -142,7 +164,9 @@ impl From<Written> for Description {
         let (policy, name) = (written.policy, written.defense);
         let earlier = || match (policy.as_str(), name.as_str()) {
             ("" | "none", "" | "none") => Defence::none(),
-            ("" | "none", _) => Defence { name, acts_on: ActsOn::Weights, parameters: Sections::new() },
+            ("" | "none", _) => {
+                Defence { name, acts_on: ActsOn::Weights, parameters: Sections::new(), over: None }
+            }
             ("random", _) => {
                 let parameters =
                     Sections::from_iter([("answer_seed".to_owned(), written.policy_seed.into())]);

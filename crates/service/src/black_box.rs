@@ -9,7 +9,9 @@ use metrics::Answers;
 use models::Recommender;
 use rayon::prelude::*;
 
-use crate::policies::{AnswerPolicy, policy_of};
+use crate::guard::{Guard, Question, Standing, Standings, scores_of};
+use crate::key::Key;
+use crate::policies::{Answering, policy_of};
 use crate::prefix_cache::{PrefixCache, states};
 use crate::{Error, Result};
 
@@ -26,33 +28,56 @@ pub trait BlackBox {
 
     /// Number of histories answered so far.
     fn queries(&self) -> u64;
+
+    /// Number of accounts that asked: every one begins with a history of one item.
+    fn accounts(&self) -> u64;
 }
 
 /// A model behind its answer policy.
 pub struct ProtectedTarget {
     model: Arc<dyn Recommender>,
-    policy: Option<Box<dyn AnswerPolicy>>,
+    answering: Answering,
     device: Device,
     queries: u64,
+    accounts: u64,
     /// One for each batch of a thread.
     caches: Vec<PrefixCache>,
+    /// What is kept of accounts, where answers depend on them.
+    standings: Standings,
 }
 
 /// Fewest questions that are worth a batch of their own.
 const SMALLEST_BATCH: usize = 8;
 
 impl ProtectedTarget {
-    /// Puts the model of a checkpoint behind the answer policy that its description states.
+    /// Puts the model of a checkpoint behind the answer policy that its description states. `key` is that of a policy that has one
+    /// ([`crate::policies::key_of`]).
     ///
     /// # Errors
-    /// [`Error::Request`] for a policy that is not known, or parameters that it cannot use.
-    pub fn new(model: Arc<dyn Recommender>, description: &Description, device: Device) -> Result<Self> {
-        Ok(Self { model, policy: policy_of(description)?, device, queries: 0, caches: Vec::new() })
+    /// [`Error::Request`] for a policy that is not known, parameters that it cannot use, a key that is missing or another's.
+    pub fn new(
+        model: Arc<dyn Recommender>,
+        description: &Description,
+        key: Option<Key>,
+        device: Device,
+    ) -> Result<Self> {
+        let answering = policy_of(description, key)?;
+        if let Answering::ByAccount(guard) = &answering
+            && guard.items() != model.sizes().items
+        {
+            return Err(Error::Request(format!(
+                "the guard was fitted to a catalogue of {} items, the model has {}",
+                guard.items(),
+                model.sizes().items
+            )));
+        }
+        let standings = Standings::default();
+        Ok(Self { model, answering, device, queries: 0, accounts: 0, caches: Vec::new(), standings })
     }
 
     /// Whether a policy stands between the model's ranking and what is answered.
     pub fn changes_answers(&self) -> bool {
-        self.policy.is_some()
+        !matches!(self.answering, Answering::AsRanked)
     }
 
     fn check(&self, histories: &[&[u32]], k: usize) -> Result<()> {
@@ -99,18 +124,99 @@ impl ProtectedTarget {
         for (scores, candidates) in scores.iter().zip(candidates) {
             answers.extend(metrics::top_k(candidates, scores, k));
         }
-        self.apply_policy(histories, k, &mut answers);
-        Ok(Answers { k, ids: answers })
-    }
-
-    /// Lets the policy act on ranked lists of `k`, one after the other.
-    fn apply_policy(&self, histories: &[&[u32]], k: usize, lists: &mut [u32]) {
-        if let Some(policy) = &self.policy {
-            for (history, list) in histories.iter().zip(lists.chunks_exact_mut(k)) {
-                policy.answer(history, list);
+        match &self.answering {
+            Answering::AsRanked => {}
+            Answering::ByQuestion(policy) => {
+                for (history, list) in histories.iter().zip(answers.chunks_exact_mut(k)) {
+                    policy.answer(history, list);
+                }
+            }
+            // Whether an account is flagged is known from what it would have been answered, not from candidates.
+            Answering::ByAccount(guard) => {
+                for (history, list) in histories.iter().zip(answers.chunks_exact_mut(k)) {
+                    let standing =
+                        guard.replay(&*self.model, (history, history.len(), k), &self.device, |_| {})?;
+                    if standing.is_some_and(|standing| standing.flagged) {
+                        guard.decoys().reorder(list);
+                    }
+                }
             }
         }
+        Ok(Answers { k, ids: answers })
     }
+}
+
+/// Where accounts stood before the last items of `histories`; worked out where nothing is kept of them.
+fn standings_before(
+    guard: &Guard,
+    model: &dyn Recommender,
+    histories: &[&[u32]],
+    kept: &mut [Option<Standing>],
+    k: usize,
+    device: &Device,
+) -> Result<()> {
+    for (history, standing) in histories.iter().zip(kept) {
+        if standing.is_none() && history.len() > 1 {
+            *standing = guard.replay(model, (history, history.len() - 1, k), device, |_| {})?;
+        }
+    }
+    Ok(())
+}
+
+/// Answers a batch of accounts, whose model's `states` `(histories, hidden)` are known. `kept` is where they stood before, and stand
+/// afterwards.
+fn answer_accounts(
+    guard: &Guard,
+    model: &dyn Recommender,
+    (histories, states): (&[&[u32]], &Tensor),
+    kept: &mut [Option<Standing>],
+    k: usize,
+    device: &Device,
+) -> Result<()> {
+    standings_before(guard, model, histories, kept, k, device)?;
+    let ranked = model.catalogue().top_k(states, k)?.to_vec2::<u32>()?;
+    let canaries = guard.canaries(k);
+    let candidates: Vec<Vec<u32>> =
+        histories.iter().map(|history| canaries.candidates(history, guard.items())).collect();
+    let scores = scores_of(model, states, &candidates, device)?;
+    // Items from outside the lists that were shown: their places are those in the model's own ranking before.
+    let taken = |history: &[u32]| history.last().copied().unwrap_or(0);
+    let outside: Vec<usize> = (0..histories.len())
+        .filter(|&row| {
+            kept[row].as_ref().is_some_and(|before| before.place_of(taken(histories[row])).is_none())
+        })
+        .collect();
+    let mut places = vec![None; histories.len()];
+    if !outside.is_empty() {
+        let before: Vec<f32> = outside
+            .iter()
+            .filter_map(|&row| kept[row].as_ref())
+            .flat_map(|s| s.state.iter().copied())
+            .collect();
+        let width = before.len() / outside.len();
+        let before = Tensor::from_vec(before, (outside.len(), width), device)?;
+        let items: Vec<u32> = outside.iter().map(|&row| taken(histories[row])).collect();
+        let items = Tensor::from_vec(items, outside.len(), device)?;
+        let ranks = model.catalogue().ranks(&before, &items)?.to_vec1::<u32>()?;
+        for (row, rank) in outside.into_iter().zip(ranks) {
+            places[row] = Some(rank);
+        }
+    }
+    let (ways, states) = (guard.ways(k), states.to_vec2::<f32>()?);
+    for (row, history) in histories.iter().enumerate() {
+        let question = Question {
+            history,
+            ranked: &ranked[row],
+            candidates: &candidates[row],
+            scores: &scores[row],
+            state: &states[row],
+            items: guard.items(),
+        };
+        let before = kept[row].take();
+        kept[row] =
+            Some(guard.step(&ways, before.as_ref().map(|standing| (standing, places[row])), &question));
+    }
+    Ok(())
 }
 
 impl BlackBox for ProtectedTarget {
@@ -121,13 +227,39 @@ impl BlackBox for ProtectedTarget {
         let threads = if kernels::fused(device) { rayon::current_num_threads() } else { 1 };
         let batch = histories.len().div_ceil(threads).max(SMALLEST_BATCH);
         self.caches.resize_with(histories.len().div_ceil(batch), PrefixCache::default);
-        let lists = self.caches.par_iter_mut().zip(histories.par_chunks(batch)).map(|(cache, histories)| {
-            let states = cache.states(model, histories, device)?;
-            Ok(model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?)
-        });
-        let mut ids = lists.collect::<Result<Vec<_>>>()?.concat();
-        self.apply_policy(histories, k, &mut ids);
+        let ids = match &self.answering {
+            Answering::ByAccount(guard) => {
+                let before = |history: &&[u32]| self.standings.take(&history[..history.len() - 1], k);
+                let mut kept: Vec<Option<Standing>> = histories.iter().map(before).collect();
+                let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
+                batches.zip(kept.par_chunks_mut(batch)).try_for_each(|((cache, histories), kept)| {
+                    let states = cache.states(model, histories, device)?;
+                    answer_accounts(guard, model, (histories, &states), kept, k, device)
+                })?;
+                let mut ids = Vec::with_capacity(histories.len() * k);
+                for standing in kept.into_iter().flatten() {
+                    ids.extend_from_slice(&standing.shown);
+                    self.standings.keep(standing);
+                }
+                ids
+            }
+            answering => {
+                let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
+                let lists = batches.map(|(cache, histories)| {
+                    let states = cache.states(model, histories, device)?;
+                    Ok(model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?)
+                });
+                let mut ids = lists.collect::<Result<Vec<_>>>()?.concat();
+                if let Answering::ByQuestion(policy) = answering {
+                    for (history, list) in histories.iter().zip(ids.chunks_exact_mut(k)) {
+                        policy.answer(history, list);
+                    }
+                }
+                ids
+            }
+        };
         self.queries += histories.len() as u64;
+        self.accounts += histories.iter().filter(|history| history.len() == 1).count() as u64;
         Ok(Answers { k, ids })
     }
 
@@ -137,5 +269,9 @@ impl BlackBox for ProtectedTarget {
 
     fn queries(&self) -> u64 {
         self.queries
+    }
+
+    fn accounts(&self) -> u64 {
+        self.accounts
     }
 }

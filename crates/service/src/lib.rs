@@ -3,6 +3,8 @@
 
 pub mod black_box;
 mod error;
+pub mod guard;
+pub mod key;
 pub mod policies;
 mod prefix_cache;
 

@@ -38,7 +38,7 @@ fn service_of(architecture: Architecture, policy: &str, answer_seed: u64) -> Pro
     let parameters = if policy == "random" { seed } else { Sections::new() };
     let undefended = sizes.describe(Kind::Protected, architecture, "fingerprint");
     let description = Description { defence: Defence::answers(policy, parameters), ..undefended };
-    ProtectedTarget::new(model.into(), &description, Device::Cpu).unwrap()
+    ProtectedTarget::new(model.into(), &description, None, Device::Cpu).unwrap()
 }
 
 /// Histories that grow by one item a question are answered from what the model remembers of them; however they are asked
@@ -160,11 +160,11 @@ fn an_unknown_policy_is_refused_and_never_taken_for_none() {
     };
     let refusal = |defence: Defence| {
         let undefended = sizes.describe(Kind::Protected, bert4rec::ARCHITECTURE, "fingerprint");
-        let refused = policy_of(&Description { defence, ..undefended });
+        let refused = policy_of(&Description { defence, ..undefended }, None);
         refused.map(|_| ()).unwrap_err().to_string()
     };
     let unknown = refusal(Defence::answers("revers", Sections::new()));
-    assert!(unknown.contains("did you mean `reverse`? known: none, random, reverse"), "{unknown}");
+    assert!(unknown.contains("did you mean `reverse`? known: none, random, reverse, guard"), "{unknown}");
     let surplus = Sections::from_iter([("seed".to_owned(), 1.into())]);
     assert!(refusal(Defence::answers("random", surplus)).contains("unknown field `seed`"));
 }

@@ -349,7 +349,12 @@ fn protect(job: &Job<'_>) -> Result<()> {
         validate_every: 1,
         keep: Keep::Last,
     };
-    let defence = Defence { name: "gro".to_owned(), acts_on: ActsOn::Weights, parameters: job.parameters() };
+    let defence = Defence {
+        name: "gro".to_owned(),
+        acts_on: ActsOn::Weights,
+        parameters: job.parameters(),
+        over: None,
+    };
     let mut gro = Gro {
         target: Trainee::new(architecture, &sizes, gold, optimizer)?,
         student: Trainee::new(student, &sizes, fresh, optimizer)?,

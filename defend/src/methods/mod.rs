@@ -1,7 +1,9 @@
-//! The defences: answer policies, which change what is answered, and methods that change the weights. Of the latter one file
-//! each, and a line in `TRAINED`; an answer policy is an entry of [`service::policies::POLICIES`] and a defence by that alone.
+//! The defences: answer policies, which change what is answered, and methods that are fitted to the data, be it that they change the
+//! weights. Of the latter one file each, and a line in `FITTED`; any other answer policy is an entry of
+//! [`service::policies::POLICIES`] and a defence by that alone.
 
 pub mod gro;
+pub mod guard;
 mod policy;
 pub mod positions;
 
@@ -14,18 +16,18 @@ use artifact::dataset::Dataset;
 use artifact::names::{Named, Registry};
 use artifact::settings::{Owned, Section, Sections, Settings, owned};
 use candle_core::Device;
-use service::policies::POLICIES;
+use service::policies::{Build, POLICIES};
 use stage::{Checked, Flags, Interruption, OtherSplit, Plan, Refusal, Resume, progress};
 use training::fit::Run;
 use training::state::Saving;
 
-/// The methods that change weights.
-const TRAINED: &[Method] = &[gro::METHOD];
+/// The methods that look at the data.
+const FITTED: &[Method] = &[guard::METHOD, gro::METHOD];
 
-/// Every defence, in the order of reports: answer policies, then methods that change weights.
+/// Every defence, in the order of reports: answer policies, then methods that look at the data.
 pub static DEFENCES: LazyLock<Registry<Method>> = LazyLock::new(|| {
-    let policies = POLICIES.entries.iter().map(policy::method);
-    let entries: Vec<Method> = policies.chain(TRAINED.iter().copied()).collect();
+    let open = POLICIES.entries.iter().filter(|policy| matches!(policy.build, Build::Open(_)));
+    let entries: Vec<Method> = open.map(policy::method).chain(FITTED.iter().copied()).collect();
     Registry { kind: "defence", entries: entries.leak() }
 });
 
@@ -70,6 +72,8 @@ pub struct Job<'a> {
     pub data: Option<&'a Path>,
     /// The target's checkpoint.
     pub target: &'a Path,
+    /// The key that a service is to answer by, where one was given.
+    pub key: Option<&'a Path>,
     /// The directory to write to.
     pub output: &'a Path,
     /// What is being made: it knows where the state of a run is kept, and says in `run.log` what it ran on.

@@ -24,7 +24,7 @@ pub(super) const fn method(policy: &Policy) -> Method {
 fn protect(job: &Job<'_>) -> Result<()> {
     stage::memory::check_loading(job.target)?;
     let Checkpoint { description, tensors } = Checkpoint::read(job.target)?;
-    let defence = Defence::answers(job.method.name, job.parameters());
+    let defence = Defence::answers(job.method.name, job.parameters()).over(description.defence);
     let description = Description { kind: Kind::Protected, defence, ..description };
     Ok(Checkpoint { description, tensors }.write(&job.output.join(MODEL))?)
 }

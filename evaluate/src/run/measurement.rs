@@ -28,6 +28,7 @@ use candle_core::{Device, Tensor};
 use metrics::{Answers, Ks, Measure, OfLists, OfRank, OfScores, place_in, rank_of, rank_of_unseen};
 use models::{Mode, Recommender};
 use service::black_box::{BlackBox, ProtectedTarget};
+use service::key::Key;
 
 use super::candidates::Candidates;
 use super::popularity::Popularity;
@@ -207,13 +208,14 @@ pub fn measure(
 /// The service that answers for a target, where its policy changes answers.
 ///
 /// # Errors
-/// For a policy that is not known.
+/// For a policy that is not known, or a key that is missing or another's.
 pub fn service_of(
     model: &Arc<dyn Recommender>,
     description: &Description,
+    key: Option<Key>,
     device: &Device,
 ) -> anyhow::Result<Option<ProtectedTarget>> {
-    let service = ProtectedTarget::new(Arc::clone(model), description, device.clone())?;
+    let service = ProtectedTarget::new(Arc::clone(model), description, key, device.clone())?;
     Ok(service.changes_answers().then_some(service))
 }
 

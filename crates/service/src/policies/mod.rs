@@ -3,23 +3,29 @@
 //! A policy is a function of the question, the ranked list and its parameters, and of nothing else. So the same question always
 //! gets the same answer: nobody can average a noise away by repeating it, batches may be cut anywhere, and a run can be
 //! resumed and replayed. One file a policy, and a line in [`POLICIES`]; its parameters stand in the checkpoint of the target it
-//! protects.
+//! protects. A policy with a secret has it from a [`Key`], which stands beside the checkpoint and never in it.
 
+mod guard;
 mod none;
 mod random;
 mod reverse;
 
 use std::fmt;
+use std::path::Path;
 
 use artifact::checkpoint::{ActsOn, Description};
 use artifact::names::{Named, Registry};
 use artifact::settings::{Invalid, Section, Sections};
 
+use crate::guard::Guard;
+use crate::key::{Key, key_path};
 use crate::{Error, Result};
 
 /// Every answer policy, in the order of reports.
-pub const POLICIES: Registry<Policy> =
-    Registry { kind: "answer policy", entries: &[none::POLICY, random::POLICY, reverse::POLICY] };
+pub const POLICIES: Registry<Policy> = Registry {
+    kind: "answer policy",
+    entries: &[none::POLICY, random::POLICY, reverse::POLICY, guard::POLICY],
+};
 
 /// What is done to a ranked list.
 pub trait AnswerPolicy: Send + Sync {
@@ -28,8 +34,24 @@ pub trait AnswerPolicy: Send + Sync {
     fn answer(&self, history: &[u32], list: &mut [u32]);
 }
 
-/// A policy of any kind.
-pub type BoxedPolicy = Box<dyn AnswerPolicy>;
+/// How a service answers.
+pub enum Answering {
+    /// As the model ranks.
+    AsRanked,
+    /// By a policy that knows the question alone.
+    ByQuestion(Box<dyn AnswerPolicy>),
+    /// By a guard, which knows what the account took before.
+    ByAccount(Box<Guard>),
+}
+
+/// How a policy comes about.
+#[derive(Clone, Copy)]
+pub enum Build {
+    /// From its parameters alone.
+    Open(fn(&Sections) -> std::result::Result<Answering, Invalid>),
+    /// From parameters that were fitted to users, and a key.
+    Keyed(fn(&Sections, Key) -> std::result::Result<Answering, Invalid>),
+}
 
 /// An answer policy: its names, its settings, and how it comes about.
 #[derive(Clone, Copy)]
@@ -40,10 +62,8 @@ pub struct Policy {
     pub title: &'static str,
     /// Its settings, where it has any: a section of `defend`. They become the parameters of the defence.
     pub section: Option<Section>,
-    /// The policy with these parameters; none where a list is answered as it is ranked.
-    ///
-    /// Fails for parameters that it cannot use.
-    pub build: fn(&Sections) -> std::result::Result<Option<BoxedPolicy>, Invalid>,
+    /// The policy with these parameters. Fails for parameters that it cannot use.
+    pub build: Build,
 }
 
 impl Named for Policy {
@@ -62,18 +82,53 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// The policy through which a model answers; none where its lists are answered as ranked.
+/// How a model answers.
 ///
 /// # Errors
-/// [`Error::Request`] for a policy that this version does not know, or parameters that it cannot use.
-pub fn policy_of(description: &Description) -> Result<Option<BoxedPolicy>> {
+/// [`Error::Request`] for a policy that this version does not know, parameters that it cannot use, a key that is missing or another's.
+pub fn policy_of(description: &Description, key: Option<Key>) -> Result<Answering> {
+    let refused = |invalid: Invalid| Error::Request(invalid.to_string());
+    let defence = &description.defence;
+    match policy(description)?.map(|policy| policy.build) {
+        None => Ok(Answering::AsRanked),
+        Some(Build::Open(build)) => build(&defence.parameters).map_err(refused),
+        Some(Build::Keyed(build)) => {
+            let key = key.ok_or_else(|| {
+                Error::Request(format!("the target answers by `{}`, which needs its key", defence.name))
+            })?;
+            build(&defence.parameters, key).map_err(refused)
+        }
+    }
+}
+
+/// The key of the target in `directory`, where its policy has one: the file `given`, or else the one beside the model.
+///
+/// # Errors
+/// A key that cannot be read; one that was given and is not used; a policy that this version does not know.
+pub fn key_of(description: &Description, directory: &Path, given: Option<&Path>) -> Result<Option<Key>> {
+    let keyed = policy(description)?.is_some_and(|policy| matches!(policy.build, Build::Keyed(_)));
+    match given {
+        _ if keyed => {
+            let beside = key_path(directory);
+            Key::read(given.unwrap_or(&beside)).map(Some)
+        }
+        None => Ok(None),
+        Some(path) => Err(Error::Request(format!(
+            "{} would not be used: the target in {} answers by `{}`, which has no key; leave it out",
+            path.display(),
+            directory.display(),
+            description.defence.name
+        ))),
+    }
+}
+
+/// The policy through which a model answers; none where a defence changed its weights.
+fn policy(description: &Description) -> Result<Option<&'static Policy>> {
     let defence = &description.defence;
     match defence.acts_on {
         ActsOn::Weights => Ok(None),
         ActsOn::Answers => {
-            let policy =
-                POLICIES.find(&defence.name).map_err(|unknown| Error::Request(unknown.to_string()))?;
-            (policy.build)(&defence.parameters).map_err(|invalid| Error::Request(invalid.to_string()))
+            POLICIES.find(&defence.name).map(Some).map_err(|unknown| Error::Request(unknown.to_string()))
         }
     }
 }

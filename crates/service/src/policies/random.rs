@@ -7,14 +7,14 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use streams::{Purpose, shuffle};
 
-use super::{AnswerPolicy, Policy};
+use super::{AnswerPolicy, Answering, Build, Policy};
 
 /// The registry's entry.
 pub(super) const POLICY: Policy = Policy {
     name: "random",
     title: "Answers every query with its list shuffled",
     section: Some(Section::new::<Random>("defend", "random").read_flat()),
-    build: |parameters| Ok(Some(Box::new(read_all::<Random>(parameters)?))),
+    build: Build::Open(|parameters| Ok(Answering::ByQuestion(Box::new(read_all::<Random>(parameters)?)))),
 };
 
 /// The policy, which is its settings.

@@ -1,13 +1,13 @@
 //! `reverse`: a list is answered worst first.
 
-use super::{AnswerPolicy, Policy};
+use super::{AnswerPolicy, Answering, Build, Policy};
 
 /// The registry's entry.
 pub(super) const POLICY: Policy = Policy {
     name: "reverse",
     title: "Answers every query with its list reversed",
     section: None,
-    build: |_| Ok(Some(Box::new(Reverse))),
+    build: Build::Open(|_| Ok(Answering::ByQuestion(Box::new(Reverse)))),
 };
 
 struct Reverse;

@@ -1,0 +1,110 @@
+//! Canaries: items at the bottom of the model's ranking for this history, drawn by the key and put into the places of a list past the
+//! first ones. People do not take them. They cost users nothing in the places they look at.
+//!
+//! For `c` canaries, [`DEPTH`] times as many items are drawn, and those that score lowest are used: about the last quarter of the ranking,
+//! found without ranking the catalogue.
+
+use streams::{below, choose};
+
+use crate::key::Key;
+
+/// Items drawn for each canary.
+const DEPTH: usize = 4;
+
+/// How canaries come into lists of one length.
+#[derive(Debug)]
+pub struct Canaries<'a> {
+    key: &'a Key,
+    honest: usize,
+    count: usize,
+}
+
+impl<'a> Canaries<'a> {
+    /// A `share` of the places past the first `honest` ones of a list of `k`.
+    pub fn new(key: &'a Key, honest: usize, share: f64, k: usize) -> Self {
+        let count = (share * k.saturating_sub(honest) as f64).round() as usize;
+        Self { key, honest, count }
+    }
+
+    /// What the canaries after `history` are chosen from: different items of a catalogue of `items`, as many after every history.
+    pub fn candidates(&self, history: &[u32], items: usize) -> Vec<u32> {
+        let wanted = (DEPTH * self.count).min(items / 2);
+        let mut stream = self.key.stream("canaries", history);
+        let mut drawn: Vec<u32> = Vec::with_capacity(wanted);
+        while drawn.len() < wanted {
+            let item = 1 + below(&mut stream, items as u32);
+            if !drawn.contains(&item) {
+                drawn.push(item);
+            }
+        }
+        drawn
+    }
+
+    /// Puts those of `candidates` that score lowest into `list`, whose other items close up behind them. Returns the canaries; fewer
+    /// where the list holds the candidates itself.
+    pub fn put(&self, history: &[u32], candidates: &[u32], scores: &[f32], list: &mut [u32]) -> Vec<u32> {
+        let mut worst: Vec<(f32, u32)> = scores.iter().copied().zip(candidates.iter().copied()).collect();
+        worst.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+        let outside = worst.into_iter().map(|(_, item)| item).filter(|item| !list.contains(item));
+        let canaries: Vec<u32> = outside.take(self.count).collect();
+        if canaries.is_empty() {
+            return canaries;
+        }
+        let mut stream = self.key.stream("places of canaries", history);
+        let places = choose(list.len() - self.honest, canaries.len(), &mut stream);
+        let ranked = list[self.honest..].to_vec();
+        let (mut honest, mut next) = (ranked.iter(), places.iter().zip(&canaries).peekable());
+        for (place, slot) in list[self.honest..].iter_mut().enumerate() {
+            let canary = next.next_if(|(wanted, _)| **wanted == place).map(|(_, canary)| canary);
+            if let Some(item) = canary.or_else(|| honest.next()) {
+                *slot = *item;
+            }
+        }
+        canaries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_of_those_drawn_stand_past_the_honest_places() {
+        let key = Key::of_seed(1);
+        let canaries = Canaries::new(&key, 10, 0.1, 100);
+        let candidates = canaries.candidates(&[3, 4], 1000);
+        assert_eq!(candidates.len(), 36);
+        // Item i scores -i, and the list holds the best hundred.
+        let scores: Vec<f32> = candidates.iter().map(|&item| -(item as f32)).collect();
+        let mut list: Vec<u32> = (1..=100).collect();
+        let chosen = canaries.put(&[3, 4], &candidates, &scores, &mut list);
+        let mut lowest = candidates.clone();
+        lowest.sort_unstable();
+        let mut sorted = chosen.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, lowest[27..], "the nine of 36 that score lowest");
+        assert_eq!(list[..10], (1..=10).collect::<Vec<u32>>());
+        let honest: Vec<u32> = list.iter().copied().filter(|item| !chosen.contains(item)).collect();
+        assert_eq!(honest, (1..=91).collect::<Vec<u32>>(), "the others close up");
+        assert_eq!(list.len(), 100);
+    }
+
+    #[test]
+    fn another_key_draws_others_and_the_same_key_the_same() {
+        let of = |key: &Key, history: &[u32]| Canaries::new(key, 10, 0.1, 100).candidates(history, 1000);
+        let key = Key::of_seed(1);
+        assert_eq!(of(&key, &[1]), of(&key, &[1]));
+        assert_ne!(of(&key, &[1]), of(&key, &[2]));
+        assert_ne!(of(&key, &[1]), of(&Key::of_seed(2), &[1]));
+    }
+
+    #[test]
+    fn a_list_that_holds_all_candidates_and_one_that_is_short_have_none() {
+        let key = Key::of_seed(1);
+        assert_eq!(Canaries::new(&key, 10, 0.1, 10).candidates(&[1], 50), Vec::<u32>::new());
+        let canaries = Canaries::new(&key, 2, 0.5, 8);
+        let mut list: Vec<u32> = (1..=8).collect();
+        assert!(canaries.put(&[1], &[5, 6], &[0.0, 1.0], &mut list).is_empty());
+        assert_eq!(list, (1..=8).collect::<Vec<u32>>());
+    }
+}

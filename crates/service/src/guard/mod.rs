@@ -1,0 +1,301 @@
+//! `guard`: answers as ranked while an account takes like a user, and with decoys once it takes like a thief
+//! (docs/mathematics.md, section 9).
+//!
+//! Three things, each in a file of its own. [`evidence`] weighs the places that an account took from against those of users and of
+//! thieves. [`canaries`] put items that nobody wants after this history into the places past the first ten: users do not take
+//! them, and who takes from a list without taste takes one soon. Once the evidence is above a threshold, [`decoys`] answer: a
+//! permutation of the catalogue, so that a copy learns a recommender that is wrong, the same every time, and told by
+//! the key alone.
+//!
+//! Everything is a function of the history, the length of the lists and the key: an account is its history, and an account
+//! that was forgotten is worked out again. The questions before are taken to have been about lists of the same length. Nothing
+//! is held against an account for ever: a user wrongly flagged takes items that no decoy showed him, and the evidence falls.
+
+pub mod canaries;
+pub mod decoys;
+pub mod evidence;
+pub mod fit;
+mod standing;
+
+use artifact::settings::{Invalid, Owned};
+use candle_core::{Device, Tensor};
+use models::{Contexts, Mode, Recommender};
+use serde::{Deserialize, Serialize};
+
+use self::canaries::Canaries;
+use self::decoys::Decoys;
+use self::evidence::{Chance, Evidence, Ways};
+pub use self::standing::Taken;
+pub(crate) use self::standing::{Standing, Standings};
+use crate::Result;
+use crate::key::Key;
+
+/// What a guard was set to and what was fitted to users, as the description of a protected target keeps it. None of it is secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameters {
+    /// First places of a list, which hold no canary.
+    pub honest: usize,
+    /// Share of the places past these that hold canaries.
+    pub canaries: f64,
+    /// Share of users that may ever be flagged, of those the threshold was set on.
+    pub false_alarms: f64,
+    /// Evidence in nats above which an account is flagged.
+    pub threshold: f64,
+    /// Upper ends of the bins of places.
+    pub bins: Vec<u32>,
+    /// Parameters of the users' Dirichlet, a bin each.
+    pub users: Vec<f64>,
+    /// How often users take canaries.
+    pub chance: Chance,
+    /// Fingerprint of the key.
+    pub key: String,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            honest: 10,
+            canaries: 0.1,
+            false_alarms: 0.02,
+            threshold: f64::INFINITY,
+            bins: Vec::new(),
+            users: Vec::new(),
+            chance: Chance::fit(0, 0),
+            key: String::new(),
+        }
+    }
+}
+
+impl Owned for Parameters {
+    fn check(&self) -> std::result::Result<(), Invalid> {
+        let refused =
+            |message: &str| Err(Invalid::new(format!("the guard's parameters are damaged: {message}")));
+        if self.bins.is_empty() || self.bins.len() != self.users.len() {
+            return refused("bins and users are not equally many");
+        }
+        if !self.bins.is_sorted_by(|a, b| a < b) || !self.users.iter().all(|alpha| *alpha > 0.0) {
+            return refused("bins do not ascend, or a parameter of the users is not above 0");
+        }
+        let chance = self.chance.user > 0.0 && self.chance.user < 1.0;
+        if !chance || !(0.0..1.0).contains(&self.canaries) || self.threshold.is_nan() {
+            return refused("a share or a chance is outside 0 to 1");
+        }
+        Ok(())
+    }
+}
+
+/// The guard of a target.
+#[derive(Debug)]
+pub struct Guard {
+    parameters: Parameters,
+    key: Key,
+    decoys: Decoys,
+}
+
+/// Prefixes of a history that are read together when an account is worked out again.
+const REPLAYED: usize = 128;
+
+impl Guard {
+    /// A guard with these parameters and this key.
+    ///
+    /// # Errors
+    /// Damaged parameters; a key other than the one that they were made with.
+    pub fn new(parameters: Parameters, key: Key) -> std::result::Result<Self, Invalid> {
+        parameters.check()?;
+        if key.fingerprint() != parameters.key {
+            return Err(Invalid::new(format!(
+                "the key has the fingerprint {}, but the target was protected with {}; give the key that `gro-defend` wrote beside it",
+                key.fingerprint(),
+                parameters.key
+            )));
+        }
+        Ok(Self::with(parameters, key))
+    }
+
+    fn with(parameters: Parameters, key: Key) -> Self {
+        let items = parameters.bins.last().map_or(0, |&end| end as usize);
+        Self { decoys: Decoys::new(&key, items), parameters, key }
+    }
+
+    /// What it was set to.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Number of items in the catalogue it was fitted to.
+    pub fn items(&self) -> usize {
+        self.decoys.items()
+    }
+
+    /// What the two hypotheses say of lists of `k`.
+    pub(crate) fn ways(&self, k: usize) -> Ways {
+        Ways::new(&self.parameters.bins, &self.parameters.users, k)
+    }
+
+    /// The canaries of a list of `k`.
+    pub(crate) fn canaries(&self, k: usize) -> Canaries<'_> {
+        Canaries::new(&self.key, self.parameters.honest, self.parameters.canaries, k)
+    }
+
+    /// Decoys in place of a list, for whoever is flagged.
+    pub(crate) fn decoys(&self) -> &Decoys {
+        &self.decoys
+    }
+
+    /// Where an account stands after it took the last item of `history`, and what it is answered. `before` is where it stood, with the
+    /// place it took from if that was in the list; an item that was not in the list was taken from `outside` the list, at its place in
+    /// the model's own ranking.
+    pub(crate) fn step(
+        &self,
+        ways: &Ways,
+        before: Option<(&Standing, Option<u32>)>,
+        question: &Question<'_>,
+    ) -> Standing {
+        let (evidence, taken) = match before {
+            None => (ways.begin(), None),
+            Some((standing, outside)) => {
+                let item = question.history[question.history.len() - 1];
+                let place = standing.place_of(item).or(outside).unwrap_or(question.items as u32);
+                let canary = standing.canaries.contains(&item);
+                let shown = standing.canaries.len();
+                let mut evidence: Evidence = standing.evidence.clone();
+                ways.take(
+                    &mut evidence,
+                    place,
+                    self.parameters.chance.weigh(shown, question.ranked.len(), canary),
+                );
+                (evidence, Some(Taken { place, canary, canaries: shown }))
+            }
+        };
+        let flagged = evidence.nats() > self.parameters.threshold;
+        let mut shown = question.ranked.to_vec();
+        let canaries = if flagged {
+            self.decoys.replace(&mut shown);
+            Vec::new()
+        } else {
+            self.canaries(shown.len()).put(question.history, question.candidates, question.scores, &mut shown)
+        };
+        Standing {
+            history: question.history.to_vec(),
+            evidence,
+            taken,
+            flagged,
+            shown,
+            canaries,
+            state: question.state.to_vec(),
+        }
+    }
+
+    /// What the guard makes of an account at each of its questions about lists of `k`.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn watch(
+        &self,
+        model: &dyn Recommender,
+        history: &[u32],
+        k: usize,
+        device: &Device,
+    ) -> Result<Vec<Watched>> {
+        let mut watched = Vec::with_capacity(history.len());
+        self.replay(model, (history, history.len(), k), device, |standing| {
+            let (nats, flagged) = (standing.evidence.nats(), standing.flagged);
+            watched.push(Watched { taken: standing.taken, nats, flagged });
+        })?;
+        Ok(watched)
+    }
+
+    /// Where an account stood at each of the first `until` questions of `history`, in order: `visit` is shown each. Returns the last.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub(crate) fn replay(
+        &self,
+        model: &dyn Recommender,
+        (history, until, k): (&[u32], usize, usize),
+        device: &Device,
+        mut visit: impl FnMut(&Standing),
+    ) -> Result<Option<Standing>> {
+        let (ways, canaries) = (self.ways(k), self.canaries(k));
+        let catalogue = model.catalogue();
+        let mut latest: Option<(Standing, Option<u32>)> = None;
+        for first in (1..=until).step_by(REPLAYED) {
+            let prefixes: Vec<usize> = (first..=until).take(REPLAYED).collect();
+            let mut contexts = Contexts::new();
+            model.push_prefixes(history, &prefixes, &mut contexts);
+            let states = model.encode(&contexts.upload(device)?, Mode::Evaluate)?;
+            let ranked = catalogue.top_k(&states, k)?.to_vec2::<u32>()?;
+            // The last prefix may have nothing after it, and then any item does.
+            let next: Vec<u32> =
+                prefixes.iter().map(|&length| history.get(length).copied().unwrap_or(1)).collect();
+            let next = catalogue
+                .ranks(&states, &Tensor::from_vec(next, prefixes.len(), device)?)?
+                .to_vec1::<u32>()?;
+            let candidates: Vec<Vec<u32>> = prefixes
+                .iter()
+                .map(|&length| canaries.candidates(&history[..length], self.items()))
+                .collect();
+            let scores = scores_of(model, &states, &candidates, device)?;
+            let states = states.to_vec2::<f32>()?;
+            for (row, &length) in prefixes.iter().enumerate() {
+                let question = Question {
+                    history: &history[..length],
+                    ranked: &ranked[row],
+                    candidates: &candidates[row],
+                    scores: &scores[row],
+                    state: &states[row],
+                    items: self.items(),
+                };
+                let before = latest.as_ref().map(|(standing, outside)| (standing, *outside));
+                let standing = self.step(&ways, before, &question);
+                visit(&standing);
+                latest = Some((standing, Some(next[row])));
+            }
+        }
+        Ok(latest.map(|(standing, _)| standing))
+    }
+}
+
+/// What a guard makes of an account at one of its questions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Watched {
+    /// The last item taken; none at the first question.
+    pub taken: Option<Taken>,
+    /// The evidence that it is a thief's, in nats.
+    pub nats: f64,
+    /// Whether the question is answered with decoys.
+    pub flagged: bool,
+}
+
+/// A question, and what the model says to it.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// The items so far, oldest first.
+    pub(crate) history: &'a [u32],
+    /// The model's list, best first.
+    pub(crate) ranked: &'a [u32],
+    /// What canaries are chosen from.
+    pub(crate) candidates: &'a [u32],
+    /// Their scores.
+    pub(crate) scores: &'a [f32],
+    /// The model's state, `(hidden)`.
+    pub(crate) state: &'a [f32],
+    /// Number of items in the catalogue.
+    pub(crate) items: usize,
+}
+
+/// The scores of equally many candidates a row.
+pub(crate) fn scores_of(
+    model: &dyn Recommender,
+    states: &Tensor,
+    candidates: &[Vec<u32>],
+    device: &Device,
+) -> Result<Vec<Vec<f32>>> {
+    let count = candidates.first().map_or(0, Vec::len);
+    if count == 0 {
+        return Ok(vec![Vec::new(); candidates.len()]);
+    }
+    let ids = Tensor::from_vec(candidates.concat(), (candidates.len(), count), device)?;
+    Ok(model.catalogue().pick(states, &ids)?.to_vec2::<f32>()?)
+}

@@ -1,0 +1,107 @@
+//! Where accounts stand: what a service keeps of each between two questions, so that the next one costs a look-up. What is kept is
+//! bounded; an account that was forgotten is worked out again from its history, and answered the same.
+
+use std::collections::HashMap;
+
+use super::evidence::Evidence;
+
+/// Accounts that are kept at most, about 1 kB each.
+const KEPT: usize = 1 << 16;
+
+/// Where an account stands after a question.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Standing {
+    /// What it took, oldest first.
+    pub(crate) history: Vec<u32>,
+    pub(crate) evidence: Evidence,
+    /// What is known of the last item taken; none where it is the first.
+    pub(crate) taken: Option<Taken>,
+    pub(crate) flagged: bool,
+    /// The list that was answered.
+    pub(crate) shown: Vec<u32>,
+    /// The canaries in it.
+    pub(crate) canaries: Vec<u32>,
+    /// The model's state after the history, `(hidden)`.
+    pub(crate) state: Vec<f32>,
+}
+
+/// An item taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Its place in the list shown, or else in the model's own ranking; from 1.
+    pub place: u32,
+    /// Whether it was a canary.
+    pub canary: bool,
+    /// Canaries in the list shown.
+    pub canaries: usize,
+}
+
+impl Standing {
+    /// The place of an item in the list that was answered, from 1.
+    pub(crate) fn place_of(&self, item: u32) -> Option<u32> {
+        self.shown.iter().position(|&shown| shown == item).map(|place| place as u32 + 1)
+    }
+}
+
+/// The accounts that a service remembers, by their histories. When the newer half is full, the older half is forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Standings {
+    newer: HashMap<Vec<u32>, Standing>,
+    older: HashMap<Vec<u32>, Standing>,
+}
+
+impl Standings {
+    /// Where the account with this history stands after lists of `k`; forgotten here, for it is about to move on.
+    pub(crate) fn take(&mut self, history: &[u32], k: usize) -> Option<Standing> {
+        let found = self.newer.remove(history).or_else(|| self.older.remove(history));
+        found.filter(|standing| standing.shown.len() == k)
+    }
+
+    /// Remembers where an account stands.
+    pub(crate) fn keep(&mut self, standing: Standing) {
+        if self.newer.len() >= KEPT / 2 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(standing.history.clone(), standing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evidence::Ways;
+    use super::*;
+
+    fn standing(history: &[u32]) -> Standing {
+        Standing {
+            history: history.to_vec(),
+            evidence: Ways::new(&[2, 4], &[1.0, 1.0], 2).begin(),
+            taken: None,
+            flagged: false,
+            shown: vec![3, 4],
+            canaries: Vec::new(),
+            state: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_account_is_found_by_its_history_and_the_length_of_its_lists() {
+        let mut standings = Standings::default();
+        standings.keep(standing(&[1, 2]));
+        assert_eq!(standings.take(&[1], 2), None);
+        assert_eq!(standings.take(&[1, 2], 2), Some(standing(&[1, 2])));
+        assert_eq!(standings.take(&[1, 2], 2), None, "it moved on");
+        standings.keep(standing(&[1, 2]));
+        assert_eq!(standings.take(&[1, 2], 3), None, "lists of another length");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut standings = Standings::default();
+        for account in 1..=(2 * KEPT) as u32 {
+            standings.keep(standing(&[account]));
+        }
+        assert!(standings.newer.len() + standings.older.len() <= KEPT);
+        assert!(standings.take(&[2 * KEPT as u32], 2).is_some());
+        assert_eq!(standings.take(&[1], 2), None);
+    }
+}

@@ -1,0 +1,215 @@
+//! A guarded target: the same answers however an account is asked about, true lists to who is trusted and decoys to who is not.
+
+#![allow(clippy::unwrap_used, reason = "a failed test should say where")]
+
+use artifact::checkpoint::{Defence, Description, Kind};
+use artifact::settings::Network;
+use candle_core::Device;
+use metrics::Answers;
+use models::{ARCHITECTURES, Architecture, Parameters, Recommender, Sizes, sasrec};
+use serde_json::Value;
+use service::black_box::{BlackBox, ProtectedTarget};
+use service::guard::decoys::Decoys;
+use service::guard::evidence::{Chance, bins};
+use service::guard::fit::{Wanted, fit};
+use service::guard::{self, Guard};
+use service::key::Key;
+use streams::{Purpose, Streams, below};
+
+const ITEMS: usize = 90;
+const K: usize = 30;
+
+fn model(architecture: Architecture) -> (Box<dyn Recommender>, Description) {
+    let network =
+        Network { hidden: 8, blocks: 2, heads: 2, max_len: 10, dropout: 0.5, attention_dropout: 0.5 };
+    let sizes = Sizes { items: ITEMS, network };
+    let declared = (architecture.declare)(&sizes);
+    let parameters =
+        Parameters::initial(&declared, 1.0, &Streams::new(1), Purpose::TargetWeights, &Device::Cpu).unwrap();
+    let model = (architecture.build)(&sizes, &parameters.detached()).unwrap();
+    (model, sizes.describe(Kind::Protected, architecture, "fingerprint"))
+}
+
+fn parameters(threshold: f64) -> guard::Parameters {
+    let bins = bins(ITEMS);
+    guard::Parameters {
+        honest: 5,
+        canaries: 0.2,
+        threshold,
+        users: bins.iter().enumerate().map(|(bin, _)| 4.0 / (1.0 + bin as f64)).collect(),
+        bins,
+        chance: Chance { user: 1e-4 },
+        key: Key::of_seed(3).fingerprint(),
+        ..guard::Parameters::default()
+    }
+}
+
+fn target(architecture: Architecture, threshold: f64, key: Key) -> service::Result<ProtectedTarget> {
+    let (model, description) = model(architecture);
+    let Value::Object(parameters) = serde_json::to_value(parameters(threshold)).unwrap() else { panic!() };
+    let description = Description { defence: Defence::answers("guard", parameters), ..description };
+    ProtectedTarget::new(model.into(), &description, Some(key), Device::Cpu)
+}
+
+fn guarded(architecture: Architecture, threshold: f64) -> ProtectedTarget {
+    target(architecture, threshold, Key::of_seed(3)).unwrap()
+}
+
+/// Accounts that take anything.
+fn random_accounts(count: usize, length: usize) -> Vec<Vec<u32>> {
+    let mut stream = Streams::new(5).open(Purpose::Generation, 0, 0, 0);
+    (0..count).map(|_| (0..length).map(|_| 1 + below(&mut stream, ITEMS as u32)).collect()).collect()
+}
+
+fn prefixes(accounts: &[Vec<u32>], length: usize) -> Vec<&[u32]> {
+    accounts.iter().map(|account| &account[..length]).collect()
+}
+
+#[test]
+fn an_account_is_answered_alike_however_it_is_asked_about() {
+    let accounts = random_accounts(9, 14);
+    for architecture in ARCHITECTURES.entries.iter().copied() {
+        let mut growing = guarded(architecture, 0.5);
+        let mut undefended = guarded(architecture, f64::MAX);
+        let mut decoyed = 0;
+        for length in 1..=14 {
+            let histories = prefixes(&accounts, length);
+            let grown = growing.top_k(&histories, K).unwrap();
+            // A service that never heard of them, one account at a time, and in other company.
+            let mut fresh = guarded(architecture, 0.5);
+            for (row, history) in histories.iter().enumerate().rev() {
+                assert_eq!(
+                    fresh.top_k(&[history], K).unwrap().row(0),
+                    grown.row(row),
+                    "{architecture:?} {length}"
+                );
+            }
+            // Asked again.
+            assert_eq!(growing.top_k(&histories, K).unwrap(), grown, "{architecture:?} {length}");
+            let open = undefended.top_k(&histories, K).unwrap();
+            decoyed += grown.iter().zip(&open).filter(|(given, open)| given[0] != open[0]).count();
+        }
+        assert!((20..120).contains(&decoyed), "{architecture:?}: {decoyed} of 126 answers were decoys");
+        assert_eq!(growing.accounts(), 18, "nine accounts, each begun twice");
+    }
+}
+
+#[test]
+fn lists_of_another_length_are_another_matter() {
+    let accounts = random_accounts(3, 8);
+    let mut service = guarded(sasrec::ARCHITECTURE, 0.5);
+    let long = service.top_k(&prefixes(&accounts, 7), K).unwrap();
+    let short = service.top_k(&prefixes(&accounts, 8), 10).unwrap();
+    let mut fresh = guarded(sasrec::ARCHITECTURE, 0.5);
+    assert_eq!(fresh.top_k(&prefixes(&accounts, 8), 10).unwrap(), short);
+    assert_eq!(fresh.top_k(&prefixes(&accounts, 7), K).unwrap(), long);
+}
+
+#[test]
+fn a_trusted_account_sees_the_true_head_and_a_flagged_one_decoys() {
+    let accounts = random_accounts(4, 12);
+    let histories = prefixes(&accounts, 12);
+    let (model, _) = model(sasrec::ARCHITECTURE);
+    let states =
+        model.encode(&model.contexts(&histories).upload(&Device::Cpu).unwrap(), models::Mode::Evaluate);
+    let ranked = model.catalogue().top_k(&states.unwrap(), K).unwrap().to_vec2::<u32>().unwrap();
+    let trusted = guarded(sasrec::ARCHITECTURE, f64::MAX).top_k(&histories, K).unwrap();
+    let flagged = guarded(sasrec::ARCHITECTURE, f64::MIN).top_k(&histories, K).unwrap();
+    let decoys = Decoys::new(&Key::of_seed(3), ITEMS);
+    for (row, ranked) in ranked.iter().enumerate() {
+        assert_eq!(trusted.row(row)[..5], ranked[..5]);
+        let canaries = trusted.row(row).iter().filter(|item| !ranked.contains(item)).count();
+        assert_eq!(canaries, 5, "a fifth of the 25 places past the fifth");
+        let expected: Vec<u32> = ranked.iter().map(|&item| decoys.of(item)).collect();
+        assert_eq!(flagged.row(row), expected);
+    }
+}
+
+#[test]
+fn candidates_of_a_flagged_account_stand_in_the_order_of_their_decoys() {
+    let accounts = random_accounts(2, 6);
+    let histories = prefixes(&accounts, 6);
+    let few = Answers::new(4, [9, 2, 30, 80].repeat(2)).unwrap();
+    let decoys = Decoys::new(&Key::of_seed(3), ITEMS);
+    let lists = guarded(sasrec::ARCHITECTURE, f64::MIN).top_k_among(&histories, &few, 4).unwrap();
+    let mut expected = vec![9, 2, 30, 80];
+    expected.sort_by_key(|&item| decoys.of(item));
+    assert!(lists.iter().all(|list| list == expected));
+    let mut open = guarded(sasrec::ARCHITECTURE, f64::MAX);
+    assert_ne!(open.top_k_among(&histories, &few, 4).unwrap().row(0), expected);
+    assert_eq!((open.queries(), open.top_k(&histories, 4).unwrap().rows()), (0, 2));
+}
+
+#[test]
+fn users_it_was_fitted_to_are_flagged_as_seldom_as_was_asked() {
+    let (model, _) = model(sasrec::ARCHITECTURE);
+    // Users who take from the top three of what they are shown, and now and then from further down.
+    let mut stream = Streams::new(9).open(Purpose::Generation, 0, 0, 0);
+    let mut users: Vec<Vec<u32>> = (1..=80).map(|user| vec![user]).collect();
+    let mut open = guarded(sasrec::ARCHITECTURE, f64::MAX);
+    for length in 1..12 {
+        let answers = open.top_k(&prefixes(&users, length), K).unwrap();
+        for (user, list) in users.iter_mut().zip(&answers) {
+            let most = if below(&mut stream, 5) == 0 { K as u32 } else { 3 };
+            user.push(list[below(&mut stream, most) as usize]);
+        }
+    }
+    let histories = prefixes(&users, 12);
+    let wanted = Wanted { honest: 5, canaries: 0.2, false_alarms: 0.1, top_k: K };
+    let key = Key::of_seed(3);
+    let halves = histories.split_at(40);
+    let fitted = fit(&wanted, &key, &*model, halves, &Device::Cpu, &|_| {}).unwrap();
+    let Value::Object(written) = serde_json::to_value(&fitted).unwrap() else { panic!() };
+    let read: guard::Parameters = serde_json::from_value(Value::Object(written.clone())).unwrap();
+    assert_eq!(read, fitted, "what is written is what was fitted");
+
+    let description = model_description(Defence::answers("guard", written));
+    let mut service = ProtectedTarget::new(model.into(), &description, Some(key), Device::Cpu).unwrap();
+    let mut ever = |accounts: &[&[u32]]| {
+        let mut flagged = vec![false; accounts.len()];
+        for length in 1..=12 {
+            let histories: Vec<&[u32]> = accounts.iter().map(|account| &account[..length]).collect();
+            let (given, true_lists) =
+                (service.top_k(&histories, K).unwrap(), open.top_k(&histories, K).unwrap());
+            for (row, flag) in flagged.iter_mut().enumerate() {
+                *flag |= given.row(row)[..5] != true_lists.row(row)[..5];
+            }
+        }
+        flagged.into_iter().filter(|flag| *flag).count()
+    };
+    assert_eq!(ever(halves.1), 4, "a tenth of those the threshold was set on");
+    let thieves = random_accounts(40, 12);
+    assert!(ever(&prefixes(&thieves, 12)) >= 36);
+}
+
+fn model_description(defence: Defence) -> Description {
+    Description { defence, ..model(sasrec::ARCHITECTURE).1 }
+}
+
+#[test]
+fn a_guard_without_its_key_is_refused() {
+    let refusal = |key| target(sasrec::ARCHITECTURE, 1.0, key).map(drop).unwrap_err().to_string();
+    assert!(refusal(Key::of_seed(4)).contains(&Key::of_seed(3).fingerprint()));
+    let (model, description) = model(sasrec::ARCHITECTURE);
+    let Value::Object(mut written) = serde_json::to_value(parameters(1.0)).unwrap() else { panic!() };
+    let guard = |written: &serde_json::Map<String, Value>| Description {
+        defence: Defence::answers("guard", written.clone()),
+        ..description.clone()
+    };
+    let model: std::sync::Arc<dyn Recommender> = model.into();
+    let service = |description: &Description, key| {
+        ProtectedTarget::new(std::sync::Arc::clone(&model), description, key, Device::Cpu)
+            .map(drop)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(service(&guard(&written), None).contains("needs its key"));
+    written.insert("threshold".to_owned(), Value::Null);
+    assert!(service(&guard(&written), Some(Key::of_seed(3))).contains("threshold"));
+    let other = guard::Parameters { bins: bins(ITEMS + 1), ..parameters(1.0) };
+    assert!(Guard::new(other.clone(), Key::of_seed(3)).is_ok());
+    let Value::Object(other) = serde_json::to_value(other).unwrap() else { panic!() };
+    assert!(
+        service(&guard(&other), Some(Key::of_seed(3))).contains("a catalogue of 91 items, the model has 90")
+    );
+}
