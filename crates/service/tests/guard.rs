@@ -35,6 +35,7 @@ fn parameters(threshold: f64) -> guard::Parameters {
     guard::Parameters {
         honest: 5,
         canaries: 0.2,
+        trust: 1e9,
         threshold,
         users: bins.iter().enumerate().map(|(bin, _)| 4.0 / (1.0 + bin as f64)).collect(),
         bins,
@@ -155,7 +156,7 @@ fn users_it_was_fitted_to_are_flagged_as_seldom_as_was_asked() {
         }
     }
     let histories = prefixes(&users, 12);
-    let wanted = Wanted { honest: 5, canaries: 0.2, false_alarms: 0.1, top_k: K };
+    let wanted = Wanted { honest: 5, canaries: 0.2, trust: 4.0, false_alarms: 0.1, top_k: K };
     let key = Key::of_seed(3);
     let halves = histories.split_at(40);
     let fitted = fit(&wanted, &key, &*model, halves, &Device::Cpu, &|_| {}).unwrap();

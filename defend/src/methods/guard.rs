@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, Kind, MODEL};
-use artifact::settings::checks::{at_least, at_most, number, share};
+use artifact::settings::checks::{above_zero, at_least, at_most, number, share};
 use artifact::settings::{self, Invalid, Owned, Section, Sections};
 use serde::{Deserialize, Serialize};
 use service::guard::fit::{Part, Wanted, fit};
@@ -38,8 +38,10 @@ const FEWEST: usize = 20;
 pub struct Settings {
     /// First places of a list, which hold no canary.
     pub honest: usize,
-    /// Share of the places past these that hold canaries, at least 0 and less than 1.
+    /// Share of the places past these that hold canaries for an account that nothing speaks for, at least 0 and less than 1.
     pub canaries: f64,
+    /// Evidence for a user, in nats, at which a list holds no canary any more; between that and none, their number falls evenly.
+    pub trust: f64,
     /// Share of users that may ever be flagged, 0 to 1.
     pub false_alarms: f64,
     /// Length of the lists that users are taken to have chosen from.
@@ -50,7 +52,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { honest: 10, canaries: 0.1, false_alarms: 0.02, top_k: 100, users: 2000 }
+        Self { honest: 10, canaries: 0.3, trust: 4.0, false_alarms: 0.05, top_k: 100, users: 2000 }
     }
 }
 
@@ -62,6 +64,7 @@ impl Owned for Settings {
         number("defend.guard.canaries", self.canaries, "at least 0 and less than 1", |share| {
             (0.0..1.0).contains(&share)
         })?;
+        above_zero("defend.guard.trust", self.trust)?;
         share("defend.guard.false_alarms", self.false_alarms)
     }
 }
@@ -124,6 +127,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     let wanted = Wanted {
         honest: settings.honest,
         canaries: settings.canaries,
+        trust: settings.trust,
         false_alarms: settings.false_alarms,
         top_k: settings.top_k,
     };

@@ -1,5 +1,6 @@
 //! Canaries: items at the bottom of the model's ranking for this history, drawn by the key and put into the places of a list past the
-//! first ones. People do not take them. They cost users nothing in the places they look at.
+//! first ones. People do not take them. They cost users nothing in the first places, and less further down the longer an account takes
+//! as users do: who is trusted sees none.
 //!
 //! For `c` canaries, [`DEPTH`] times as many items are drawn, and those that score lowest are used: about the last quarter of the ranking,
 //! found without ranking the catalogue.
@@ -40,13 +41,21 @@ impl<'a> Canaries<'a> {
         drawn
     }
 
-    /// Puts those of `candidates` that score lowest into `list`, whose other items close up behind them. Returns the canaries; fewer
-    /// where the list holds the candidates itself.
-    pub fn put(&self, history: &[u32], candidates: &[u32], scores: &[f32], list: &mut [u32]) -> Vec<u32> {
+    /// Puts those of `candidates` that score lowest into `list`, whose other items close up behind them: as many as there may be, times
+    /// `doubt`, 0 to 1. Returns the canaries; fewer where the list holds the candidates itself.
+    pub fn put(
+        &self,
+        doubt: f64,
+        history: &[u32],
+        candidates: &[u32],
+        scores: &[f32],
+        list: &mut [u32],
+    ) -> Vec<u32> {
+        let count = (doubt * self.count as f64).round() as usize;
         let mut worst: Vec<(f32, u32)> = scores.iter().copied().zip(candidates.iter().copied()).collect();
         worst.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
         let outside = worst.into_iter().map(|(_, item)| item).filter(|item| !list.contains(item));
-        let canaries: Vec<u32> = outside.take(self.count).collect();
+        let canaries: Vec<u32> = outside.take(count).collect();
         if canaries.is_empty() {
             return canaries;
         }
@@ -77,7 +86,7 @@ mod tests {
         // Item i scores -i, and the list holds the best hundred.
         let scores: Vec<f32> = candidates.iter().map(|&item| -(item as f32)).collect();
         let mut list: Vec<u32> = (1..=100).collect();
-        let chosen = canaries.put(&[3, 4], &candidates, &scores, &mut list);
+        let chosen = canaries.put(1.0, &[3, 4], &candidates, &scores, &mut list);
         let mut lowest = candidates.clone();
         lowest.sort_unstable();
         let mut sorted = chosen.clone();
@@ -87,6 +96,9 @@ mod tests {
         let honest: Vec<u32> = list.iter().copied().filter(|item| !chosen.contains(item)).collect();
         assert_eq!(honest, (1..=91).collect::<Vec<u32>>(), "the others close up");
         assert_eq!(list.len(), 100);
+        let mut list: Vec<u32> = (1..=100).collect();
+        assert_eq!(canaries.put(0.3, &[3, 4], &candidates, &scores, &mut list), chosen[..3]);
+        assert!(canaries.put(0.0, &[3, 4], &candidates, &scores, &mut list).is_empty());
     }
 
     #[test]
@@ -104,7 +116,7 @@ mod tests {
         assert_eq!(Canaries::new(&key, 10, 0.1, 10).candidates(&[1], 50), Vec::<u32>::new());
         let canaries = Canaries::new(&key, 2, 0.5, 8);
         let mut list: Vec<u32> = (1..=8).collect();
-        assert!(canaries.put(&[1], &[5, 6], &[0.0, 1.0], &mut list).is_empty());
+        assert!(canaries.put(1.0, &[1], &[5, 6], &[0.0, 1.0], &mut list).is_empty());
         assert_eq!(list, (1..=8).collect::<Vec<u32>>());
     }
 }

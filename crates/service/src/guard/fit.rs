@@ -44,6 +44,8 @@ pub struct Wanted {
     pub honest: usize,
     /// Share of the places past these that hold canaries.
     pub canaries: f64,
+    /// Evidence for a user, in nats, at which lists hold none any more.
+    pub trust: f64,
     /// Share of users that may ever be flagged.
     pub false_alarms: f64,
     /// Length of the lists that users are taken to see.
@@ -63,10 +65,11 @@ pub fn fit(
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Parameters> {
     let bins = bins(model.sizes().items);
-    // Nobody is flagged yet, and what the evidence would be does not matter.
+    // Nobody is flagged yet, nor trusted: what the evidence would be does not matter.
     let unfitted = Parameters {
         honest: wanted.honest,
         canaries: wanted.canaries,
+        trust: f64::MAX,
         false_alarms: wanted.false_alarms,
         users: vec![1.0; bins.len()],
         bins,
@@ -79,7 +82,8 @@ pub fn fit(
     let all = || taken.iter().flatten();
     let shown: u64 = all().map(|taken| taken.canaries as u64).sum();
     let chance = Chance::fit(all().filter(|taken| taken.canary).count() as u64, shown);
-    let fitted = Parameters { users: fit_users(&counts, unfitted.bins.len()), chance, ..unfitted };
+    let users = fit_users(&counts, unfitted.bins.len());
+    let fitted = Parameters { users, chance, trust: wanted.trust, ..unfitted };
 
     let guard = Guard::with(fitted.clone(), key.clone());
     let ways = guard.ways(wanted.top_k);

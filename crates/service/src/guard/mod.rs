@@ -36,8 +36,10 @@ use crate::key::Key;
 pub struct Parameters {
     /// First places of a list, which hold no canary.
     pub honest: usize,
-    /// Share of the places past these that hold canaries.
+    /// Share of the places past these that hold canaries, for an account that nothing speaks for.
     pub canaries: f64,
+    /// Evidence for a user, in nats, at which a list holds no canary any more; between that and none, their number falls evenly.
+    pub trust: f64,
     /// Share of users that may ever be flagged, of those the threshold was set on.
     pub false_alarms: f64,
     /// Evidence in nats above which an account is flagged.
@@ -56,8 +58,9 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             honest: 10,
-            canaries: 0.1,
-            false_alarms: 0.02,
+            canaries: 0.3,
+            trust: 4.0,
+            false_alarms: 0.05,
             threshold: f64::INFINITY,
             bins: Vec::new(),
             users: Vec::new(),
@@ -78,7 +81,12 @@ impl Owned for Parameters {
             return refused("bins do not ascend, or a parameter of the users is not above 0");
         }
         let chance = self.chance.user > 0.0 && self.chance.user < 1.0;
-        if !chance || !(0.0..1.0).contains(&self.canaries) || self.threshold.is_nan() {
+        if !chance
+            || self.trust.is_nan()
+            || self.trust <= 0.0
+            || !(0.0..1.0).contains(&self.canaries)
+            || self.threshold.is_nan()
+        {
             return refused("a share or a chance is outside 0 to 1");
         }
         Ok(())
@@ -168,13 +176,16 @@ impl Guard {
                 (evidence, Some(Taken { place, canary, canaries: shown }))
             }
         };
-        let flagged = evidence.nats() > self.parameters.threshold;
+        let nats = evidence.nats();
+        let flagged = nats > self.parameters.threshold;
         let mut shown = question.ranked.to_vec();
         let canaries = if flagged {
             self.decoys.replace(&mut shown);
             Vec::new()
         } else {
-            self.canaries(shown.len()).put(question.history, question.candidates, question.scores, &mut shown)
+            let doubt = (1.0 + nats / self.parameters.trust).clamp(0.0, 1.0);
+            let canaries = self.canaries(shown.len());
+            canaries.put(doubt, question.history, question.candidates, question.scores, &mut shown)
         };
         Standing {
             history: question.history.to_vec(),
