@@ -5,6 +5,7 @@
 //! measured is up to [`metrics::METRICS`]: no metric is named here.
 
 pub mod figures;
+pub mod prove;
 pub mod report;
 pub mod run;
 pub mod theft;
@@ -44,6 +45,15 @@ pub enum Command {
     ///
     /// Example: gro-evaluate theft --runs out/theft-ml-100k-sas/seed-1/eval-* --out out/theft-ml-100k-sas/theft
     Theft(theft::Arguments),
+    /// Prove by its decoys that a suspect was trained on the answers of a guarded target
+    ///
+    /// The suspect is asked about histories that the guard flags. How far it agrees with the decoys of the true key, against those of
+    /// many public keys, gives an exact probability that it never saw an answer of the target. Writes proof.html, a page for people, and
+    /// proof.json.
+    ///
+    /// Example: gro-evaluate prove --suspect out/ml-100k-sas/surrogate-guard --protected out/ml-100k-sas/protected-guard --out
+    /// out/ml-100k-sas/proof
+    Prove(prove::Arguments),
 }
 
 impl Cli {
@@ -53,6 +63,7 @@ impl Cli {
             Command::Run(arguments) => &arguments.flags,
             Command::Report(arguments) => &arguments.flags,
             Command::Theft(arguments) => &arguments.flags,
+            Command::Prove(arguments) => &arguments.flags,
         })
     }
 }
@@ -64,5 +75,6 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run(arguments) => run::run(arguments),
         Command::Report(arguments) => report::report(arguments),
         Command::Theft(arguments) => theft::theft(arguments),
+        Command::Prove(arguments) => prove::prove(arguments),
     }
 }

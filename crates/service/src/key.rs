@@ -21,6 +21,9 @@ const BYTES: usize = 32;
 /// What a fingerprint is made under, so that it is the hash of nothing else.
 const FINGERPRINT: &str = "gro-rs answer key fingerprint v1";
 
+/// What public keys are made under.
+const PUBLIC: &str = "gro-rs public key v1";
+
 /// What a key of a seed is made under.
 const OF_SEED: &str = "gro-rs answer key of a seed v1";
 
@@ -53,10 +56,10 @@ impl Key {
         Self(blake3::derive_key(OF_SEED, &seed.to_le_bytes()))
     }
 
-    /// One of many other keys, each as likely as this one: what it is compared with in a proof.
-    #[must_use]
-    pub fn other(&self, number: u64) -> Self {
-        Self(*blake3::keyed_hash(&self.0, &[b"other".as_slice(), &number.to_le_bytes()].concat()).as_bytes())
+    /// A key that is nobody's, known to everybody by its number: what the key of a service is compared with in a proof. Under a model that
+    /// never saw the service's answers, each of them is as likely to fit as that one.
+    pub fn public(number: u64) -> Self {
+        Self(blake3::derive_key(PUBLIC, &number.to_le_bytes()))
     }
 
     /// What names a key without telling it: 16 hexadecimal digits.
@@ -172,14 +175,14 @@ mod tests {
     fn keys_differ_and_show_nothing_of_themselves() {
         let key = Key::of_seed(1);
         assert_ne!(key, Key::of_seed(2));
-        assert_ne!(key.other(0), key.other(1));
+        assert_ne!(Key::public(0), Key::public(1));
         assert_eq!(format!("{key:?}"), format!("Key({})", key.fingerprint()));
         let draw = |key: &Key, purpose, place: &[u32]| key.stream(purpose, place).next_u64();
         assert_eq!(draw(&key, "decoys", &[1, 2]), draw(&key, "decoys", &[1, 2]));
         let others = [
             draw(&key, "canaries", &[1, 2]),
             draw(&key, "decoys", &[2, 1]),
-            draw(&key.other(0), "decoys", &[1, 2]),
+            draw(&Key::public(0), "decoys", &[1, 2]),
         ];
         assert!(others.iter().all(|other| *other != draw(&key, "decoys", &[1, 2])));
     }

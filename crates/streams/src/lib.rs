@@ -35,6 +35,8 @@ pub enum Purpose {
     LabelPositions = 11,
     /// Negatives that a test item is ranked against, keyed by user alone: every model meets the same.
     Candidates = 12,
+    /// Histories that a suspect is asked about in a proof of theft.
+    Probes = 13,
 }
 
 /// The source of all streams of one run.

@@ -1,0 +1,324 @@
+//! The command `prove`: was a suspect trained on the answers of a guarded target?
+//!
+//! Whoever was answered with decoys and learned from them answers as the decoys do, and decoys are told by the key alone. The suspect
+//! is asked about histories that the guard flags, and how far its lists agree with the decoys of the true key is compared with how far
+//! they agree with those of many public keys. A model that never saw the service's answers knows nothing of any key, so that the
+//! true one is as likely as any other to stand first: with M public keys, of which some agree at least as much,
+//! `p = (1 + some) / (M + 1)`, exactly. The histories are drawn without the key, for else they could hold decoys of it themselves.
+
+pub mod page;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use artifact::checkpoint::{Description, MODEL};
+use candle_core::Device;
+use models::{Mode, Recommender};
+use rayon::prelude::*;
+use serde::Serialize;
+use service::black_box::{BlackBox, ProtectedTarget};
+use service::guard::Guard;
+use service::guard::decoys::Decoys;
+use service::key::Key;
+use service::policies::{Answering, key_of, policy_of};
+use stage::memory::check_loading;
+use stage::{Flags, Plan, Refusal, progress, settings};
+use streams::{Purpose, Streams, below, choose};
+
+/// Name of the page for people.
+pub const PAGE: &str = "proof.html";
+/// Name of the same for programs.
+pub const PROOF: &str = "proof.json";
+
+/// Length of the lists that are compared.
+const TOP: usize = 10;
+/// Items of the shortest history asked about.
+const SHORTEST: usize = 5;
+/// Histories asked about together.
+const TOGETHER: usize = 64;
+
+/// What `gro-evaluate prove` is told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Directory of the suspect (its model.safetensors)
+    #[arg(long, value_name = "DIR")]
+    pub suspect: PathBuf,
+    /// Directory of the guarded target that may have been stolen
+    #[arg(long, value_name = "DIR")]
+    pub protected: PathBuf,
+    /// Key of the guarded target; by default answer.key beside its model
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Histories to ask the suspect about
+    #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
+    pub probes: u32,
+    /// Public keys to compare with: p is at least 1 / (NUMBER + 1)
+    #[arg(long, value_name = "NUMBER", default_value_t = 9999, value_parser = clap::value_parser!(u32).range(19..=10_000_000))]
+    pub keys: u32,
+    /// Directory to write proof.json and proof.html to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub flags: Flags,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Proof {
+    /// BLAKE3 of the suspect's checkpoint.
+    pub suspect: String,
+    /// Its network.
+    pub suspect_architecture: String,
+    /// BLAKE3 of the guarded target's checkpoint.
+    pub protected: String,
+    /// Its network.
+    pub protected_architecture: String,
+    /// Fingerprint of the key.
+    pub key: String,
+    /// Items in the catalogue.
+    pub items: usize,
+    /// Histories asked about.
+    pub probes: usize,
+    /// Those of them that the guard flags. The others say nothing, and are kept: the key has a say in which they are, and no choice may
+    /// depend on it.
+    pub flagged: usize,
+    /// Public keys compared with.
+    pub keys: usize,
+    /// Mean agreement of the suspect's ten items with the decoys of the true key, 0 to 1.
+    pub agreement: f64,
+    /// The same with those of the public keys: mean, standard deviation, highest.
+    pub others: Others,
+    /// Public keys that agree at least as much as the true one.
+    pub at_least_as_high: usize,
+    /// Chance of that where the suspect never saw an answer of the guarded target.
+    pub p: f64,
+    /// Agreement of the suspect with the target's own lists for the same histories, 0 to 1: for orientation, it proves nothing.
+    pub agreement_with_true_lists: f64,
+}
+
+/// Agreement with the decoys of public keys.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Others {
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation.
+    pub deviation: f64,
+    /// The highest.
+    pub highest: f64,
+}
+
+/// Prove, or fail to, unless that was done before; prints the finding.
+///
+/// Fails, as a refusal, where a model is missing, damaged or of another catalogue, the target has no guard, or the key is not its own.
+pub fn prove(arguments: &Arguments) -> anyhow::Result<()> {
+    let settings = settings::load(&arguments.flags)?;
+    let (suspect, protected) = (arguments.suspect.join(MODEL), arguments.protected.join(MODEL));
+    let key_file = arguments.key_file.clone().unwrap_or_else(|| service::key::key_path(&arguments.protected));
+    let plan = Plan::new("gro-evaluate prove", &arguments.out, &arguments.flags, &settings, &[])
+        .argument("probes", arguments.probes)
+        .argument("keys", arguments.keys)
+        .input(&suspect)
+        .input(&protected);
+    // Without a key the refusal below says more than a missing input would.
+    let plan = if key_file.exists() { plan.input(&key_file) } else { plan };
+    plan.produce(|directory| {
+        let device = models::device(arguments.flags.device)?;
+        plan.runs_on(models::name_of(&device));
+        let target = guarded(&arguments.protected, arguments.key_file.as_deref(), &device)?;
+        let suspect = suspected(&arguments.suspect, &target, &device)?;
+        let wanted = (arguments.probes as usize, arguments.keys as usize);
+        let (proof, others) =
+            compare(target, suspect, wanted, settings.seed, arguments.flags.quiet, &device)?;
+        artifact::metrics::write(&directory.join(PROOF), &proof)?;
+        let path = directory.join(PAGE);
+        std::fs::write(&path, page::page(&proof, &others))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        tracing::info!("{}", page::finding(&proof));
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// A guarded target with its key.
+struct Guarded {
+    model: Box<dyn Recommender>,
+    description: Description,
+    guard: Box<Guard>,
+    key: Key,
+    checkpoint: String,
+}
+
+fn guarded(directory: &Path, key: Option<&Path>, device: &Device) -> anyhow::Result<Guarded> {
+    let path = directory.join(MODEL);
+    check_loading(&path)?;
+    let (model, description) = models::load(&path, device)?;
+    let key = key_of(&description, directory, key)?;
+    let (Answering::ByAccount(guard), Some(key)) = (policy_of(&description, key.clone())?, key) else {
+        return Err(Refusal::new(format!(
+            "{} answers by `{}`, which leaves nothing to prove a theft by; expected a target protected by `guard`",
+            path.display(),
+            description.defence.title()
+        ))
+        .into());
+    };
+    Ok(Guarded { model, description, guard, key, checkpoint: artifact::digest::file(&path)?.blake3 })
+}
+
+/// A suspect, as its clients see it.
+struct Suspect {
+    service: ProtectedTarget,
+    architecture: String,
+    longest: usize,
+    checkpoint: String,
+}
+
+fn suspected(directory: &Path, target: &Guarded, device: &Device) -> anyhow::Result<Suspect> {
+    let path = directory.join(MODEL);
+    check_loading(&path)?;
+    let (model, description) = models::load(&path, device)?;
+    let known = &target.description;
+    if description.fingerprint != known.fingerprint || description.items != known.items {
+        return Err(Refusal::new(format!(
+            "{} recommends from another catalogue than the guarded target ({} items against {}), or numbers it otherwise",
+            path.display(),
+            description.items,
+            known.items
+        ))
+        .into());
+    }
+    let (longest, architecture) = (model.sizes().max_len, description.architecture.clone());
+    let key = key_of(&description, directory, None)?;
+    let service = ProtectedTarget::new(model.into(), &description, key, device.clone())?;
+    Ok(Suspect { service, architecture, longest, checkpoint: artifact::digest::file(&path)?.blake3 })
+}
+
+/// Histories of random items, drawn without the key. A guard flags whoever takes like that.
+fn probes(count: usize, items: usize, longest: usize, seed: u64) -> Vec<Vec<u32>> {
+    let longest = longest.min(items).max(1);
+    let shortest = SHORTEST.min(longest);
+    let one = |index: usize| {
+        let mut stream = Streams::new(seed).open(Purpose::Probes, 0, index as u64, 0);
+        let length = shortest + below(&mut stream, (longest - shortest) as u32 + 1) as usize;
+        let mut history: Vec<u32> =
+            choose(items, length, &mut stream).into_iter().map(|item| item as u32 + 1).collect();
+        streams::shuffle(&mut history, &mut stream);
+        history
+    };
+    (0..count).map(one).collect()
+}
+
+fn compare(
+    target: Guarded,
+    mut suspect: Suspect,
+    (count, keys): (usize, usize),
+    seed: u64,
+    quiet: bool,
+    device: &Device,
+) -> anyhow::Result<(Proof, Vec<f64>)> {
+    let items = target.description.items;
+    let top = TOP.min(items);
+    let longest = suspect.longest.min(target.model.sizes().max_len);
+    let drawn = probes(count, items, longest, seed);
+    // Flagged by their places alone would do; the guard itself is asked, for it is what a thief met.
+    let flagged: Vec<bool> = drawn
+        .par_iter()
+        .map(|history| {
+            let watched = target.guard.watch(&*target.model, history, (10 * TOP).min(items), device)?;
+            Ok(watched.last().is_some_and(|last| last.flagged))
+        })
+        .collect::<service::Result<_>>()?;
+    let flagged = flagged.into_iter().filter(|flagged| *flagged).count();
+    if flagged == 0 {
+        return Err(Refusal::new(
+            "the guard flags none of the histories that were drawn; its threshold is too high to prove anything",
+        )
+        .into());
+    }
+    let asked: Vec<&[u32]> = drawn.iter().map(Vec::as_slice).collect();
+    // How often item a stood in the target's ten and item b in the suspect's, by a.
+    let mut pairs: Vec<Vec<(u32, u32)>> = vec![Vec::new(); items + 1];
+    let mut shared = 0;
+    for histories in asked.chunks(TOGETHER) {
+        let contexts = target.model.contexts(histories).upload(device)?;
+        let states = target.model.encode(&contexts, Mode::Evaluate)?;
+        let own = target.model.catalogue().top_k(&states, top)?.to_vec2::<u32>()?;
+        let answers = suspect.service.top_k(histories, top)?;
+        for (own, answered) in own.iter().zip(&answers) {
+            shared += own.iter().filter(|item| answered.contains(item)).count();
+            for &a in own {
+                for &b in answered {
+                    let row = &mut pairs[a as usize];
+                    match row.iter_mut().find(|(item, _)| *item == b) {
+                        Some((_, times)) => *times += 1,
+                        None => row.push((b, 1)),
+                    }
+                }
+            }
+        }
+    }
+    let whole = (asked.len() * top) as f64;
+    let agreement = |key: &Key| {
+        let decoys = Decoys::new(key, items);
+        let hits = (1..=items as u32).map(|item| {
+            let decoy = decoys.of(item);
+            pairs[item as usize].iter().find(|(other, _)| *other == decoy).map_or(0, |(_, times)| *times)
+        });
+        f64::from(hits.sum::<u32>()) / whole
+    };
+    let found = agreement(&target.key);
+    let bar = progress::bar(keys as u64, "keys", quiet);
+    let others: Vec<f64> = (0..keys as u64)
+        .into_par_iter()
+        .map(|number| {
+            bar.inc(1);
+            agreement(&Key::public(number))
+        })
+        .collect();
+    bar.finish_and_clear();
+    let mean = metrics::mean(&others);
+    let squares: Vec<f64> = others.iter().map(|other| (other - mean).powi(2)).collect();
+    let at_least_as_high = others.iter().filter(|other| **other >= found).count();
+    let proof = Proof {
+        suspect: suspect.checkpoint,
+        suspect_architecture: suspect.architecture,
+        protected: target.checkpoint,
+        protected_architecture: target.description.architecture,
+        key: target.key.fingerprint(),
+        items,
+        probes: asked.len(),
+        flagged,
+        keys,
+        agreement: found,
+        others: Others {
+            mean,
+            deviation: metrics::mean(&squares).sqrt(),
+            highest: others.iter().copied().fold(0.0, f64::max),
+        },
+        at_least_as_high,
+        p: (1 + at_least_as_high) as f64 / (keys + 1) as f64,
+        agreement_with_true_lists: shared as f64 / whole,
+    };
+    Ok((proof, others))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_different_items_of_the_catalogue_and_the_same_every_time() {
+        let drawn = probes(200, 60, 50, 1);
+        assert_eq!(drawn, probes(200, 60, 50, 1));
+        assert_ne!(drawn, probes(200, 60, 50, 2));
+        for history in &drawn {
+            assert!((5..=50).contains(&history.len()));
+            let mut sorted = history.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert_eq!(sorted.len(), history.len());
+            assert!(sorted.iter().all(|item| (1..=60).contains(item)));
+        }
+        assert!(probes(50, 3, 50, 1).iter().all(|history| history.len() == 3));
+    }
+}

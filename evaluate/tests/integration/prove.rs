@@ -1,0 +1,113 @@
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use artifact::checkpoint::{Checkpoint, Defence, Description, MODEL};
+use artifact::settings::Sections;
+use service::guard::Parameters;
+use service::guard::evidence::{Chance, bins};
+use service::key::{Key, key_path};
+
+use crate::scene::{ITEMS, Scene};
+
+/// Puts the model of `from` behind a guard that flags everybody, with its key beside it.
+fn guard(scene: &Scene, from: &str, to: &str, threshold: f64) {
+    let Checkpoint { description, tensors } = Checkpoint::read(&scene.path(from).join(MODEL)).unwrap();
+    let key = Key::of_seed(3);
+    let bins = bins(ITEMS);
+    let parameters = Parameters {
+        threshold,
+        users: vec![1.0; bins.len()],
+        bins,
+        chance: Chance { user: 1e-4 },
+        key: key.fingerprint(),
+        ..Parameters::default()
+    };
+    let parameters: Sections = serde_json::from_value(serde_json::to_value(parameters).unwrap()).unwrap();
+    let description = Description { defence: Defence::answers("guard", parameters), ..description };
+    std::fs::create_dir_all(scene.path(to)).unwrap();
+    Checkpoint { description, tensors }.write(&scene.path(to).join(MODEL)).unwrap();
+    key.write(&key_path(&scene.path(to))).unwrap();
+}
+
+fn scene() -> Scene {
+    let scene = Scene::new();
+    let data = scene.dataset("data", "a");
+    scene.model("gold", &data, 1, "none");
+    scene.model("innocent", &data, 2, "none");
+    guard(&scene, "gold", "guarded", -1e9);
+    scene
+}
+
+fn prove<'a>(suspect: &'a str, protected: &'a str, out: &'a str) -> Vec<&'a str> {
+    vec![
+        "prove",
+        "--suspect",
+        suspect,
+        "--protected",
+        protected,
+        "--out",
+        out,
+        "--probes",
+        "200",
+        "--keys",
+        "999",
+        "--quiet",
+    ]
+}
+
+#[test]
+fn who_answers_with_the_decoys_is_found_and_who_knows_nothing_of_them_is_not() {
+    let scene = scene();
+    let ended = scene.evaluate(&prove("guarded", "guarded", "guilty"));
+    assert_eq!((ended.code, ended.out.as_str()), (0, ""), "{}", ended.err);
+    let proof = scene.json("guilty/proof.json");
+    assert_eq!(proof["agreement"], 1.0, "the guarded target itself answers with nothing else");
+    assert_eq!((proof["p"].as_f64().unwrap(), proof["at_least_as_high"].as_u64().unwrap()), (0.001, 0));
+    assert_eq!((proof["probes"].as_u64(), proof["flagged"].as_u64()), (Some(200), Some(200)));
+    let page = std::fs::read_to_string(scene.path("guilty/proof.html")).unwrap();
+    assert!(
+        page.contains("The suspect may have learned")
+            || page.contains("The suspect learned from the guarded answers"),
+        "{page}"
+    );
+    assert!(page.contains("0 of 999 other keys agree as much, p = 0.001"), "{page}");
+
+    for innocent in ["gold", "innocent"] {
+        let ended = scene.evaluate(&prove(innocent, "guarded", innocent_out(innocent)));
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        let proof = scene.json(&format!("{}/proof.json", innocent_out(innocent)));
+        assert!(proof["p"].as_f64().unwrap() > 0.01, "{proof}");
+        // Ten of forty items agree with any ten others on a quarter.
+        assert!((proof["others"]["mean"].as_f64().unwrap() - 0.25).abs() < 0.02, "{proof}");
+    }
+    assert_eq!(scene.json("out-gold/proof.json")["agreement_with_true_lists"], 1.0);
+    let bytes = |out: &str| std::fs::read(scene.path(out).join("proof.json")).unwrap();
+    let again = [&prove("gold", "guarded", "again")[..], &["--threads", "1"]].concat();
+    assert_eq!(scene.evaluate(&again).code, 0);
+    assert_eq!(bytes("again"), bytes("out-gold"), "one thread, the same bytes");
+}
+
+fn innocent_out(name: &str) -> &'static str {
+    if name == "gold" { "out-gold" } else { "out-innocent" }
+}
+
+#[test]
+fn what_proves_nothing_is_refused() {
+    let scene = scene();
+    let refusal = |arguments: &[&str]| {
+        let ended = scene.evaluate(arguments);
+        assert_eq!(ended.code, 2, "{}", ended.err);
+        assert!(!scene.path("out").exists());
+        ended.err
+    };
+    assert!(refusal(&prove("innocent", "gold", "out")).contains("expected a target protected by `guard`"));
+    let other = scene.dataset("other", "b");
+    scene.model("stranger", &other, 3, "none");
+    assert!(refusal(&prove("stranger", "guarded", "out")).contains("numbers it otherwise"));
+    Key::of_seed(4).write(&scene.path("other.key")).unwrap();
+    let wrong = [&prove("innocent", "guarded", "out")[..], &["--key-file", "other.key"]].concat();
+    assert!(refusal(&wrong).contains(&Key::of_seed(3).fingerprint()));
+    guard(&scene, "gold", "patient", 1e9);
+    assert!(refusal(&prove("innocent", "patient", "out")).contains("its threshold is too high"));
+    std::fs::remove_file(key_path(&scene.path("guarded"))).unwrap();
+    assert!(refusal(&prove("innocent", "guarded", "out")).contains("no such file"));
+}
