@@ -34,9 +34,9 @@ pub struct Cli {
     /// The defence
     #[arg(long, value_name = "METHOD", value_parser = stage::choices(&DEFENCES))]
     method: &'static Method,
-    /// Secret key of a guard, made where there is no such file
+    /// Secret key that answers depend on, made where there is no such file
     ///
-    /// A guard answers by a key, which lies as answer.key beside the protected target, readable by its owner alone. Without
+    /// The policies guard, tail and replace answer by a key, which lies as answer.key beside the protected target, readable by its owner alone. Without
     /// this flag it is the key of the seed, so that an experiment can be repeated; a service needs one that nobody can guess.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -109,7 +109,7 @@ pub fn run(cli: &Cli) -> Result<()> {
 
 /// Makes the key where there is none, and refuses one that would not be used.
 fn prepare_key(method: &Method, path: &Path) -> Result<()> {
-    if method.name != methods::guard::METHOD_NAME {
+    if !method.keyed {
         return Err(Refusal::new(format!(
             "--key {} would not be used: {} has no key; leave it out",
             path.display(),

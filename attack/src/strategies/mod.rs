@@ -7,6 +7,7 @@ mod random;
 mod rounds;
 mod short;
 mod taking;
+mod wary;
 
 use std::fmt;
 
@@ -28,6 +29,7 @@ pub const STRATEGIES: Registry<Strategy> = Registry {
         coverage::STRATEGY,
         short::STRATEGY,
         mimic::STRATEGY,
+        wary::STRATEGY,
         rounds::STRATEGY,
     ],
 };

@@ -124,11 +124,12 @@ impl ProtectedTarget {
         for (scores, candidates) in scores.iter().zip(candidates) {
             answers.extend(metrics::top_k(candidates, scores, k));
         }
+        let items = self.items();
         match &self.answering {
             Answering::AsRanked => {}
             Answering::ByQuestion(policy) => {
                 for (history, list) in histories.iter().zip(answers.chunks_exact_mut(k)) {
-                    policy.answer(history, list);
+                    policy.answer(history, items, list);
                 }
             }
             // Whether an account is flagged is known from what it would have been answered, not from candidates.
@@ -222,7 +223,7 @@ fn answer_accounts(
 impl BlackBox for ProtectedTarget {
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
         self.check(histories, k)?;
-        let (model, device) = (&*self.model, &self.device);
+        let (model, device, items) = (&*self.model, &self.device, self.items());
         // No answer depends on who is answered beside it, so each thread takes a batch from the first layer to the list.
         let threads = if kernels::fused(device) { rayon::current_num_threads() } else { 1 };
         let batch = histories.len().div_ceil(threads).max(SMALLEST_BATCH);
@@ -252,7 +253,7 @@ impl BlackBox for ProtectedTarget {
                 let mut ids = lists.collect::<Result<Vec<_>>>()?.concat();
                 if let Answering::ByQuestion(policy) = answering {
                     for (history, list) in histories.iter().zip(ids.chunks_exact_mut(k)) {
-                        policy.answer(history, list);
+                        policy.answer(history, items, list);
                     }
                 }
                 ids

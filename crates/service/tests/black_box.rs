@@ -164,7 +164,10 @@ fn an_unknown_policy_is_refused_and_never_taken_for_none() {
         refused.map(|_| ()).unwrap_err().to_string()
     };
     let unknown = refusal(Defence::answers("revers", Sections::new()));
-    assert!(unknown.contains("did you mean `reverse`? known: none, random, reverse, guard"), "{unknown}");
+    assert!(
+        unknown.contains("did you mean `reverse`? known: none, random, reverse, tail, replace, guard"),
+        "{unknown}"
+    );
     let surplus = Sections::from_iter([("seed".to_owned(), 1.into())]);
     assert!(refusal(Defence::answers("random", surplus)).contains("unknown field `seed`"));
 }

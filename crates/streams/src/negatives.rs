@@ -28,21 +28,51 @@ pub struct TooFewNegatives {
 /// `count` items that are not in `history`, uniform and with replacement, or any item where the history holds the whole
 /// catalogue of `items`.
 pub fn outside(history: &[u32], items: usize, count: usize, stream: &mut impl Rng) -> Vec<u32> {
-    let mut held = history.to_vec();
-    held.sort_unstable();
-    held.dedup();
-    if held.len() >= items {
-        held.clear();
+    let outside = Outside::of(history, items);
+    (0..count).map(|_| outside.item(below(stream, outside.count))).collect()
+}
+
+/// `count` different items that are not in `history`, in random order; fewer where there are no more.
+pub fn distinct_outside(history: &[u32], items: usize, count: usize, stream: &mut impl Rng) -> Vec<u32> {
+    let outside = Outside::of(history, items);
+    if history.len() >= items {
+        return Vec::new();
     }
-    let outside = (items - held.len()) as u32;
-    // How many ids outside the history come before each held one.
-    let outside_before: Vec<u32> = held.iter().enumerate().map(|(place, id)| id - 1 - place as u32).collect();
-    (0..count)
-        .map(|_| {
-            let draw = below(stream, outside);
-            1 + draw + outside_before.partition_point(|&before| before <= draw) as u32
-        })
-        .collect()
+    let count = count.min(outside.count as usize);
+    let mut drawn = Vec::with_capacity(count);
+    while drawn.len() < count {
+        let item = outside.item(below(stream, outside.count));
+        if !drawn.contains(&item) {
+            drawn.push(item);
+        }
+    }
+    drawn
+}
+
+/// The items outside a history, by number.
+struct Outside {
+    count: u32,
+    /// How many ids outside the history come before each held one.
+    before: Vec<u32>,
+}
+
+impl Outside {
+    /// Of a catalogue of `items`; all items where the history holds them all.
+    fn of(history: &[u32], items: usize) -> Self {
+        let mut held = history.to_vec();
+        held.sort_unstable();
+        held.dedup();
+        if held.len() >= items {
+            held.clear();
+        }
+        let before = held.iter().enumerate().map(|(place, id)| id - 1 - place as u32).collect();
+        Self { count: (items - held.len()) as u32, before }
+    }
+
+    /// The item of a number below the count.
+    fn item(&self, number: u32) -> u32 {
+        1 + number + self.before.partition_point(|&before| before <= number) as u32
+    }
 }
 
 /// A distribution over item ids from which negatives are drawn.

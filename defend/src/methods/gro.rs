@@ -56,6 +56,7 @@ pub(super) const METHOD: Method = Method {
     section: Some(Section::new::<Settings>("defend", "gro").read_flat()),
     depends_on: &["optimizer", "train"],
     needs_data: true,
+    keyed: false,
     check,
     protect,
 };

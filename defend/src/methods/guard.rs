@@ -7,7 +7,6 @@ use artifact::settings::checks::{above_zero, at_least, at_most, number, share};
 use artifact::settings::{self, Invalid, Owned, Section, Sections};
 use serde::{Deserialize, Serialize};
 use service::guard::fit::{Part, Wanted, fit};
-use service::key::{Key, key_path};
 use stage::memory::check_loading;
 use stage::{Refusal, progress, splits};
 use std::path::Path;
@@ -15,7 +14,7 @@ use std::path::Path;
 use super::{Job, Method};
 
 /// What files, settings and command lines call it.
-pub const METHOD_NAME: &str = "guard";
+const METHOD_NAME: &str = "guard";
 
 /// The registry's entry.
 pub(super) const METHOD: Method = Method {
@@ -25,6 +24,7 @@ pub(super) const METHOD: Method = Method {
     section: Some(Section::new::<Settings>("defend", "guard")),
     depends_on: &[],
     needs_data: true,
+    keyed: true,
     check,
     protect,
 };
@@ -86,17 +86,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     check(job.settings, description.items, job.target)?;
     let device = job.device()?;
     let (model, _) = models::load(job.target, &device)?;
-    let key = if let Some(path) = job.key {
-        Key::read(path)?
-    } else {
-        tracing::info!(
-            "the key is that of seed {}, so that the experiment can be repeated and whoever knows the seed knows the key; \
-             give --key for a service",
-            job.settings.seed
-        );
-        Key::of_seed(job.settings.seed)
-    };
-
+    let key = job.write_key()?;
     let of = |part| -> Vec<&[u32]> {
         let users = (0..dataset.users()).filter(|&user| Part::of(user) == part);
         users
@@ -139,7 +129,6 @@ fn protect(job: &Job<'_>) -> Result<()> {
         parameters.threshold,
         parameters.chance.user
     );
-    key.write(&key_path(job.output))?;
     let parameters: Sections = serde_json::from_value(serde_json::to_value(&parameters)?)?;
     let defence = Defence::answers(METHOD_NAME, parameters).over(description.defence);
     let description = Description { kind: Kind::Protected, defence, ..description };

@@ -16,7 +16,8 @@ use artifact::dataset::Dataset;
 use artifact::names::{Named, Registry};
 use artifact::settings::{Owned, Section, Sections, Settings, owned};
 use candle_core::Device;
-use service::policies::{Build, POLICIES};
+use service::key::{Key, key_path};
+use service::policies::POLICIES;
 use stage::{Checked, Flags, Interruption, OtherSplit, Plan, Refusal, Resume, progress};
 use training::fit::Run;
 use training::state::Saving;
@@ -26,8 +27,9 @@ const FITTED: &[Method] = &[guard::METHOD, gro::METHOD];
 
 /// Every defence, in the order of reports: answer policies, then methods that look at the data.
 pub static DEFENCES: LazyLock<Registry<Method>> = LazyLock::new(|| {
-    let open = POLICIES.entries.iter().filter(|policy| matches!(policy.build, Build::Open(_)));
-    let entries: Vec<Method> = open.map(policy::method).chain(FITTED.iter().copied()).collect();
+    let fitted = |name: &str| FITTED.iter().any(|method| method.name == name);
+    let others = POLICIES.entries.iter().filter(|policy| !fitted(policy.name));
+    let entries: Vec<Method> = others.map(policy::method).chain(FITTED.iter().copied()).collect();
     Registry { kind: "defence", entries: entries.leak() }
 });
 
@@ -46,6 +48,8 @@ pub struct Method {
     pub depends_on: &'static [&'static str],
     /// Whether it reads the dataset that the target was trained on.
     pub needs_data: bool,
+    /// Whether answers depend on a secret key.
+    pub keyed: bool,
     /// Refuses settings that no catalogue of so many items can be protected with; the path is where the catalogue is.
     pub check: fn(&Settings, usize, &Path) -> Result<()>,
     /// Writes the protected target.
@@ -110,6 +114,26 @@ impl Job<'_> {
     pub fn dataset(&self) -> Result<(&Path, Dataset)> {
         let data = self.data.ok_or_else(|| missing_data(self.method))?;
         Ok((data, Dataset::read(data)?))
+    }
+
+    /// The key that a service is to answer by: the one given, or that of the seed, so that an experiment can be repeated. A copy of
+    /// it is written beside the protected target.
+    ///
+    /// # Errors
+    /// A key that cannot be read or written.
+    pub fn write_key(&self) -> Result<Key> {
+        let key = if let Some(path) = self.key {
+            Key::read(path)?
+        } else {
+            tracing::info!(
+                "the key is that of seed {}, so that the experiment can be repeated and whoever knows the seed knows the key; \
+                 give --key for a service",
+                self.settings.seed
+            );
+            Key::of_seed(self.settings.seed)
+        };
+        key.write(&key_path(self.output))?;
+        Ok(key)
     }
 
     /// The device that the flags ask for.

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, Kind, MODEL};
-use service::policies::Policy;
+use service::policies::{Build, Policy};
 
 use super::{Job, Method};
 
@@ -16,6 +16,7 @@ pub(super) const fn method(policy: &Policy) -> Method {
         section: policy.section,
         depends_on: &[],
         needs_data: false,
+        keyed: matches!(policy.build, Build::Keyed(_)),
         check: |_, _, _| Ok(()),
         protect,
     }
@@ -24,7 +25,12 @@ pub(super) const fn method(policy: &Policy) -> Method {
 fn protect(job: &Job<'_>) -> Result<()> {
     stage::memory::check_loading(job.target)?;
     let Checkpoint { description, tensors } = Checkpoint::read(job.target)?;
-    let defence = Defence::answers(job.method.name, job.parameters()).over(description.defence);
+    let mut parameters = job.parameters();
+    if job.method.keyed {
+        let key = job.write_key()?;
+        parameters.insert("key".to_owned(), key.fingerprint().into());
+    }
+    let defence = Defence::answers(job.method.name, parameters).over(description.defence);
     let description = Description { kind: Kind::Protected, defence, ..description };
     Ok(Checkpoint { description, tensors }.write(&job.output.join(MODEL))?)
 }

@@ -29,6 +29,7 @@ pub use self::standing::Taken;
 pub(crate) use self::standing::{Standing, Standings};
 use crate::Result;
 use crate::key::Key;
+use crate::policies::check_key;
 
 /// What a guard was set to and what was fitted to users, as the description of a protected target keeps it. None of it is secret.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,13 +112,7 @@ impl Guard {
     /// Damaged parameters; a key other than the one that they were made with.
     pub fn new(parameters: Parameters, key: Key) -> std::result::Result<Self, Invalid> {
         parameters.check()?;
-        if key.fingerprint() != parameters.key {
-            return Err(Invalid::new(format!(
-                "the key has the fingerprint {}, but the target was protected with {}; give the key that `gro-defend` wrote beside it",
-                key.fingerprint(),
-                parameters.key
-            )));
-        }
+        check_key(&key, &parameters.key)?;
         Ok(Self::with(parameters, key))
     }
 

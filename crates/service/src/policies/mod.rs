@@ -8,7 +8,9 @@
 mod guard;
 mod none;
 mod random;
+mod replace;
 mod reverse;
+mod tail;
 
 use std::fmt;
 use std::path::Path;
@@ -24,14 +26,14 @@ use crate::{Error, Result};
 /// Every answer policy, in the order of reports.
 pub const POLICIES: Registry<Policy> = Registry {
     kind: "answer policy",
-    entries: &[none::POLICY, random::POLICY, reverse::POLICY, guard::POLICY],
+    entries: &[none::POLICY, random::POLICY, reverse::POLICY, tail::POLICY, replace::POLICY, guard::POLICY],
 };
 
 /// What is done to a ranked list.
 pub trait AnswerPolicy: Send + Sync {
     /// Changes `list`, the ids that the model ranks best after `history`, best first, into what is answered: ids of the
-    /// catalogue, each once.
-    fn answer(&self, history: &[u32], list: &mut [u32]);
+    /// catalogue of `items`, each once.
+    fn answer(&self, history: &[u32], items: usize, list: &mut [u32]);
 }
 
 /// How a service answers.
@@ -49,7 +51,7 @@ pub enum Answering {
 pub enum Build {
     /// From its parameters alone.
     Open(fn(&Sections) -> std::result::Result<Answering, Invalid>),
-    /// From parameters that were fitted to users, and a key.
+    /// From its parameters, of which `key` is the fingerprint of the key, and that key.
     Keyed(fn(&Sections, Key) -> std::result::Result<Answering, Invalid>),
 }
 
@@ -120,6 +122,18 @@ pub fn key_of(description: &Description, directory: &Path, given: Option<&Path>)
             description.defence.name
         ))),
     }
+}
+
+/// Refuses a key that is not the one of this fingerprint.
+pub(crate) fn check_key(key: &Key, fingerprint: &str) -> std::result::Result<(), Invalid> {
+    if key.fingerprint() == fingerprint {
+        return Ok(());
+    }
+    Err(Invalid::new(format!(
+        "the key has the fingerprint {}, but the target was protected with {fingerprint}; give the key that `gro-defend` wrote \
+         beside it",
+        key.fingerprint()
+    )))
 }
 
 /// The policy through which a model answers; none where a defence changed its weights.

@@ -38,7 +38,7 @@ impl Owned for Random {
 }
 
 impl AnswerPolicy for Random {
-    fn answer(&self, history: &[u32], list: &mut [u32]) {
+    fn answer(&self, history: &[u32], _: usize, list: &mut [u32]) {
         let mut hash = Hash(self.answer_seed);
         for &item in history {
             hash.mix(u64::from(item));

@@ -13,7 +13,7 @@ pub(super) const POLICY: Policy = Policy {
 struct Reverse;
 
 impl AnswerPolicy for Reverse {
-    fn answer(&self, _: &[u32], list: &mut [u32]) {
+    fn answer(&self, _: &[u32], _: usize, list: &mut [u32]) {
         list.reverse();
     }
 }
