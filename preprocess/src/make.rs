@@ -32,12 +32,11 @@ use crate::read::{self, Layout, Part, Spool, layouts};
 /// A refusal where the input is not as its layout has it, or nothing of it is left; else a failure to write.
 pub fn dataset(input: &Path, out: &Path, settings: &Checked, flags: &Flags) -> anyhow::Result<Outcome> {
     let spool = Spool::of(input)?;
-    let parts = match &spool {
-        Some(spool) => vec![Part::copied(spool.path(), spool.source())],
-        None => {
-            let found = layouts::find(input, Layout::wanted(&settings.preprocess)?)?;
-            found.into_iter().map(Part::from).collect()
-        }
+    let parts = if let Some(spool) = &spool {
+        vec![Part::copied(spool.path(), spool.source())]
+    } else {
+        let found = layouts::find(input, Layout::wanted(&settings.preprocess)?)?;
+        found.into_iter().map(Part::from).collect()
     };
     let shown = match parts.as_slice() {
         [only] => &only.name,

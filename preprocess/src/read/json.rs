@@ -4,7 +4,6 @@
 //! spelt, so that `1` and `1.0` are two ids; it takes `true` and `{"u": 1,}`; and its errors do not say which line.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -27,11 +26,13 @@ pub fn fields<'t>(line: &'t str, names: &[String], free: usize) -> Result<Fields
     })
 }
 
-/// The keys of the object on `line`; none where it is no object.
+/// The keys of the object on `line`, sorted; none where it is no object.
 pub fn keys(line: &str) -> Vec<String> {
     let line = without_nan(line).map_or(Cow::Borrowed(line), Cow::Owned);
-    let object: Option<BTreeMap<String, IgnoredAny>> = serde_json::from_str(&line).ok();
-    object.map(|object| object.into_keys().collect()).unwrap_or_default()
+    let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&line).ok();
+    let mut keys: Vec<String> = object.into_iter().flatten().map(|(key, _)| key).collect();
+    keys.sort_unstable();
+    keys
 }
 
 /// The line with null in place of NaN and of the infinities, as far as these stand outside strings; `None` where none does.
