@@ -424,6 +424,37 @@ fn seed_zero_is_a_seed() {
     assert!(plan.contains("out/demo-sas/target") && !plan.contains("seed-"), "{plan}");
 }
 
+#[test]
+fn snakemake_takes_one_value_for_a_list_and_refuses_what_it_does_not_know() {
+    let Some(tools) = tools() else { return };
+    let project = Project::new(Some(tools));
+    let plan = |words: &[&str]| {
+        let dry_run =
+            ["-s", "pipelines/Snakefile", "--dry-run", "--printshellcmds", "--config", "datasets=demo"];
+        project.command("snakemake", &[&dry_run, words].concat()).output().unwrap()
+    };
+    // As text, a number has digits, and a name letters, which are no list.
+    for seeds in ["seeds=10", "seeds='10'", "seeds=['10']"] {
+        let output = plan(&["targets=sas", "surrogates=bert", "defences=none", seeds]);
+        let plan = text(&output);
+        assert!(output.status.success(), "{plan}");
+        for part in ["--seed 10 ", "out/demo-sas/seed-10/surrogate-none-bert"] {
+            assert!(plan.contains(part), "{seeds}, {part}: {plan}");
+        }
+        assert!(!plan.contains("seed-1/") && !plan.contains("seed-0/"), "{plan}");
+    }
+    for (words, part) in [
+        ("seeds=[-1]", "--config: seeds names -1, expected whole numbers of 0 or more"),
+        ("seeds=[1.5]", "--config: seeds names 1.5, expected whole numbers"),
+        ("targets=[sasrec]", "--config: targets names sasrec, expected some of bert, sas"),
+        ("defences=[none,all]", "--config: defences names all, expected some of none"),
+        ("seed=3", "--config: seed is not known, expected some of datasets, targets"),
+    ] {
+        let output = plan(&[words]);
+        assert!(!output.status.success() && text(&output).contains(part), "{}", text(&output));
+    }
+}
+
 /// Make, with the binaries that are there and one defence.
 fn make_with(project: &Project, goal: &str, words: &[&str]) -> Output {
     let binaries = format!("BIN={}", binaries().display());

@@ -11,7 +11,7 @@ pub mod repeats;
 pub mod split;
 pub mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use artifact::dataset::Stats;
 use stage::settings::{Checked, Filter, Preprocess, Repeats, Split};
@@ -23,7 +23,7 @@ use crate::make::order::Sequences;
 use crate::make::split::Point;
 use crate::make::write::RawIds;
 use crate::read::interactions::Interactions;
-use crate::read::{self, Layout, Spool, layouts};
+use crate::read::{self, Layout, Part, Spool, layouts};
 
 /// Makes the dataset in `out` from the ratings at `input`, a file, a directory with one or, as `-`, standard input, unless it is
 /// up to date.
@@ -32,21 +32,26 @@ use crate::read::{self, Layout, Spool, layouts};
 /// A refusal where the input is not as its layout has it, or nothing of it is left; else a failure to write.
 pub fn dataset(input: &Path, out: &Path, settings: &Checked, flags: &Flags) -> anyhow::Result<Outcome> {
     let spool = Spool::of(input)?;
-    let parts = match &spool {
-        Some(spool) => vec![spool.path().to_owned()],
-        None => layouts::find(input, Layout::wanted(&settings.preprocess)?)?,
+    let parts = if let Some(spool) = &spool {
+        vec![Part::copied(spool.path(), spool.source())]
+    } else {
+        let found = layouts::find(input, Layout::wanted(&settings.preprocess)?)?;
+        found.into_iter().map(Part::from).collect()
     };
-    let shown = match (&spool, parts.as_slice()) {
-        (Some(_), _) => Path::new("standard input"),
-        (None, [only]) => only,
-        (None, _) => input,
+    let shown = match parts.as_slice() {
+        [only] => &only.name,
+        _ => input,
     };
-    let plan = Plan::new("gro-preprocess run", out, flags, settings, &["preprocess"]).inputs(parts.clone());
+    let plan = Plan::new("gro-preprocess run", out, flags, settings, &["preprocess"]);
+    let plan = match &spool {
+        Some(spool) => plan.copied_input(spool.name(), spool.path()),
+        None => plan.inputs(parts.iter().map(|part| part.path.clone())),
+    };
     plan.produce(|directory| make(&parts, shown, directory, &settings.preprocess, flags.quiet))
 }
 
 fn make(
-    parts: &[PathBuf],
+    parts: &[Part],
     shown: &Path,
     directory: &Path,
     settings: &Preprocess,

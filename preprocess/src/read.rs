@@ -25,5 +25,5 @@ pub mod spool;
 pub mod timestamps;
 
 pub use layouts::{LAYOUTS, Layout};
-pub use reader::read;
+pub use reader::{Part, read};
 pub use spool::Spool;

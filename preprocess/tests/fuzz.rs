@@ -13,6 +13,7 @@ use flate2::write::GzEncoder;
 use fuzzing::Target;
 use indicatif::ProgressBar;
 use parquet::arrow::ArrowWriter;
+use preprocess::read::Part;
 use stage::Refusal;
 use stage::settings::Preprocess;
 
@@ -56,7 +57,7 @@ fn fuzz(target: &str, name: &str, seeds: impl IntoIterator<Item = Vec<u8>>, sett
         let mut refusal = String::new();
         let mut whole = false;
         for settings in settings {
-            match preprocess::read::read(std::slice::from_ref(&path), settings, &ProgressBar::hidden()) {
+            match preprocess::read::read(&[Part::from(path.clone())], settings, &ProgressBar::hidden()) {
                 Ok(table) => whole |= table.rows_read() > 0,
                 Err(error) => {
                     let is_refusal = error.downcast_ref::<Refusal>().is_some();

@@ -44,6 +44,8 @@ pub struct Plan {
     command: &'static str,
     out: PathBuf,
     inputs: Vec<PathBuf>,
+    /// Copies of what could be read only once, each with what the lock calls it.
+    copies: Vec<(String, PathBuf)>,
     arguments: BTreeMap<String, String>,
     settings: Value,
     seed: u64,
@@ -82,6 +84,7 @@ impl Plan {
             command,
             out: out.to_owned(),
             inputs: Vec::new(),
+            copies: Vec::new(),
             arguments: BTreeMap::new(),
             settings: settings.sections(sections),
             seed: settings.seed,
@@ -101,6 +104,14 @@ impl Plan {
     #[must_use]
     pub fn inputs(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
         self.inputs.extend(paths);
+        self
+    }
+
+    /// Add what the stage read from standard input or another source that can be read only once: the file at `copy` holds it, and
+    /// lock and record call it `name`, since the copy is gone when the stage ends.
+    #[must_use]
+    pub fn copied_input(mut self, name: &str, copy: impl Into<PathBuf>) -> Self {
+        self.copies.push((name.to_owned(), copy.into()));
         self
     }
 
@@ -206,6 +217,16 @@ impl Plan {
                 format!("{} is a file, expected a directory to make or replace", self.out.display());
             return Err(Refusal::new(message).into());
         }
+        // Where the state of a long run is to lie is found out before the run.
+        let state = self.state_dir();
+        check_link(&state, &state)?;
+        if state.exists() && !state.is_dir() {
+            let message = format!(
+                "{} is a file, where the state of unfinished work is to lie; move it, or choose another --out",
+                state.display()
+            );
+            return Err(Refusal::new(message).into());
+        }
         Ok(place)
     }
 
@@ -236,6 +257,9 @@ impl Plan {
             let digest = digest::file(input)?;
             lock::check_against_neighbour(input, &digest)?;
             inputs.push(Entry { path: lock::relative(&canonical, place), digest });
+        }
+        for (name, copy) in &self.copies {
+            inputs.push(Entry { path: name.clone(), digest: digest::file(copy)? });
         }
         Ok(Cause {
             command: self.command.to_owned(),
@@ -299,7 +323,12 @@ impl Plan {
                 .map(|path| path.display().to_string())
                 .unwrap_or_default(),
             output: std::path::absolute(&self.out).map(|path| path.display().to_string()).unwrap_or_default(),
-            inputs: self.inputs.iter().map(absolute).collect(),
+            inputs: self
+                .inputs
+                .iter()
+                .map(absolute)
+                .chain(self.copies.iter().map(|(name, _)| name.clone()))
+                .collect(),
             device: self.device.borrow().clone(),
             threads: rayon::current_num_threads(),
             peak_memory_mib: peak_memory_mib(),

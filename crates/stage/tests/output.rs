@@ -294,6 +294,38 @@ fn an_output_that_is_a_link_is_replaced_where_it_lies() {
 }
 
 #[test]
+fn a_state_that_cannot_be_kept_is_found_out_before_the_work() {
+    let fixture = Fixture::new();
+    std::os::unix::fs::symlink("nowhere", fixture.path("out.state")).unwrap();
+    let message = refused(fixture.produce(&fixture.plan(), "raw/in.txt"));
+    assert!(message.contains("out.state is a link to nowhere, which does not exist"), "{message}");
+    fs::remove_file(fixture.path("out.state")).unwrap();
+    fixture.write("out.state", "mine");
+    let message = refused(fixture.produce(&fixture.plan(), "raw/in.txt"));
+    assert!(message.contains("out.state is a file, where the state"), "{message}");
+    assert_eq!((fixture.runs.get(), fixture.read("out.state").as_str()), (0, "mine"));
+}
+
+#[test]
+fn what_is_read_once_has_a_name_in_lock_and_record() {
+    let fixture = Fixture::new();
+    fixture.write("copy", "input");
+    let flags = Flags::default();
+    let plan = || {
+        let settings = settings::load(&flags).unwrap();
+        let plan = Plan::new("gro-test run", &fixture.path("out"), &flags, &settings, &["train"]);
+        plan.copied_input("standard input", fixture.path("copy"))
+    };
+    assert_eq!(fixture.produce(&plan(), "copy").unwrap(), Outcome::Done);
+    for file in ["out/stage.lock", "out/run.log"] {
+        assert!(fixture.read(file).contains("standard input"), "{}", fixture.read(file));
+    }
+    assert_eq!(fixture.produce(&plan(), "copy").unwrap(), Outcome::UpToDate);
+    fixture.write("copy", "another");
+    assert_eq!(fixture.produce(&plan(), "copy").unwrap(), Outcome::Done);
+}
+
+#[test]
 fn a_directory_is_claimed_by_one_at_a_time() {
     let fixture = Fixture::new();
     let claimed = stage::output::claim(&fixture.path("raw")).unwrap();

@@ -240,6 +240,7 @@ fn a_dotted_key_in_a_file_is_told_how_to_nest() {
             "0.yaml:3: `defend.mirror.depth`: a key in a file has no dots; write it as `defend: {mirror: {depth: 4}}`",
         ),
         ("evaluate.ks: [1, 5]\n", "write it as `evaluate: {ks: …}`"),
+        ("train:{epochs: 3}\n", "a blank stands behind a colon; write it as `train: {epochs`"),
         ("train.epoch: 3\n", "unknown setting `train.epoch`; did you mean `train.epochs`?"),
         ("defend.random.answer_seed.x: 3\n", "unknown setting `defend.random.answer_seed.x`"),
     ] {

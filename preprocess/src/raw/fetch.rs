@@ -42,6 +42,8 @@ pub fn fetch(dataset: &Dataset<'_>, to: &Path, tools: &Tools) -> anyhow::Result<
         tracing::info!("{} is already there and verified (from {})", path.display(), record.source);
         return Ok(Outcome::AlreadyThere);
     }
+    output::check_link(to, to)?;
+    output::check_link(&directory, &directory)?;
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     // Two that download into one file would spoil it for each other.
     let _claimed = output::claim(&directory)?;

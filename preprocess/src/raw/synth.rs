@@ -66,6 +66,12 @@ impl Recipe {
         if self.users == 0 || self.items == 0 {
             return Err(Refusal::new("--users and --items must be at least 1"));
         }
+        if self.longest() < 3 {
+            return Err(Refusal::new(format!(
+                "--items is {}, expected at least 4: a user has three interactions or more, with at most four fifths of the items",
+                self.items
+            )));
+        }
         let (least, most) = (u64::from(self.users) * 3, u64::from(self.users) * self.longest());
         if self.interactions < least || self.interactions > most {
             return Err(Refusal::new(format!(
@@ -389,6 +395,8 @@ mod tests {
                 "{users} {items} {interactions}"
             );
         }
+        let few = Recipe { users: 10, items: 3, interactions: 30, seed: 1 }.check().unwrap_err().to_string();
+        assert!(few.contains("--items is 3, expected at least 4"), "{few}");
     }
 
     #[test]

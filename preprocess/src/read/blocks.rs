@@ -8,6 +8,7 @@ use encoding_rs::Encoding;
 use indicatif::ProgressBar;
 
 use crate::read::fault::Fault;
+use crate::read::objects::Notation;
 use crate::read::packed::Bytes;
 use crate::read::{encoding, objects, packed};
 
@@ -49,8 +50,8 @@ enum Cut {
     Lines,
     /// Where a line ends outside quotation marks, which stand around fields between these delimiters.
     Records(u8),
-    /// Between two JSON objects.
-    Objects,
+    /// Between two objects.
+    Objects(Notation),
 }
 
 impl Blocks<Bytes> {
@@ -80,7 +81,13 @@ impl<R: Read> Blocks<R> {
     /// # Errors
     /// An unreadable source, or a first line without end.
     pub fn sample(&mut self) -> Result<Vec<String>, Fault> {
-        self.first_line_end()?;
+        let first = self.first_line_end();
+        // `json.dump` writes a list of any length in one line.
+        let is_list = || self.rest.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+        match first {
+            Err(Fault::Line { .. }) if is_list() => {}
+            other => drop(other?),
+        }
         self.fill(SAMPLE_BYTES)?;
         let end = if self.finished {
             self.rest.len()
@@ -122,9 +129,9 @@ impl<R: Read> Blocks<R> {
         self.cut = Cut::Records(delimiter);
     }
 
-    /// From here on, a JSON object goes on over any number of lines.
-    pub fn cut_objects(&mut self) {
-        self.cut = Cut::Objects;
+    /// From here on, an object goes on over any number of lines.
+    pub fn cut_objects(&mut self, notation: Notation) {
+        self.cut = Cut::Objects(notation);
     }
 
     /// The next lines; `None` at the end of the file.
@@ -181,12 +188,12 @@ impl<R: Read> Blocks<R> {
                 let bytes = memchr::memrchr(b'\n', &self.rest).map_or(0, |end| end + 1);
                 Ok(Whole { bytes, ..Whole::default() })
             }
-            Cut::Objects => match objects::whole(&self.rest) {
+            Cut::Objects(notation) => match objects::whole(&self.rest, notation) {
                 Ok(objects::Whole { bytes, open }) => Ok(Whole { bytes, open, continued: 0 }),
                 Err(place) => {
                     let found = String::from_utf8_lossy(&self.rest[place..]);
                     let found: String = found.chars().take(20).collect();
-                    Err(self.fault_at(place, format!("expected a JSON object, found {found:?}")))
+                    Err(self.fault_at(place, format!("expected {notation}, found {found:?}")))
                 }
             },
         }
@@ -203,7 +210,7 @@ impl<R: Read> Blocks<R> {
 
     fn unclosed(&self, mark: usize) -> Fault {
         let message = match self.cut {
-            Cut::Objects => {
+            Cut::Objects(_) => {
                 "an object opens here that ends neither within a million bytes nor before the file does; expected an object an \
                  interaction"
             }

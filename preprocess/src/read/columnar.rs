@@ -2,7 +2,7 @@
 //! before the first row is. A column of lists, one a user, is taken apart into rows.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, UInt64Array};
@@ -18,7 +18,9 @@ use stage::Refusal;
 use stage::settings::{Column, Columns, Incomplete, Preprocess, Values};
 
 use crate::read::fault::{Fault, shorten};
-use crate::read::interactions::{Block, Unfit};
+use crate::read::interactions::{Block, Unfit, trimmed};
+use crate::read::layouts::partitioned;
+use crate::read::reader::Part;
 use crate::read::timestamps::{TimeReader, Timestamp};
 
 /// Beyond this a float does not tell neighbouring integers apart, so two ids could become one.
@@ -27,7 +29,7 @@ const LARGEST_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
 /// A Parquet file whose columns were checked.
 #[derive(Debug)]
 pub struct Table<'a> {
-    path: PathBuf,
+    part: Part,
     metadata: ArrowReaderMetadata,
     settings: &'a Preprocess,
     times: TimeReader,
@@ -45,12 +47,13 @@ impl<'a> Table<'a> {
     ///
     /// # Errors
     /// A refusal: no Parquet file, no such column, or one of a type that cannot hold what it should.
-    pub fn open(path: &Path, settings: &'a Preprocess) -> anyhow::Result<Self> {
+    pub fn open(part: &Part, settings: &'a Preprocess) -> anyhow::Result<Self> {
+        let path = part.name.as_path();
         let unreadable = |error: parquet::errors::ParquetError| {
             let message = format!("cannot read {}, expected a whole Parquet file", path.display());
             anyhow::Error::from(Refusal::because(message, error))
         };
-        let file = File::open(path).map_err(|error| unreadable(error.into()))?;
+        let file = File::open(&part.path).map_err(|error| unreadable(error.into()))?;
         // Parquet's own types, not those of an Arrow schema beside them: then all text is Utf8, whatever wrote the file.
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = guarded(path, || ArrowReaderMetadata::load(&file, options).map_err(unreadable))?;
@@ -74,7 +77,7 @@ impl<'a> Table<'a> {
             |(column, Values(values)): (&Column, &'a Values)| Ok((place(column, "keep")?, values.as_slice()));
         let conditions = settings.keep.iter().map(condition).collect::<anyhow::Result<_>>()?;
         let times = TimeReader::new(settings.time_format.as_deref());
-        Ok(Self { path: path.to_owned(), metadata, settings, times, columns, conditions })
+        Ok(Self { part: part.clone(), metadata, settings, times, columns, conditions })
     }
 
     /// How many row groups there are.
@@ -98,13 +101,14 @@ impl<'a> Table<'a> {
     /// # Errors
     /// The first row that lacks a value or has one that cannot be used, counted from 1 over the whole file.
     pub fn parse(&self, group: usize) -> Result<Block, Fault> {
-        guarded(&self.path, || Ok::<_, artifact::Error>(self.parse_unguarded(group)))
+        guarded(&self.part.name, || Ok::<_, artifact::Error>(self.parse_unguarded(group)))
             .unwrap_or_else(|error| Err(Fault::File(format!("row group {group} cannot be read: {error}"))))
     }
 
     fn parse_unguarded(&self, group: usize) -> Result<Block, Fault> {
-        let broken = |message: String| Fault::File(format!("row group {group} cannot be read: {message}"));
-        let file = File::open(&self.path).map_err(|error| broken(error.to_string()))?;
+        let broken =
+            |message: String| Fault::File(format!("row group {group} cannot be read: {}", advised(message)));
+        let file = File::open(&self.part.path).map_err(|error| broken(error.to_string()))?;
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone());
         let projection = ProjectionMask::roots(builder.parquet_schema(), self.places());
         let batches = builder.with_projection(projection).with_row_groups(vec![group]).build();
@@ -126,6 +130,16 @@ impl<'a> Table<'a> {
     }
 }
 
+/// What the decoder says, with what to do about a compression that this program does without.
+fn advised(message: String) -> String {
+    match message.rsplit_once("Disabled feature at compile time: ") {
+        Some((_, compression)) => {
+            format!("its columns are packed by {compression}; write it with snappy, gzip, lz4 or zstd")
+        }
+        None => message,
+    }
+}
+
 /// The place of a column in the file.
 fn place_of(path: &Path, metadata: &ArrowReaderMetadata, column: &Column) -> anyhow::Result<usize> {
     let fields: &[Arc<Field>] = metadata.schema().fields();
@@ -138,9 +152,13 @@ fn place_of(path: &Path, metadata: &ArrowReaderMetadata, column: &Column) -> any
         [] => "no",
         _ => "more than one",
     };
-    let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
-    let message =
-        format!("{}: {fault} column `{column}`; its columns are {}", path.display(), names.join(", "));
+    let names: Vec<String> = fields.iter().map(|field| format!("{:?}", field.name())).collect();
+    let message = format!(
+        "{}: {fault} column `{column}`; its columns are {}{}",
+        path.display(),
+        names.join(", "),
+        partitioned(path, &column.to_string())
+    );
     Err(Refusal::new(message).into())
 }
 
@@ -243,8 +261,8 @@ impl<'a> Batch<'a> {
                 }
             };
             let id = |column: &StringArray| match column.is_valid(row) {
-                true if column.value(row).is_empty() => Err("empty".to_owned()),
-                true if missing(column.value(row)) => Err(shorten(column.value(row))),
+                true if trimmed(column.value(row)).is_empty() => Err("empty".to_owned()),
+                true if missing(trimmed(column.value(row))) => Err(shorten(column.value(row))),
                 true => Ok(()),
                 false => Err("null".to_owned()),
             };
@@ -258,7 +276,8 @@ impl<'a> Batch<'a> {
                 .all(|(column, (_, values))| value(column).is_some_and(|value| values.contains(&value)));
             if !wanted {
                 if whole {
-                    block.note(self.users.value(row), self.items.value(row)).map_err(unfit)?;
+                    let [user, item] = [&self.users, &self.items].map(|column| trimmed(column.value(row)));
+                    block.note(user, item).map_err(unfit)?;
                 }
                 block.counts().unwanted += 1;
                 continue;
@@ -294,7 +313,11 @@ impl<'a> Batch<'a> {
             };
             let [first, second] = &self.times;
             let times = (time(first, timestamp)?, time(second, tiebreak)?);
-            let (user, item) = (self.users.value(row), self.items.value(row));
+            let [user, item] = [&self.users, &self.items].map(|column| {
+                let (whole, cut) = (column.value(row), trimmed(column.value(row)));
+                block.counts().trimmed += u64::from(cut.len() < whole.len());
+                cut
+            });
             let low = |ratings: &Float64Array| {
                 table.settings.min_rating.is_some_and(|least| ratings.value(row) < least)
             };

@@ -71,6 +71,17 @@ impl From<TooMany> for Unfit {
     }
 }
 
+/// An id without the blanks around it, which nobody sees: those of Unicode, and the marks of no width that editors leave.
+#[inline]
+pub fn trimmed(id: &str) -> &str {
+    let is_plain = |byte: u8| byte.is_ascii_graphic();
+    match id.as_bytes() {
+        [first, .., last] if is_plain(*first) && is_plain(*last) => id,
+        _ => id
+            .trim_matches(|letter: char| letter.is_whitespace() || matches!(letter, '\u{FEFF}' | '\u{200B}')),
+    }
+}
+
 /// Interactions of one block of a file.
 #[derive(Debug, Default)]
 pub struct Block {

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::read::literal::{FIELDS, Fields};
 
@@ -18,6 +18,49 @@ const LARGEST_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
 /// # Errors
 /// Where the line is no JSON object, or a wanted value is neither a string nor a number nor null, a message.
 pub fn fields<'t>(line: &'t str, names: &[String], free: usize) -> Result<Fields<'t>, String> {
+    strict(line, names, free).or_else(|message| {
+        // Python's `json.dumps` and pandas write NaN where a value is missing, which is no JSON.
+        let without = without_nan(line).ok_or_else(|| message.clone())?;
+        let fields = strict(&without, names, free).map_err(|_| message)?;
+        Ok(fields.map(|field| field.map(|text| Cow::Owned(text.into_owned()))))
+    })
+}
+
+/// The keys of the object on `line`, sorted; none where it is no object.
+pub fn keys(line: &str) -> Vec<String> {
+    let line = without_nan(line).map_or(Cow::Borrowed(line), Cow::Owned);
+    let object: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&line).ok();
+    let mut keys: Vec<String> = object.into_iter().flatten().map(|(key, _)| key).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// The line with null in place of NaN and of the infinities, as far as these stand outside strings; `None` where none does.
+fn without_nan(line: &str) -> Option<String> {
+    const NAMES: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
+    if !["NaN", "Infinity"].iter().any(|name| line.contains(name)) {
+        return None;
+    }
+    let mut text = String::with_capacity(line.len() + 16);
+    let (mut rest, mut quoted, mut found) = (line, false, false);
+    while let Some(letter) = rest.chars().next() {
+        let name = NAMES.iter().find(|name| !quoted && rest.starts_with(**name));
+        let length = match (name, letter) {
+            (Some(name), _) => name.len(),
+            // The character behind a backslash ends nothing.
+            (None, '\\') => 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+            (None, letter) => letter.len_utf8(),
+        };
+        quoted ^= letter == '"';
+        found |= name.is_some();
+        text.push_str(if name.is_some() { "null" } else { &rest[..length] });
+        rest = &rest[length..];
+    }
+    found.then_some(text)
+}
+
+/// [`fields`] of a line that is JSON.
+fn strict<'t>(line: &'t str, names: &[String], free: usize) -> Result<Fields<'t>, String> {
     let mut json = serde_json::Deserializer::from_str(line);
     let fields = Wanted { names, free }.deserialize(&mut json).and_then(|fields| json.end().map(|()| fields));
     fields.map_err(|error| {
@@ -59,7 +102,10 @@ impl<'t> Visitor<'t> for Wanted<'_> {
                         self.names[place]
                     )));
                 }
-                Some(place) => fields[place] = object.next_value_seed(Scalar { free: place >= self.free })?,
+                Some(place) => {
+                    let scalar = Scalar { name: &self.names[place], free: place >= self.free };
+                    fields[place] = object.next_value_seed(scalar)?;
+                }
                 None => drop(object.next_value::<IgnoredAny>()?),
             }
         }
@@ -91,12 +137,14 @@ impl Visitor<'_> for Key<'_> {
 }
 
 /// A wanted value, as text.
-struct Scalar {
+struct Scalar<'n> {
+    /// The key that it stands under.
+    name: &'n str,
     /// Whether it may be true or false.
     free: bool,
 }
 
-impl<'t> DeserializeSeed<'t> for Scalar {
+impl<'t> DeserializeSeed<'t> for Scalar<'_> {
     type Value = Option<Cow<'t, str>>;
 
     fn deserialize<D: Deserializer<'t>>(self, json: D) -> Result<Self::Value, D::Error> {
@@ -104,7 +152,7 @@ impl<'t> DeserializeSeed<'t> for Scalar {
     }
 }
 
-impl<'t> Visitor<'t> for Scalar {
+impl<'t> Visitor<'t> for Scalar<'_> {
     type Value = Option<Cow<'t, str>>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -144,6 +192,14 @@ impl<'t> Visitor<'t> for Scalar {
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
         Ok(None)
     }
+
+    fn visit_map<A: MapAccess<'t>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(A::Error::custom(format!("`{}` is an object, expected a string or a number", self.name)))
+    }
+
+    fn visit_seq<A: SeqAccess<'t>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(A::Error::custom(format!("`{}` is a list, expected a string or a number", self.name)))
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +226,10 @@ mod tests {
             let expected = vec![user.map(str::to_owned), item.map(str::to_owned)];
             assert_eq!(read(line), Ok(expected), "{line}");
         }
+        // As Python writes what is missing.
+        let line = r#"{"u": "NaN \"NaN", "i": NaN, "x": [-Infinity, Infinity]}"#;
+        assert_eq!(read(line), Ok(vec![Some("NaN \"NaN".to_owned()), None]));
+        assert_eq!(keys(line), ["i", "u", "x"]);
         let names = ["u", "bought"].map(str::to_owned);
         assert_eq!(fields(r#"{"bought": true}"#, &names, 1).unwrap()[1].as_deref(), Some("true"));
     }
@@ -180,7 +240,9 @@ mod tests {
             ("", "EOF"),
             (r#"{"u": "a""#, "EOF"),
             (r#"["u"]"#, "expected an object"),
-            (r#"{"u": ["a"]}"#, "expected a string or a number (character"),
+            (r#"{"u": ["a"]}"#, "`u` is a list, expected a string or a number (character"),
+            (r#"{"u": {"id": 1}}"#, "`u` is an object, expected a string or a number (character"),
+            (r#"{"u": NaN, "i": nan}"#, "expected value (character 7)"),
             (r#"{"u": true}"#, "expected a string or a number"),
             (r#"{"u": null, "u": 1}"#, "the key `u` stands in it twice"),
             (r#"{"u": 1} {}"#, "trailing characters (character 10)"),

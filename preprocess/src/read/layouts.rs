@@ -133,7 +133,9 @@ fn recognisable() -> impl Iterator<Item = &'static Layout> {
 }
 
 /// Finds the files to read: `input` itself, or in a directory the one table whose name is one of `layout`'s, which may come in
-/// parts. Without a layout, the names of all that a name can tell count. Hidden files and resource forks are passed over.
+/// parts. Where the directory itself holds none, the parts may lie in directories such as `year=2019/month=1`, by which Hive, Spark,
+/// DuckDB and pandas partition a table; they are read in the order of their names, numbers by value. Without a layout, the names of
+/// all that a name can tell count. Hidden files and resource forks are passed over.
 ///
 /// # Errors
 /// A refusal where there is no such table, or more than one.
@@ -141,44 +143,63 @@ pub fn find(input: &Path, layout: Option<&Layout>) -> anyhow::Result<Vec<PathBuf
     if input.is_file() {
         return Ok(vec![input.to_owned()]);
     }
-    let listing = std::fs::read_dir(input).map_err(|error| {
+    let (files, directories) = listing(input).map_err(|error| {
         Refusal::new(format!(
             "no interactions at {} ({error}); expected a file or a directory, such as `gro-preprocess fetch` makes",
             input.display()
         ))
     })?;
-    let mut files = Vec::new();
-    for entry in listing {
-        let path = entry?.path();
-        if path.is_file() && !is_passed_over(Path::new(path.file_name().unwrap_or_default())) {
-            files.push(path);
-        }
-    }
     let layouts: Vec<&Layout> = layout.map_or_else(|| recognisable().collect(), |layout| vec![layout]);
-    let called = |names: fn(&Layout) -> &'static [&'static str]| -> Vec<PathBuf> {
+    let called = |files: &[PathBuf], names: fn(&Layout) -> &'static [&'static str]| -> Vec<PathBuf> {
         let patterns: Vec<&str> = layouts.iter().flat_map(|layout| names(layout)).copied().collect();
         let is_one = |path: &&PathBuf| patterns.iter().any(|pattern| fits(pattern, &unpacked_name(path)));
         files.iter().filter(is_one).cloned().collect()
     };
-    let mut found = called(|layout| layout.files);
-    if found.is_empty() {
-        found = called(|layout| layout.also);
+    let tables = |files: &[PathBuf]| {
+        let found = called(files, |layout| layout.files);
+        if found.is_empty() { called(files, |layout| layout.also) } else { found }
+    };
+    let mut found = tables(&files);
+    let is_partitioned = found.is_empty();
+    if is_partitioned {
+        let mut parts = Vec::new();
+        for directory in directories.iter().filter(|directory| is_partition(directory)) {
+            partition(directory, 1, &mut parts)
+                .map_err(|error| Refusal::because(format!("cannot read {}", directory.display()), error))?;
+        }
+        found = tables(&parts);
     }
-    found.sort_by_cached_key(|path| by_numbers(&file_name(path)));
-    let names: Vec<String> = found.iter().map(|path| file_name(path)).collect();
-    let whole = names.iter().map(|name| whole_name(name));
-    if whole.collect::<std::collections::BTreeSet<String>>().len() > 1 {
+    let below = |path: &Path| path.strip_prefix(input).unwrap_or(path).to_owned();
+    found.sort_by_cached_key(|path| {
+        let parts = below(path);
+        parts.iter().map(|part| numbered(&part.to_string_lossy())).collect::<Vec<_>>()
+    });
+    // In a partitioned table all files are parts of one, whatever they are called, unless they are not of one kind.
+    let whole = |path: &PathBuf| {
+        if is_partitioned { ending(&unpacked_name(path)) } else { whole_name(&file_name(path)) }
+    };
+    if found.iter().map(whole).collect::<std::collections::BTreeSet<String>>().len() > 1 {
+        let names: Vec<String> =
+            found.iter().take(10).map(|path| below(path).display().to_string()).collect();
         return Err(Refusal::new(format!(
-            "{} holds several tables ({}); give one of them as --input, or set preprocess.format",
+            "{} holds several tables ({}{}); give one of them as --input, or set preprocess.format",
             input.display(),
-            names.join(", ")
+            names.join(", "),
+            if found.len() > names.len() { ", …" } else { "" }
         ))
         .into());
     }
     if found.is_empty() {
         let names: Vec<&str> = layouts.iter().flat_map(|layout| layout.files).copied().collect();
+        let deeper: Vec<String> =
+            directories.iter().take(3).map(|path| format!("{}", path.display())).collect();
+        let deeper = if deeper.is_empty() {
+            String::new()
+        } else {
+            format!("; directories in it, such as {}, are not looked into", deeper.join(", "))
+        };
         return Err(Refusal::new(format!(
-            "{} holds no interactions; expected one of {}, or give the file itself as --input",
+            "{} holds no interactions; expected one of {}, or give the file itself as --input{deeper}",
             input.display(),
             names.join(", "),
         ))
@@ -188,6 +209,52 @@ pub fn find(input: &Path, layout: Option<&Layout>) -> anyhow::Result<Vec<PathBuf
         tracing::info!("{} holds a table in {} parts", input.display(), found.len());
     }
     Ok(found)
+}
+
+/// How deep the directories of a partitioned table are looked into, so that a link to itself ends.
+const DEEPEST_PARTITION: usize = 16;
+
+/// The files and the directories in `directory`, without those that are nobody's table.
+fn listing(directory: &Path) -> std::io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if !is_passed_over(Path::new(path.file_name().unwrap_or_default())) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let (directories, rest): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
+    Ok((rest.into_iter().filter(|path| path.is_file()).collect(), directories))
+}
+
+/// Whether a directory is called as a partition is: `column=value`.
+fn is_partition(directory: &Path) -> bool {
+    file_name(directory).split_once('=').is_some_and(|(column, _)| !column.is_empty())
+}
+
+/// Adds the files below a partition.
+fn partition(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    let (files, directories) = listing(directory)?;
+    found.extend(files);
+    for directory in directories.iter().filter(|_| depth < DEEPEST_PARTITION) {
+        partition(directory, depth + 1, found)?;
+    }
+    Ok(())
+}
+
+/// What a message adds about a column that the file at `path` lacks, where a partition is named after it.
+pub(super) fn partitioned(path: &Path, column: &str) -> String {
+    let names = path.iter().rev().skip(1).map(|part| part.to_string_lossy().into_owned());
+    let named = names.into_iter().find(|name| name.split_once('=').is_some_and(|(key, _)| key == column));
+    named.map_or(String::new(), |name| {
+        format!("; it stands in the name of the directory {name} alone, which is not read: write it into the table")
+    })
+}
+
+/// What a name ends in.
+fn ending(name: &str) -> String {
+    name.rsplit_once('.').map_or(String::new(), |(_, ending)| ending.to_owned())
 }
 
 /// The name of the table that a file is a part of: the parts of one differ in their numbers, and those of Spark begin with
@@ -202,12 +269,7 @@ fn whole_name(name: &str) -> String {
     }
 }
 
-/// What orders `part-2` before `part-10`.
-fn by_numbers(name: &str) -> Vec<(String, Option<u128>)> {
-    numbered(name)
-}
-
-/// A name as texts with the numbers behind them.
+/// A name as texts with the numbers behind them, which orders `part-2` before `part-10`.
 fn numbered(name: &str) -> Vec<(String, Option<u128>)> {
     let mut parts = Vec::new();
     let mut rest = name;
@@ -221,6 +283,7 @@ fn numbered(name: &str) -> Vec<(String, Option<u128>)> {
     parts
 }
 
+/// Whether a name in lower case is as the pattern has it.
 fn fits(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         Some((start, end)) => {
@@ -237,9 +300,9 @@ fn file_name(path: &Path) -> String {
 /// The endings of packed files.
 const PACKED: [&str; 9] = [".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".tbz2", ".txz"];
 
-/// The name of a file without the endings of a packed one.
+/// The name of a file in lower case, without the endings of a packed one.
 fn unpacked_name(path: &Path) -> String {
-    let mut name = file_name(path);
+    let mut name = file_name(path).to_lowercase();
     while let Some(ending) = PACKED.iter().find(|ending| name.len() > ending.len() && name.ends_with(*ending))
     {
         name.truncate(name.len() - ending.len());
@@ -322,7 +385,7 @@ mod tests {
             assert_eq!(whole.len() == 1, is_one, "{names:?}");
         }
         let mut names = ["part-10", "part-2", "part-1"];
-        names.sort_by_key(|name| by_numbers(name));
+        names.sort_by_key(|name| numbered(name));
         assert_eq!(names, ["part-1", "part-2", "part-10"]);
     }
 }

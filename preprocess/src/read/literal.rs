@@ -1,4 +1,5 @@
-//! Python's dictionary literals, as `repr` prints them, one a line: the form in which the Steam reviews are published.
+//! Python's dictionary literals, as `repr` prints them, one a line, or `pprint`, over several: the form in which the Steam reviews
+//! are published.
 //! The scanner goes over a line once and picks out the few fields that are wanted. It skips everything else, so no tree is
 //! built, a review's text is never copied, and a string is decoded only where it is wanted and holds a backslash. What is
 //! skipped is still checked: a line that Python would not read is an error.
@@ -6,7 +7,7 @@
 //! Weighed: py_literal, which builds a tree, refuses `u'…'`, which is how the reviews are published. Without the `u` it
 //! takes 2.4 s for 100,000 short reviews, the scanner 0.06 s.
 //!
-//! Two deviations from Python. `'\xE9'` is the character É both with and without `u` (in Python 2 the latter is a byte), and half a
+//! Three deviations from Python. `nan`, which `repr` prints and Python does not read back, is a missing value. `'\xE9'` is the character É both with and without `u` (in Python 2 the latter is a byte), and half a
 //! surrogate pair, which no text can hold, becomes U+FFFD.
 
 use std::borrow::Cow;
@@ -38,6 +39,24 @@ pub fn fields<'t>(line: &'t str, names: &[String], free: usize) -> Result<Fields
     })
 }
 
+/// The keys of the dictionary on `line`, as far as they can be read.
+pub fn keys(line: &str) -> Vec<String> {
+    let mut scanner = Scanner { text: line, at: 0 };
+    let mut keys = Vec::new();
+    if scanner.expect(b'{', "").is_err() {
+        return keys;
+    }
+    while !scanner.closes(b'}') {
+        let Ok(key) = scanner.key() else { break };
+        keys.push(key.into_owned());
+        let next = scanner.expect(b':', "").and_then(|()| scanner.value(0).map(drop));
+        if next.and_then(|()| scanner.comma_or(b'}', "")).is_err() {
+            break;
+        }
+    }
+    keys
+}
+
 /// What was expected where the scanner stands.
 type Expected = &'static str;
 
@@ -49,6 +68,8 @@ struct Scanner<'t> {
 /// A value that was scanned.
 enum Value<'t> {
     Text(Quoted<'t>),
+    /// Several texts side by side, which are one.
+    Joined(String),
     Number(&'t str),
     None,
     /// True or False, as the settings have them.
@@ -91,6 +112,7 @@ impl<'t> Scanner<'t> {
                 }
                 fields[place] = match value {
                     Value::Text(text) => Some(text.decode().inspect_err(|_| self.at = start)?),
+                    Value::Joined(text) => Some(Cow::Owned(text)),
                     Value::Number(number) => Some(Cow::Borrowed(number)),
                     Value::None => None,
                     Value::Truth(truth) if place >= free => Some(Cow::Borrowed(truth)),
@@ -110,18 +132,17 @@ impl<'t> Scanner<'t> {
     fn key(&mut self) -> Result<Cow<'t, str>, Expected> {
         match self.value(0)? {
             Value::Text(text) => text.decode(),
+            Value::Joined(text) => Ok(Cow::Owned(text)),
             _ => Err("a string before this, for a key"),
         }
     }
 
     fn value(&mut self, depth: usize) -> Result<Value<'t>, Expected> {
         self.space();
+        if self.begins_text() {
+            return self.texts();
+        }
         match self.peek() {
-            Some(b'\'' | b'"') => self.quoted().map(Value::Text),
-            Some(b'u' | b'U' | b'b' | b'B') if matches!(self.ahead(1), Some(b'\'' | b'"')) => {
-                self.at += 1;
-                self.quoted().map(Value::Text)
-            }
             Some(b'0'..=b'9' | b'-' | b'+' | b'.') => self.number(),
             Some(b'[') => self.nested(b']', false, depth),
             Some(b'(') => self.nested(b')', false, depth),
@@ -129,6 +150,42 @@ impl<'t> Scanner<'t> {
             Some(byte) if byte.is_ascii_alphabetic() => self.name(),
             _ => Err("a value"),
         }
+    }
+
+    /// Whether a string stands here, with a prefix or without.
+    fn begins_text(&self) -> bool {
+        match self.peek() {
+            Some(b'\'' | b'"') => true,
+            Some(b'u' | b'U' | b'b' | b'B') => matches!(self.ahead(1), Some(b'\'' | b'"')),
+            _ => false,
+        }
+    }
+
+    /// A string and those that follow it with nothing but blanks between: `pprint` cuts a long one into several.
+    fn texts(&mut self) -> Result<Value<'t>, Expected> {
+        let first = self.prefixed()?;
+        let mut joined: Option<String> = None;
+        loop {
+            let end = self.at;
+            self.space();
+            if !self.begins_text() {
+                self.at = end;
+                return Ok(joined.map_or(Value::Text(first), Value::Joined));
+            }
+            let next = self.prefixed()?.decode()?;
+            match &mut joined {
+                Some(text) => text.push_str(&next),
+                None => joined = Some(first.decode()?.into_owned() + &next),
+            }
+        }
+    }
+
+    /// A string, from its prefix on.
+    fn prefixed(&mut self) -> Result<Quoted<'t>, Expected> {
+        if !matches!(self.peek(), Some(b'\'' | b'"')) {
+            self.at += 1;
+        }
+        self.quoted()
     }
 
     /// A string, from its opening quotation mark on.
@@ -163,7 +220,8 @@ impl<'t> Scanner<'t> {
     fn name(&mut self) -> Result<Value<'t>, Expected> {
         let token = self.token();
         match token {
-            "None" => Ok(Value::None),
+            "None" | "nan" | "NaN" => Ok(Value::None),
+            "inf" => Ok(Value::Other),
             "True" => Ok(Value::Truth("true")),
             "False" => Ok(Value::Truth("false")),
             _ => {
@@ -222,7 +280,7 @@ impl<'t> Scanner<'t> {
     }
 
     fn space(&mut self) {
-        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r')) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
             self.at += 1;
         }
     }
@@ -340,6 +398,10 @@ mod tests {
         let expected = ["Chaos \"X\" Syren", "725280", "2017-12-17"].map(|text| Some(text.to_owned()));
         assert_eq!(read(line).unwrap(), expected);
         assert_eq!(read(" { } \r").unwrap(), [None, None, None]);
+        // As pprint prints what is long, and repr what is missing.
+        let line = "{'date': nan,\n 'hours': inf,\n 'username': 'Ann '\n             u'\\x42' \"ob\"}";
+        assert_eq!(read(line).unwrap(), [Some("Ann Bob".to_owned()), None, None]);
+        assert_eq!(keys(line), ["date", "hours", "username"]);
         assert_eq!(read("{'a': None, 'date': 'x', 'a': 'y'}").unwrap()[2].as_deref(), Some("x"));
     }
 
@@ -374,7 +436,7 @@ mod tests {
             ("{'date': None, 'date': 'y'}", "its key stands there twice, found \"'y'}"),
             ("{'username': ['x']}", "expected a string, a number or None"),
             ("{'username': True}", "expected a string, a number or None"),
-            ("{'hours': nan}", "expected a value, found \"nan}\""),
+            ("{'hours': nun}", "expected a value, found \"nun}\""),
             ("{'hours': 1.2.3}", "expected a number"),
             ("{'hours': }", "expected a value"),
             ("{'a': [1, 2}", "a closing bracket"),

@@ -30,11 +30,19 @@ const DEEPEST: usize = 4;
 const CHUNK: usize = 1 << 18;
 
 /// Files that are no text table, by what they begin with.
-const FOREIGN: [(&[u8], &str); 15] = [
+const FOREIGN: [(&[u8], &str); 23] = [
     (b"7z\xBC\xAF\x27\x1C", "a 7z archive; unpack it first"),
     (b"Rar!", "a rar archive; unpack it first"),
     (b"\x1F\x9D", "packed by compress (.Z); unpack it first"),
     (b"\x04\x22\x4D\x18", "packed by lz4; unpack it first"),
+    (b"\x5D\0\0", "packed by lzma; unpack it first"),
+    (b"PARE", "an encrypted Parquet file; decrypt it first"),
+    (b"\x80\x02", "a pickle of Python; write it as Parquet or csv"),
+    (b"\x80\x03", "a pickle of Python; write it as Parquet or csv"),
+    (b"\x80\x04", "a pickle of Python; write it as Parquet or csv"),
+    (b"\x80\x05", "a pickle of Python; write it as Parquet or csv"),
+    (b"MATLAB 5.0 MAT-file", "a MATLAB file; write its table as csv"),
+    (b"%PDF-", "a PDF document; write its table as csv"),
     (b"\xD0\xCF\x11\xE0", "an old Excel workbook; save it as csv"),
     (b"ARROW1", "an Arrow or Feather file; write it as Parquet"),
     (b"FEA1", "a Feather file; write it as Parquet"),

@@ -9,8 +9,9 @@ use stage::settings::{Incomplete, Preprocess};
 use crate::read::blocks::Lines;
 use crate::read::encoding;
 use crate::read::fault::{Fault, shorten};
-use crate::read::interactions::{Block, TooMany, Unfit};
+use crate::read::interactions::{Block, TooMany, Unfit, trimmed};
 use crate::read::literal::Fields;
+use crate::read::objects::Notation;
 use crate::read::schema::{Schema, Syntax};
 use crate::read::separator::Separator;
 use crate::read::timestamps::{TimeReader, Timestamp};
@@ -131,7 +132,7 @@ impl<'a> Parser<'a> {
             },
             &Syntax::Quoted(delimiter) => self.parse_quoted(lines, delimiter),
             Syntax::Json => parse_lines(lines, true, |block, line| self.push_json(block, line)),
-            Syntax::Objects => self.parse_objects(lines),
+            &Syntax::Objects(notation) => self.parse_objects(lines, notation),
             Syntax::Python => parse_lines(lines, true, |block, line| self.push_python(block, line)),
             Syntax::Sequence => parse_lines(lines, false, |block, line| self.push_sequence(block, line)),
         }
@@ -188,8 +189,8 @@ impl<'a> Parser<'a> {
         Ok(block)
     }
 
-    /// Rows of JSON objects over any number of lines.
-    fn parse_objects(&self, lines: &Lines) -> Result<Block, Fault> {
+    /// Rows of objects over any number of lines.
+    fn parse_objects(&self, lines: &Lines, notation: Notation) -> Result<Block, Fault> {
         let mut block = Block::new(0, true);
         let mut number = lines.first_line;
         let text = std::str::from_utf8(&lines.bytes).map_err(|error| {
@@ -199,10 +200,14 @@ impl<'a> Parser<'a> {
             Wrong::from(text_of(rest, &lines.bytes).err().unwrap_or_default()).at(line)
         })?;
         let mut counted = 0;
-        for (place, object) in objects::split(text) {
+        for (place, object) in objects::split(text, notation) {
             number += memchr::memchr_iter(b'\n', &text.as_bytes()[counted..place]).count() as u64;
             counted = place;
-            self.push_json(&mut block, object).map_err(|error| error.at(number))?;
+            let pushed = match notation {
+                Notation::Json => self.push_json(&mut block, object),
+                Notation::Python => self.push_python(&mut block, object),
+            };
+            pushed.map_err(|error| error.at(number))?;
         }
         Ok(block)
     }
@@ -225,26 +230,58 @@ impl<'a> Parser<'a> {
             let field = if is_trimmed(field) { field } else { trim(block, slot, field) };
             row.take(slot, field);
         }
+        let schema = self.schema;
+        if schema.header && row.user == schema.columns[schema.user] && row.item == schema.columns[schema.item]
+        {
+            let message = "the header stands here again, as where files were joined; take this line out";
+            return Err(message.to_owned().into());
+        }
         self.add(block, &row)
     }
 
     /// Adds the row of a JSON object.
     fn push_json(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
         let fields = json::fields(line, &self.schema.columns, self.free)?;
-        self.push_fields(block, &fields)
+        self.push_fields(block, &fields).map_err(|wrong| self.lacking(wrong, || json::keys(line)))
     }
 
     /// Adds the row of a Python dictionary.
     fn push_python(&self, block: &mut Block, line: &str) -> Result<(), Wrong> {
         let fields = literal::fields(line, &self.schema.columns, self.free)?;
-        self.push_fields(block, &fields)
+        self.push_fields(block, &fields).map_err(|wrong| self.lacking(wrong, || literal::keys(line)))
+    }
+
+    /// What is wrong with an object, or that it lacks a key that it should have, and which it has instead.
+    fn lacking(&self, wrong: Wrong, keys: impl Fn() -> Vec<String>) -> Wrong {
+        let schema = self.schema;
+        let keys = keys();
+        let read = [Some(schema.user), Some(schema.item), schema.rating, schema.timestamp, schema.tiebreak];
+        let mut read = read.into_iter().flatten().map(|place| &schema.columns[place]);
+        match (wrong, read.find(|name| !keys.contains(name))) {
+            (Wrong::Text(_), Some(name)) => {
+                let keys: Vec<String> = keys.iter().map(|key| format!("{key:?}")).collect();
+                let keys = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+                let keys = keys
+                    .char_indices()
+                    .nth(300)
+                    .map_or(keys.clone(), |(end, _)| format!("{}…", &keys[..end]));
+                let message = format!(
+                    "no key `{name}` in this object, whose keys are {keys}; preprocess.incomplete=skip passes over rows that \
+                     lack one, and counts them"
+                );
+                message.into()
+            }
+            (wrong, _) => wrong,
+        }
     }
 
     /// Adds a row of typed fields, of which those that are not there are missing.
     fn push_fields(&self, block: &mut Block, fields: &Fields<'_>) -> Result<(), Wrong> {
         let mut row = Row::default();
         for (slot, field) in self.slots.iter().zip(fields) {
-            row.take(slot, field.as_deref().unwrap_or_default());
+            let field = field.as_deref().unwrap_or_default();
+            let as_it_is = !self.schema.missing_texts || is_trimmed(field);
+            row.take(slot, if as_it_is { field } else { trim(block, slot, field) });
         }
         self.add(block, &row)
     }
@@ -255,7 +292,11 @@ impl<'a> Parser<'a> {
         let Some(user) = fields.next() else { return Ok(()) };
         let mut items = fields.peekable();
         if items.peek().is_none() {
-            return Err(format!("expected a user and at least one item, found {}", shorten(line)).into());
+            return Err(format!(
+                "expected a user and at least one item, between blanks, found {}",
+                shorten(line)
+            )
+            .into());
         }
         for item in items {
             let row = Row { user, item, ..Row::default() };
@@ -404,12 +445,12 @@ impl<'t> Iterator for Split<'t> {
 /// Whether a field has no blank around it, as nearly all have none.
 #[inline]
 fn is_trimmed(field: &str) -> bool {
-    matches!(field.as_bytes(), [first, .., last] if *first > b' ' && *last > b' ')
+    matches!(field.as_bytes(), [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic())
 }
 
 /// A field without the blanks around it, which are counted where it is an id.
 fn trim<'t>(block: &mut Block, slot: &Slot<'_>, field: &'t str) -> &'t str {
-    let trimmed = field.trim_matches(|letter: char| letter.is_ascii_whitespace());
+    let trimmed = trimmed(field);
     if trimmed.len() < field.len() && matches!(slot.role, Role::User | Role::Item) {
         block.counts().trimmed += 1;
     }

@@ -22,37 +22,64 @@ use crate::read::schema::{Schema, Syntax};
 /// What a Parquet file begins with.
 const PARQUET: &[u8] = b"PAR1";
 
+/// A file with a table or a part of one.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What messages call it, and what tells its layout by name.
+    pub name: PathBuf,
+}
+
+impl Part {
+    /// The file at `path`, a copy of what came from `source`.
+    pub fn copied(path: &Path, source: &Path) -> Self {
+        Self { path: path.to_owned(), name: source.to_owned() }
+    }
+}
+
+impl From<PathBuf> for Part {
+    fn from(path: PathBuf) -> Self {
+        Self { name: path.clone(), path }
+    }
+}
+
 /// Reads the interactions of a table in `parts`, one file or several, which are joined in their order. Rows that the settings
-/// exclude are counted and dropped. `progress` counts bytes.
+/// exclude are counted and dropped; so are, of several parts, those that are empty, as Spark writes them. `progress` counts bytes.
 ///
 /// # Errors
 /// A refusal of a file that is not as its layout has it.
-pub fn read(
-    parts: &[PathBuf],
-    settings: &Preprocess,
-    progress: &ProgressBar,
-) -> anyhow::Result<Interactions> {
+pub fn read(parts: &[Part], settings: &Preprocess, progress: &ProgressBar) -> anyhow::Result<Interactions> {
     let mut sizes = Vec::new();
-    for path in parts {
+    for Part { path, name } in parts {
         let size =
-            File::open(path).and_then(|file| file.metadata()).map_err(|error| refuse(path, error))?.len();
-        if size == 0 {
-            return Err(empty(path));
-        }
+            File::open(path).and_then(|file| file.metadata()).map_err(|error| refuse(name, error))?.len();
         sizes.push(size);
     }
     progress.set_length(sizes.iter().sum());
     let mut table = Interactions::default();
     let all = sizes.iter().sum::<u64>() as f64;
-    for (path, &size) in parts.iter().zip(&sizes) {
-        let mut file = File::open(path).map_err(|error| refuse(path, error))?;
+    let mut empty_parts = Vec::new();
+    for (part, &size) in parts.iter().zip(&sizes) {
+        let unreadable = |error| refuse(&part.name, error);
+        let mut file = File::open(&part.path).map_err(unreadable)?;
         // What a part of the file is of all parts, for the room that all rows will take.
         let share = size as f64 / all;
-        if packed::starts_with(&mut file, PARQUET).map_err(|error| refuse(path, error))? {
-            read_table(path, share, settings, progress, &mut table)?;
-        } else {
-            read_lines(path, size, share, settings, progress, &mut table)?;
+        if packed::starts_with(&mut file, PARQUET).map_err(unreadable)? {
+            read_table(part, share, settings, progress, &mut table)?;
+        } else if !read_lines(part, size, share, settings, progress, &mut table)? {
+            empty_parts.push(&part.name);
         }
+    }
+    match empty_parts.as_slice() {
+        [] => {}
+        [first, ..] if empty_parts.len() == parts.len() => return Err(empty(first)),
+        [first, ..] => tracing::warn!(
+            "{} of the {} parts of the table are empty and were passed over, such as {}",
+            empty_parts.len(),
+            parts.len(),
+            first.display()
+        ),
     }
     Ok(table)
 }
@@ -75,65 +102,74 @@ fn check_ratings(path: &Path, rated: bool, min_rating: Option<f64>) -> Result<()
     Err(Refusal::new(message))
 }
 
+/// Reads a file of lines; whether there were any.
 fn read_lines(
-    path: &Path,
+    part: &Part,
     bytes: u64,
     share: f64,
     settings: &Preprocess,
     progress: &ProgressBar,
     table: &mut Interactions,
-) -> anyhow::Result<()> {
-    let (mut blocks, schema) = open(path, Layout::wanted(settings)?, settings, progress)?;
-    check_ratings(path, schema.rating.is_some(), settings.min_rating)?;
+) -> anyhow::Result<bool> {
+    let name = &part.name;
+    let Some((mut blocks, schema)) = open(part, Layout::wanted(settings)?, settings, progress)? else {
+        return Ok(false);
+    };
+    check_ratings(name, schema.rating.is_some(), settings.min_rating)?;
     let parser = Parser::new(&schema, settings);
     join(
-        path,
+        name,
         table,
-        || Ok(blocks.next_block().map_err(|fault| fault.refusal(path))?),
+        || Ok(blocks.next_block().map_err(|fault| fault.refusal(name))?),
         |lines| (share * lines.bytes.len() as f64 / bytes as f64, parser.parse(&lines)),
-    )
+    )?;
+    Ok(true)
 }
 
-/// Opens a file of lines at its first row. Without a layout, the file's first line or name tells it.
+/// Opens a file of lines at its first row; `None` where there is no line. Without a layout, the file's first line or name tells
+/// it.
 fn open(
-    path: &Path,
+    Part { path, name }: &Part,
     layout: Option<&Layout>,
     settings: &Preprocess,
     progress: &ProgressBar,
-) -> anyhow::Result<(Blocks<Bytes>, Schema)> {
+) -> anyhow::Result<Option<(Blocks<Bytes>, Schema)>> {
     let encoding = settings.text_encoding().map_err(|Invalid { .. }| Refusal::new("no such encoding"))?;
-    let unreadable = |fault: Fault| fault.refusal(path);
+    let unreadable = |fault: Fault| fault.refusal(name);
     let mut blocks = Blocks::open(path, encoding, progress).map_err(unreadable)?;
     let mut lines = blocks.sample().map_err(unreadable)?;
     while lines.first().is_some_and(|line| line.trim().is_empty()) {
         lines.remove(0);
         blocks.skip_line().map_err(unreadable)?;
     }
-    let head = Head { path, lines: &lines, settings };
+    let head = Head { path: name, lines: &lines, settings };
     if lines.is_empty() {
-        return Err(empty(path));
+        return Ok(None);
     }
     let layout = match layout {
         Some(layout) => layout,
-        None => Layout::recognise(path, head.first_line())?,
+        None => Layout::recognise(name, head.first_line())?,
     };
-    tracing::debug!("{} is read as {}", path.display(), layout.name);
+    tracing::debug!("{} is read as {}", name.display(), layout.name);
     let schema = (layout.schema)(&head)?;
     if schema.header {
         blocks.skip_line().map_err(unreadable)?;
     }
     match schema.syntax {
         Syntax::Quoted(delimiter) => blocks.quote_fields(delimiter),
-        Syntax::Objects => blocks.cut_objects(),
+        Syntax::Objects(notation) => blocks.cut_objects(notation),
         _ => {}
     }
-    Ok((blocks, schema))
+    Ok(Some((blocks, schema)))
 }
 
 /// Refuses a file whose first lines are not of `layout`, such as a page that says "not found".
 pub fn check_start(path: &Path, layout: &Layout) -> anyhow::Result<()> {
     let settings = Preprocess::default();
-    let (mut blocks, schema) = open(path, Some(layout), &settings, &ProgressBar::hidden())?;
+    let part = Part::from(path.to_owned());
+    let Some((mut blocks, schema)) = open(&part, Some(layout), &settings, &ProgressBar::hidden())? else {
+        return Err(empty(path));
+    };
     let Some(lines) = blocks.next_block().map_err(|fault| fault.refusal(path))? else {
         return Err(empty(path));
     };
@@ -142,7 +178,7 @@ pub fn check_start(path: &Path, layout: &Layout) -> anyhow::Result<()> {
 }
 
 fn read_table(
-    path: &Path,
+    part: &Part,
     share: f64,
     settings: &Preprocess,
     progress: &ProgressBar,
@@ -151,15 +187,15 @@ fn read_table(
     if Layout::wanted(settings)?.is_none_or(|layout| layout.name != TABLE.name) {
         let message = format!(
             "{} is a Parquet table; say in preprocess.columns.user, .item, .timestamp and .rating what its columns are called",
-            path.display()
+            part.name.display()
         );
         return Err(Refusal::new(message).into());
     }
-    check_ratings(path, settings.columns.rating.is_some(), settings.min_rating)?;
-    let parquet = Table::open(path, settings)?;
+    check_ratings(&part.name, settings.columns.rating.is_some(), settings.min_rating)?;
+    let parquet = Table::open(part, settings)?;
     let mut groups = 0..parquet.groups();
     join(
-        path,
+        &part.name,
         table,
         || {
             let group = groups.next();

@@ -11,7 +11,8 @@ use stage::Refusal;
 use stage::settings::{Column, Columns, Values};
 
 use crate::read::fault::shorten;
-use crate::read::layouts::Head;
+use crate::read::layouts::{Head, partitioned};
+use crate::read::objects::Notation;
 use crate::read::separator::Separator;
 
 /// How the lines of one file are read.
@@ -38,7 +39,8 @@ pub struct Schema {
     pub conditions: Vec<(usize, Vec<String>)>,
     /// Whether rows that lack a value are passed over where the settings leave that to the layout.
     pub skips_incomplete: bool,
-    /// Whether a text such as `NA` in place of an id is a missing value, as it is in tables, and not somebody's name.
+    /// Whether a text such as `NA` in place of an id is a missing value, as it is in tables, and not somebody's name; and blanks
+    /// around an id are not its own.
     pub missing_texts: bool,
 }
 
@@ -51,8 +53,8 @@ pub enum Syntax {
     Quoted(u8),
     /// A JSON object a line.
     Json,
-    /// JSON objects over any number of lines, one after another or in one array.
-    Objects,
+    /// Objects over any number of lines, one after another or in one array.
+    Objects(Notation),
     /// A Python dictionary literal a line.
     Python,
     /// A user and the items that follow, separated by blanks.
@@ -102,6 +104,39 @@ impl Schema {
         }
     }
 
+    /// As [`by_place`](Self::by_place) between `usual`, for files that others have rewritten: where the first line is not of as many
+    /// fields between these, the separator under which all lines are; and a first line is a header where it names the user first
+    /// and the time last, and they are numbers in the line below.
+    pub fn by_place_told(head: &Head<'_>, usual: Separator, columns: &[&str]) -> Self {
+        let count = |separator: &Separator| {
+            separator.fields(head.first_line(), separator.quotes(head.first_line())).len()
+        };
+        let last = Column::Place(columns.len());
+        let told = || Separator::of_lines(head.lines, &[&last]).filter(|told| count(told) == columns.len());
+        let separator = if count(&usual) == columns.len() { usual } else { told().unwrap_or(usual) };
+        let quoted = separator.is_quoted(head.first_line());
+        let mut filled = head.lines.iter().filter(|line| !line.trim().is_empty());
+        let mut next = || {
+            let fields = separator.fields(filled.next().map_or("", String::as_str), quoted);
+            fields.iter().map(|field| field.trim().to_lowercase()).collect::<Vec<_>>()
+        };
+        let (first, second) = (next(), next());
+        let names = |place: usize, part: &str| first.get(place).is_some_and(|name| name.contains(part));
+        let is_number = |field: &String| field.parse::<f64>().is_ok();
+        let header = names(0, "user")
+            && names(columns.len() - 1, "time")
+            && second.last().is_some_and(is_number)
+            && !first.iter().any(is_number);
+        if header {
+            tracing::info!("{}:1 is taken for a header", head.path.display());
+        }
+        let syntax = match separator {
+            Separator::Byte(byte) if quoted => Syntax::Quoted(byte),
+            separator => Syntax::Delimited(separator),
+        };
+        Self { header, ..Self::by_place(syntax, columns) }
+    }
+
     /// Lines whose fields are those of `header`, or without one `fields` in number, in any order and with others among them;
     /// `columns` are those that are read.
     ///
@@ -120,7 +155,12 @@ impl Schema {
         let keep = &head.settings.keep;
         let all: Vec<String> =
             columns.all().into_iter().flatten().chain(keep.keys()).map(ToString::to_string).collect();
-        let expected = format!("the columns {}", all.join(", "));
+        let advice = if head.settings.columns.is_named() {
+            ""
+        } else {
+            "; preprocess.columns names others, such as --set 'preprocess.columns={user: user_id, item: movie_id}'"
+        };
+        let expected = format!("the columns {}{advice}", all.join(", "));
         let find = |column: &Column| match column {
             Column::Place(place) => at_place(head, *place, count),
             Column::Name(name) if !named => match name.parse() {
@@ -244,9 +284,10 @@ pub fn position(path: &Path, columns: &[String], name: &str, expected: &str) -> 
         _ => format!("more than one column `{name}`"),
     };
     Err(Refusal::new(format!(
-        "{}:1: {fault} in the header {}, expected {expected}",
+        "{}:1: {fault} in the header {}, expected {expected}{}",
         path.display(),
-        cut(&header)
+        cut(&header),
+        partitioned(path, name)
     ))
     .into())
 }

@@ -55,6 +55,12 @@ impl Separator {
         }
     }
 
+    /// Whether a field of this line stands in quotation marks, between separators that fields in such marks may hold.
+    pub fn is_quoted(&self, line: &str) -> bool {
+        let in_marks = |field: &str| field.len() > 1 && field.starts_with('"') && field.ends_with('"');
+        matches!(self, Self::Byte(_)) && self.cut(line).any(in_marks)
+    }
+
     /// The fields of a line, whose quotation marks are text like any other.
     pub fn cut<'t>(&'t self, line: &'t str) -> Box<dyn Iterator<Item = &'t str> + 't> {
         match self {

@@ -68,14 +68,15 @@ impl TimeReader {
 
 impl Timestamp {
     /// Reads `text`; `None` where it is neither a finite number nor a date or date and time with the year first (of the years
-    /// 1678 to 2261, in UTC where it names no offset). Dashes or slashes divide the date; the seconds may be left out.
+    /// 1678 to 2261, in UTC where it names no offset). Dashes or slashes divide the date; seconds, or minutes and
+    /// seconds, may be left out.
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(whole) = text.parse() {
             return Some(Self::Whole(whole));
         }
         // No float has a dash in both places.
         let divides = |place: usize| matches!(text.as_bytes().get(place), Some(b'-' | b'/'));
-        if divides(4) && divides(7) {
+        if divides(4) && (divides(6) || divides(7)) {
             return Self::parse_date(text).or_else(|| Self::parse_date(&iso(text)?));
         }
         text.parse().ok().filter(|value: &f64| value.is_finite()).map(Self::Float)
@@ -107,22 +108,31 @@ impl Timestamp {
     }
 }
 
-/// A date and time as arrow's parser takes it, of one that people and databases write: slashes, minutes without seconds, a
-/// comma before the fraction, `UTC` behind.
+/// A date and time as arrow's parser takes it, of one that people and databases write: slashes, months, days and hours of one
+/// digit, no seconds or no minutes, a comma before the fraction, `UTC` behind.
 fn iso(text: &str) -> Option<String> {
     let text = ["UTC", "GMT"].iter().find_map(|zone| text.strip_suffix(zone)).map_or(text, str::trim_end);
-    let (date, time) = text.split_at_checked(10)?;
-    let mut iso = date.replace('/', "-");
-    // Hours and minutes, and what is behind them.
-    if let Some((minutes, rest)) = time.split_at_checked(6) {
-        iso += minutes;
-        if !rest.starts_with(':') {
-            iso += ":00";
-        }
-        iso += &rest.replacen(',', ".", 1);
-    } else {
-        iso += time;
+    let (date, time) = text.split_at(text.find([' ', 'T']).unwrap_or(text.len()));
+    let of_two = |digits: &str| {
+        let is_number = matches!(digits.len(), 1 | 2) && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| format!("{digits:0>2}"))
+    };
+    let mut parts = date.split(['-', '/']);
+    let year = parts.next()?;
+    let mut iso = format!("{year}-{}-{}", of_two(parts.next()?)?, of_two(parts.next()?)?);
+    if parts.next().is_some() {
+        return None;
     }
+    let Some(time) = time.get(1..) else { return Some(iso) };
+    let (hours, rest) = time.split_at(time.bytes().take_while(u8::is_ascii_digit).count());
+    iso = iso + "T" + &of_two(hours)?;
+    // Minutes, and what is behind them.
+    let (minutes, rest) = if rest.starts_with(':') { rest.split_at_checked(3)? } else { (":00", rest) };
+    iso += minutes;
+    if !rest.starts_with(':') {
+        iso += ":00";
+    }
+    iso += &rest.replacen(',', ".", 1);
     Some(iso)
 }
 
@@ -244,7 +254,14 @@ mod tests {
             assert_eq!(Timestamp::parse(text), None, "{text:?}");
         }
         for text in [
-            "2017-2-3",
+            "2017-2",
+            "2017-2-",
+            "2017-2-3-4",
+            "2017-123-1",
+            "2017-2-3T",
+            "2017-2-3 :30",
+            "2017-2-3 10:5",
+            "2017-2-3 10:52 AM",
             "2017-02-29",
             "2017-13-01",
             "2017-12-20T25:00:00",

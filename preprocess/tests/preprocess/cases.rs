@@ -17,7 +17,7 @@ use parquet::arrow::ArrowWriter;
 use super::*;
 
 /// The sequences of a data set as `user: item item`, a line a user.
-fn lines(data: &Data) -> Vec<String> {
+pub(crate) fn lines(data: &Data) -> Vec<String> {
     data.users
         .iter()
         .zip(&data.sequences)
@@ -25,12 +25,12 @@ fn lines(data: &Data) -> Vec<String> {
         .collect()
 }
 
-fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
     settings.iter().flat_map(|&setting| ["--set", setting]).collect()
 }
 
 /// Reads a file and gives the sequences and the log.
-fn made(name: &str, content: impl AsRef<[u8]>, settings: &[&str]) -> (Vec<String>, String) {
+pub(crate) fn made(name: &str, content: impl AsRef<[u8]>, settings: &[&str]) -> (Vec<String>, String) {
     let bench = Bench::new();
     bench.file(name, content);
     let output = bench.run(name, "out", &set(settings));
@@ -38,16 +38,16 @@ fn made(name: &str, content: impl AsRef<[u8]>, settings: &[&str]) -> (Vec<String
     (lines(&read(&bench.path("out"))), stderr(&output))
 }
 
-fn refused(name: &str, content: impl AsRef<[u8]>, settings: &[&str]) -> String {
+pub(crate) fn refused(name: &str, content: impl AsRef<[u8]>, settings: &[&str]) -> String {
     let bench = Bench::new();
     bench.file(name, content);
     bench.refusal(name, &set(settings))
 }
 
-const UIT: &str = "preprocess.columns={user: u, item: i, timestamp: t}";
-const UI: &str = "preprocess.columns={user: u, item: i}";
+pub(crate) const UIT: &str = "preprocess.columns={user: u, item: i, timestamp: t}";
+pub(crate) const UI: &str = "preprocess.columns={user: u, item: i}";
 
-fn gzip(text: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(text: &[u8]) -> Vec<u8> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
     packer.write_all(text).unwrap();
     packer.finish().unwrap()
@@ -58,8 +58,8 @@ fn utf16(text: &str) -> Vec<u8> {
 }
 
 /// Six ratings as MovieLens has them, and what becomes of them.
-const RATINGS: &str = "userId,movieId,rating,timestamp\n7,11,3.5,1112486027\n7,12,4.0,1112484676\n7,13,1.0,1136160000\n8,11,5.0,1094785740\n8,13,2.0,1094785734\n8,12,2.5,1094785800\n";
-const RATED: [&str; 2] = ["7: 12 11 13", "8: 13 11 12"];
+pub(crate) const RATINGS: &str = "userId,movieId,rating,timestamp\n7,11,3.5,1112486027\n7,12,4.0,1112484676\n7,13,1.0,1136160000\n8,11,5.0,1094785740\n8,13,2.0,1094785734\n8,12,2.5,1094785800\n";
+pub(crate) const RATED: [&str; 2] = ["7: 12 11 13", "8: 13 11 12"];
 
 #[test]
 fn a_quotation_mark_that_nothing_closes_is_named() {
@@ -239,7 +239,7 @@ fn a_name_that_two_columns_have_is_refused_in_every_format() {
 }
 
 /// Writes a Parquet file with columns in this order, whose names may recur.
-fn parquet(bench: &Bench, name: &str, columns: Vec<(&str, ArrayRef)>) {
+pub(crate) fn parquet(bench: &Bench, name: &str, columns: Vec<(&str, ArrayRef)>) {
     let fields: Vec<arrow::datatypes::Field> = columns
         .iter()
         .map(|(name, column)| arrow::datatypes::Field::new(*name, column.data_type().clone(), true))
@@ -497,6 +497,9 @@ fn times_are_read_as_people_write_them() {
         ["2014/04/07 10:52:00", "2014/04/07 10:51:59", "2014/04/08 00:00:00"],
         ["2014-04-07 10:52:00 UTC", "2014-04-07 10:51:00 UTC", "2014-04-07 10:53:00 UTC"],
         ["2014-04-07T10:52:00,5", "2014-04-07T10:52:00,4", "2014-04-07T10:52:00,6"],
+        ["2014-4-7 9:52", "2014-4-7 9:51", "2014-4-17 1:00"],
+        ["2014/4/7", "2014/3/31", "2014/10/1"],
+        ["2014-04-07T10", "2014-04-07T09Z", "2014-04-07 11"],
     ] {
         let text = format!("u;i;t\n7;11;{}\n7;12;{}\n7;13;{}\n", times[0], times[1], times[2]);
         assert_eq!(made("x.csv", text, &[UIT]).0, ["7: 12 11 13"], "{times:?}");

@@ -5,6 +5,7 @@
 mod cases;
 mod export;
 mod layouts;
+mod variants;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};

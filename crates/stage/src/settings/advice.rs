@@ -36,6 +36,9 @@ pub(super) fn unknown(path: &[String], value: Option<&Value>, defaults: &Value) 
     if dotted && written.iter().try_fold(defaults, |value, key| value.get(key)).is_some() {
         return format!("`{shown}`: a key in a file has no dots; write it as `{}`", nested(&written, value));
     }
+    if let Some((key, rest)) = path.last().and_then(|key| key.split_once(':')) {
+        return format!("`{shown}`: a blank stands behind a colon; write it as `{key}: {rest}`");
+    }
     if let Some(flag) = flag(written.last().copied().unwrap_or_default()) {
         return format!("`{shown}` is no setting; {flag}");
     }

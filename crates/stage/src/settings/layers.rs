@@ -11,7 +11,7 @@ use crate::Refusal;
 /// How a key of the file begins that is no setting and only holds what an anchor names.
 const ANCHORS: &str = "x-";
 /// What YAML gives a meaning that no value on a command line has, such as `%d/%m/%Y` or `|`: what begins so is text.
-const TEXT_ALONE: [char; 5] = ['%', '|', '>', '@', '`'];
+const TEXT_ALONE: [char; 9] = ['%', '|', '>', '@', '`', ',', '*', '&', '!'];
 
 /// The mappings whose keys are not settings but names of the user's own, which no default knows.
 const NAMED_BY_USERS: [&[&str]; 1] = [&["preprocess", "keep"]];

@@ -42,7 +42,8 @@ fn schema(head: &Head<'_>) -> anyhow::Result<Schema> {
     });
     let separator = Separator::named(&head.settings.separator)
         .unwrap_or_else(|| Separator::of_header(first, &[&names[0], &names[1]]));
-    let header = separator.fields(first, false);
+    let header: Vec<String> =
+        separator.fields(first, false).iter().map(|field| field.trim().to_owned()).collect();
     let typed = |name: &str| header.iter().find(|field| field.split(':').next() == Some(name));
     if let Some(list) = header.iter().find(|field| {
         field.ends_with(":token_seq")

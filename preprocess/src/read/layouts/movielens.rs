@@ -1,7 +1,7 @@
 //! MovieLens' ratings, as GroupLens published them over the years: <https://grouplens.org/datasets/movielens/>.
 
 use super::{Head, Layout};
-use crate::read::schema::{COMMAS, Schema, Syntax, TABS, columns_named};
+use crate::read::schema::{Schema, Syntax, columns_named};
 use crate::read::separator::Separator;
 
 /// The columns of the releases before MovieLens-20M, which have no header.
@@ -19,7 +19,7 @@ pub const ML_100K: Layout = Layout {
     example: "1\t50\t5\t881250949",
     needs: None,
     begins: |line| !super::inter::is_header(line) && is_row(line, "\t"),
-    schema: |_| Ok(Schema::by_place(TABS, COLUMNS)),
+    schema: |head| Ok(Schema::by_place_told(head, Separator::Byte(b'\t'), COLUMNS)),
 };
 
 /// MovieLens-1M and 10M.
@@ -32,7 +32,7 @@ pub const ML_1M: Layout = Layout {
     needs: None,
     // A dictionary may well hold `::` in its texts.
     begins: |line| !line.starts_with('{') && is_row(line, "::"),
-    schema: |_| Ok(Schema::by_place(Syntax::Delimited(Separator::Text("::".to_owned())), COLUMNS)),
+    schema: |head| Ok(Schema::by_place_told(head, Separator::Text("::".to_owned()), COLUMNS)),
 };
 
 /// MovieLens-20M and later.
@@ -45,7 +45,8 @@ pub const ML_20M: Layout = Layout {
     needs: None,
     begins: |line| {
         let names = line.replace('"', "");
-        HEADER.iter().all(|name| names.split(',').any(|field| field.trim() == *name))
+        let names: Vec<&str> = names.split([',', ';', '|', '\t']).map(str::trim).collect();
+        HEADER.iter().all(|name| names.contains(name))
     },
     schema: csv,
 };
@@ -56,10 +57,15 @@ fn is_row(line: &str, separator: &str) -> bool {
     fields.len() == COLUMNS.len() && fields[2].trim().parse::<f64>().is_ok()
 }
 
-/// GroupLens' file has no quotation marks, its copies may have.
+/// GroupLens' file has commas and no quotation marks, its copies may have others.
 fn csv(head: &Head<'_>) -> anyhow::Result<Schema> {
     let quoted = head.lines.iter().any(|line| line.contains('"'));
-    let names = Separator::Byte(b',').fields(head.first_line(), quoted);
-    let syntax = if quoted { Syntax::Quoted(b',') } else { COMMAS };
+    let separator = Separator::of_header(head.first_line(), &HEADER);
+    let quoted = quoted && matches!(separator, Separator::Byte(_));
+    let names = separator.fields(head.first_line(), quoted);
+    let syntax = match separator {
+        Separator::Byte(byte) if quoted => Syntax::Quoted(byte),
+        separator => Syntax::Delimited(separator),
+    };
     Schema::by_column(head, syntax, Some(names), 0, &columns_named(HEADER))
 }

@@ -32,7 +32,15 @@ fn schema(head: &Head<'_>) -> anyhow::Result<Schema> {
         );
         return Err(Refusal::new(message).into());
     }
-    Ok(Schema::by_place(Syntax::Sequence, &["user", "item"]))
+    let is_text = |line: &&String| line.split_ascii_whitespace().all(|field| field.parse::<f64>().is_err());
+    let mut filled = head.lines.iter().filter(|line| !line.trim().is_empty());
+    let header = filled.next().is_some_and(|first| is_text(&first))
+        && head.lines.len() > 1
+        && filled.all(|line| line.split_ascii_whitespace().all(|field| field.parse::<f64>().is_ok()));
+    if header {
+        tracing::info!("{}:1 is taken for a header", head.path.display());
+    }
+    Ok(Schema { header, ..Schema::by_place(Syntax::Sequence, &["user", "item"]) })
 }
 
 /// What in the first lines can be no item: a date, a number with a fraction, or a last column of times.
@@ -55,11 +63,36 @@ fn no_item(head: &Head<'_>) -> Option<String> {
         if let Some(field) = items.iter().find(|field| is_fraction(field)) {
             return Some(format!("{} is a number with a fraction", shorten(field)));
         }
+        if let Some(field) =
+            row.iter().find(|field| field.starts_with(['[', '{']) || field.ends_with([',', ']', '}']))
+        {
+            return Some(format!("{} is a part of a list or an object", shorten(field)));
+        }
     }
     let count = rows.first()?.len();
-    let is_table = count > 2 && rows.len() > 1 && rows.iter().all(|row| row.len() == count);
-    let is_seconds = |text: &str| text.parse().is_ok_and(|number: f64| SECONDS.contains(&number));
-    let timed = |place: usize| rows.iter().all(|row| is_seconds(row[place]));
-    (is_table && timed(count - 1) && !timed(1))
-        .then(|| format!("every line has {count} fields, of which the last is a time"))
+    if count < 3 || rows.len() < 2 || rows.iter().any(|row| row.len() != count) {
+        return None;
+    }
+    let is_time = |text: &str| {
+        text.parse()
+            .is_ok_and(|number: f64| SECONDS.contains(&number) || SECONDS.contains(&(number / 1000.0)))
+    };
+    let timed = |place: usize| rows.iter().all(|row| is_time(row[place]));
+    let ordinal = |place: usize| {
+        if place + 1 == count { "the last".to_owned() } else { format!("number {}", place + 1) }
+    };
+    // Ids may be as large as times; not all of them but in one column.
+    if let Some(place) = (1..count).find(|&place| timed(place)).filter(|_| !(1..count).all(timed)) {
+        return Some(format!("every line has {count} fields, of which {} is a time", ordinal(place)));
+    }
+    let is_rating = |text: &str| text.parse().is_ok_and(|number: u32| number <= 10);
+    let mut users: Vec<&str> = rows.iter().map(|row| row[0]).collect();
+    users.sort_unstable();
+    users.dedup();
+    let recur = users.len() * 2 <= rows.len();
+    (count == 3
+        && recur
+        && rows.iter().all(|row| is_rating(row[2]))
+        && !rows.iter().all(|row| is_rating(row[1])))
+    .then(|| "every line has 3 fields, of which the last looks like a rating".to_owned())
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::table::objects;
 use super::{Head, Layout};
 use crate::read::schema::{Schema, Syntax, columns_named};
 
@@ -23,8 +24,10 @@ pub const STEAM: Layout = Layout {
     schema,
 };
 
-/// Some reviews lack their user; and somebody there may well be called None.
+/// Some reviews lack their user; and somebody there may well be called None, or have a blank behind the name. Copies have the
+/// dictionaries over several lines, in a list, or as JSON.
 fn schema(head: &Head<'_>) -> anyhow::Result<Schema> {
-    let schema = Schema::by_key(head.path, Syntax::Python, &columns_named(KEYS), &BTreeMap::new())?;
+    let syntax = objects(head).unwrap_or(Syntax::Python);
+    let schema = Schema::by_key(head.path, syntax, &columns_named(KEYS), &BTreeMap::new())?;
     Ok(Schema { skips_incomplete: true, missing_texts: false, ..schema })
 }

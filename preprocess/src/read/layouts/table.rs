@@ -5,10 +5,11 @@ use stage::settings::{Column, Columns};
 
 use super::{Head, Layout, unpacked_name};
 use crate::read::fault::shorten;
+use crate::read::objects::Notation;
 use crate::read::schema::{Schema, Syntax};
 use crate::read::separator::Separator;
 use crate::read::timestamps::TimeReader;
-use crate::read::{json, literal};
+use crate::read::{json, literal, objects};
 
 /// A table of the user's own.
 pub const TABLE: Layout = Layout {
@@ -74,38 +75,68 @@ pub(super) fn schema(head: &Head<'_>, columns: &Columns) -> anyhow::Result<Schem
         }
         (separator, false) => Syntax::Delimited(separator),
     };
+    if header {
+        warn_of_histories(head, &fields, columns);
+    }
     let count = fields.len();
     Schema::by_column(head, syntax, header.then_some(fields), count, columns)
 }
 
-/// How the objects are written, where the first line begins one.
-fn objects(head: &Head<'_>) -> Option<Syntax> {
-    let first = head.first_line().trim_start();
-    if first.starts_with('[') {
-        return Some(Syntax::Objects);
+/// Warns of a column with the history before each item, as RecBole's augmented files have it: their lines are no interactions of
+/// their own, and what came first stands in that column alone.
+fn warn_of_histories(head: &Head<'_>, header: &[String], columns: &Columns) {
+    let item = columns.item.as_ref().map_or(String::new(), ToString::to_string);
+    let list = header.iter().find(|field| field.split(':').next() == Some(&format!("{item}_list")));
+    if let Some(list) = list {
+        tracing::warn!(
+            "{}:1: column `{list}` seems to hold histories, which are not read; the file they were made from, where each line is \
+             one interaction, has them all",
+            head.path.display()
+        );
     }
-    if !first.starts_with('{') {
+}
+
+/// How the objects are written, where the first line begins one.
+pub(super) fn objects(head: &Head<'_>) -> Option<Syntax> {
+    let first = head.first_line().trim_start();
+    if !first.starts_with(['[', '{']) {
         return None;
     }
-    let is_python =
-        ["{'", "{u'", "{u\"", "{b'"].iter().any(|start| first.replace(' ', "").starts_with(start));
-    if json::fields(first, &[], 0).is_ok() {
-        Some(Syntax::Json)
-    } else if is_python || !is_json_lines(head) && literal::fields(first, &[], 0).is_ok() {
-        Some(Syntax::Python)
-    } else if head.lines.get(1).is_some_and(|second| !second.trim_start().starts_with('{')) {
-        // An object goes on where no line begins another.
-        Some(Syntax::Objects)
-    } else {
-        Some(Syntax::Json)
+    let notation = notation(head);
+    if first.starts_with('[') {
+        return Some(Syntax::Objects(notation));
     }
+    let behind = objects::split(first, notation).next().map(|(_, object)| first[object.len()..].trim());
+    let goes_on = match behind {
+        // Objects of one list, each on a line.
+        Some(behind) => behind == ",",
+        // An object goes on where no line begins another.
+        None => head.lines.get(1).is_some_and(|second| !second.trim_start().starts_with('{')),
+    };
+    Some(match (goes_on, notation) {
+        (true, notation) => Syntax::Objects(notation),
+        (false, Notation::Json) => Syntax::Json,
+        (false, Notation::Python) => Syntax::Python,
+    })
+}
+
+/// The notation of the first object: where its keys stand in double quotation marks, the one in which it can be read.
+fn notation(head: &Head<'_>) -> Notation {
+    let text = head.lines.join("\n");
+    if Notation::of(&text) == Notation::Python {
+        return Notation::Python;
+    }
+    let begin = text.find('{').unwrap_or_default();
+    let object = |notation| objects::split(&text[begin..], notation).next().map_or("", |(_, object)| object);
+    let is_json = json::fields(object(Notation::Json), &[], 0).is_ok();
+    let is_python = || literal::fields(object(Notation::Python), &[], 0).is_ok();
+    if !is_json && !is_json_lines(head) && is_python() { Notation::Python } else { Notation::Json }
 }
 
 /// Whether the name of the file says that its objects are JSON.
 fn is_json_lines(head: &Head<'_>) -> bool {
     let name = unpacked_name(head.path);
-    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_lowercase());
-    matches!(ending.as_deref(), Some("jsonl" | "ndjson"))
+    matches!(name.rsplit_once('.'), Some((_, "jsonl" | "ndjson")))
 }
 
 /// Whether the first line of a table, whose columns are given by their numbers, names them all the same: it has no number
