@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use artifact::checkpoint::{Description, MODEL};
 use candle_core::Device;
-use models::{Mode, Recommender};
+use models::{ARCHITECTURES, Mode, Recommender};
 use rayon::prelude::*;
 use serde::Serialize;
 use service::black_box::{BlackBox, ProtectedTarget};
@@ -187,7 +187,8 @@ fn suspected(directory: &Path, target: &Guarded, device: &Device) -> anyhow::Res
         ))
         .into());
     }
-    let (longest, architecture) = (model.sizes().max_len, description.architecture.clone());
+    let longest = model.sizes().max_len;
+    let architecture = ARCHITECTURES.title(&description.architecture).to_owned();
     let key = key_of(&description, directory, None)?;
     let service = ProtectedTarget::new(model.into(), &description, key, device.clone())?;
     Ok(Suspect { service, architecture, longest, checkpoint: artifact::digest::file(&path)?.blake3 })
@@ -283,7 +284,7 @@ fn compare(
         suspect: suspect.checkpoint,
         suspect_architecture: suspect.architecture,
         protected: target.checkpoint,
-        protected_architecture: target.description.architecture,
+        protected_architecture: ARCHITECTURES.title(&target.description.architecture).to_owned(),
         key: target.key.fingerprint(),
         items,
         probes: asked.len(),

@@ -34,7 +34,13 @@ fn chance(proof: &Proof) -> String {
 }
 
 fn number(p: f64) -> String {
-    if p < 0.001 { format!("{p:.1e}") } else { format!("{p:.3}") }
+    if p < 0.0001 {
+        format!("{p:.1e}")
+    } else if p < 0.001 {
+        format!("{p:.4}")
+    } else {
+        format!("{p:.3}")
+    }
 }
 
 /// The page.
