@@ -15,7 +15,7 @@ const SETTINGS: &str = "
 model: {architecture: sas, hidden: 16, blocks: 1, heads: 2, max_len: 12}
 train: {epochs: 3, batch: 32, loss: cross_entropy}
 optimizer: {learning_rate: 0.01}
-defend: {gro: {epochs: 1, top_k: 20, batch: 32}}
+defend: {gro: {epochs: 1, top_k: 20, batch: 32}, guard: {top_k: 20}}
 generate: {sequences: 20, top_k: 20}
 distill: {epochs: 2, batch: 16}
 evaluate: {ks: [1, 5, 10], top_k: 20, bootstrap: 50}

@@ -207,7 +207,7 @@ fn the_whole_chain_runs_once_and_gives_the_same_bytes_again() {
     let experiment = Experiment::new("1");
     experiment.synthesize("40", "ratings");
     let stages = experiment.chain(&[]);
-    assert_eq!(stages.len(), 2 + 4 * 4 + 1, "{stages:?}");
+    assert_eq!(stages.len(), 2 + 4 * DEFENCES.names().count() + 1, "{stages:?}");
 
     // The report names every defence, and the attacker's surrogates.
     let report = std::fs::read_to_string(experiment.root.path().join("report/report.md")).unwrap();

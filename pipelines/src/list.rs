@@ -8,12 +8,11 @@ use artifact::names::{Named, Registry};
 use attack::losses::LIST_LOSSES;
 use attack::strategies::STRATEGIES;
 use attack::suspicions::SUSPICIONS;
-use defend::methods::DEFENCES;
+use defend::methods::{DEFENCES, Method};
 use metrics::METRICS;
 use models::ARCHITECTURES;
 use preprocess::raw::DATASETS;
 use preprocess::read::LAYOUTS;
-use service::policies::POLICIES;
 
 /// What `gro list` is told.
 #[derive(Debug, clap::Args)]
@@ -53,8 +52,13 @@ pub const LISTS: Registry<List> = Registry {
         List { name: "defences", title: "What protects a target", entries: || entries(&DEFENCES) },
         List {
             name: "policies",
-            title: "Those of the defences that change answers only",
-            entries: || entries(&POLICIES),
+            title: "Those of the defences that look at no data and have no key",
+            entries: || chosen(|defence| !defence.needs_data && !defence.keyed),
+        },
+        List {
+            name: "keyed",
+            title: "Those that look at no data and answer by a key",
+            entries: || chosen(|defence| !defence.needs_data && defence.keyed),
         },
         List {
             name: "strategies",
@@ -75,6 +79,11 @@ pub const LISTS: Registry<List> = Registry {
 
 fn entries<T: Named>(registry: &Registry<T>) -> Vec<(&'static str, &'static str)> {
     registry.entries.iter().map(|entry| (entry.name(), entry.title())).collect()
+}
+
+/// The defences that workflows run in one way.
+fn chosen(of: impl Fn(&Method) -> bool) -> Vec<(&'static str, &'static str)> {
+    DEFENCES.iter().filter(|defence| of(defence)).map(|defence| (defence.name, defence.title)).collect()
 }
 
 /// Print the names to stdout, one a line.

@@ -7,9 +7,10 @@ use serde_yaml::Value;
 use crate::listed;
 
 /// Lists that DVC cannot ask for, so that `dvc.yaml` holds them itself: the name of each there, and what `gro list` calls it.
-const HELD: [(&str, &str); 4] = [
+const HELD: [(&str, &str); 5] = [
     ("architectures", "architectures"),
     ("policies", "policies"),
+    ("keyed", "keyed"),
     ("defences", "defences"),
     ("published", "datasets"),
 ];
