@@ -64,6 +64,11 @@ fn of_all(share: Option<f64>) -> String {
     share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", 100.0 * share))
 }
 
+/// The same with two decimals, for shares that are nearly everything.
+fn nearly_all(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.2} %", 100.0 * share))
+}
+
 fn until(questions: Option<u32>) -> String {
     questions.map_or_else(|| "never".to_owned(), |questions| grouped(u64::from(questions)))
 }
@@ -155,7 +160,7 @@ fn guarded(detection: &Detection, text: &mut String) {
     let _ = writeln!(
         text,
         "\n## Behind the guard as it is set\n\n\
-         It flags above {:.2} nats, a threshold that {} of the users it was set on ever passed. A flagged question is answered with decoys. \
+         It flags above {:.2} nats, a threshold that at most {} of the users it was set on ever passed. A flagged question is answered with decoys. \
          Nobody is flagged for ever, so that an account can be flagged at one question and trusted at the next.\n",
         detection.threshold,
         percent(detection.false_alarms)
@@ -185,7 +190,7 @@ fn guarded(detection: &Detection, text: &mut String) {
             of_all(Some(flagged.ever)),
             until(flagged.median),
             until(flagged.ninth_decile),
-            of_all(Some(flagged.truly)),
+            nearly_all(Some(flagged.truly)),
         ]);
     }
     align(text, &rows);
@@ -214,14 +219,14 @@ fn guarded(detection: &Detection, text: &mut String) {
                 None => format!("{prefix}{} and more", of.from),
             };
             let users = grouped(of.users as u64);
-            rows.push(vec![items, users, of_all(of.ever), of_all(of.at_test), of_all(of.truly)]);
+            rows.push(vec![items, users, of_all(of.ever), of_all(of.at_test), nearly_all(of.truly)]);
         }
         rows.push(vec![
             format!("{prefix}all"),
             grouped(guarded.flagged.accounts as u64),
             of_all(Some(guarded.flagged.ever)),
             of_all(Some(guarded.at_test)),
-            of_all(Some(guarded.flagged.truly)),
+            nearly_all(Some(guarded.flagged.truly)),
         ]);
     }
     align(text, &rows);

@@ -114,15 +114,7 @@ fn panel(detection: &Detection, thief: &Thief, area: &Canvas<'_>) -> Drawn {
     area.draw(&Text::new(title, (scale.left, 8), text(16, TEXT, HPos::Left, VPos::Top)))?;
     axes(&scale, area)?;
 
-    // Chance: the same share of both.
-    let steps = 60;
-    let chance = |step: i32| {
-        let users = least.powf(1.0 - f64::from(step) / f64::from(steps));
-        (scale.x(users), scale.y(users))
-    };
-    for step in (0..steps).step_by(2) {
-        area.draw(&PathElement::new(vec![chance(step), chance(step + 1)], QUIET.stroke_width(1)))?;
-    }
+    chance(&scale, area)?;
     // The first detector last, so that it lies on top.
     for (place, verdict) in thief.detectors.iter().enumerate().rev() {
         let colour = COLOURS[place % COLOURS.len()];
@@ -149,6 +141,35 @@ fn panel(detection: &Detection, thief: &Thief, area: &Canvas<'_>) -> Drawn {
         let at = (scale.x(guarded.flagged.ever), scale.y(thief.guarded.ever));
         area.draw(&Circle::new(at, 6, WHITE.filled()))?;
         area.draw(&Circle::new(at, 5, COLOURS[0].filled()))?;
+    }
+    Ok(())
+}
+
+/// The same share of both, in dashes of equal length however steep the line is on this axis.
+fn chance(scale: &Scale, area: &Canvas<'_>) -> Drawn {
+    let (dash, gap) = (6.0, 5.0);
+    let steps = 400;
+    let points = (0..=steps).map(|step| {
+        let users = scale.least.powf(1.0 - f64::from(step) / f64::from(steps));
+        (scale.x(users), scale.y(users))
+    });
+    let (mut along, mut drawn): (f64, Vec<(i32, i32)>) = (0.0, Vec::new());
+    let mut before: Option<(i32, i32)> = None;
+    for point in points {
+        if let Some((x, y)) = before {
+            along += f64::from(point.0 - x).hypot(f64::from(point.1 - y));
+        }
+        before = Some(point);
+        if along % (dash + gap) < dash {
+            drawn.push(point);
+        } else if drawn.len() > 1 {
+            area.draw(&PathElement::new(std::mem::take(&mut drawn), QUIET.stroke_width(1)))?;
+        } else {
+            drawn.clear();
+        }
+    }
+    if drawn.len() > 1 {
+        area.draw(&PathElement::new(drawn, QUIET.stroke_width(1)))?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `gro-evaluate` as a user runs it: arguments in; files, stdout, messages and an exit code out.
 
+// Detection: a guarded target, thieves, refusals.
+mod detect;
 // The report: tables, order, paired differences, refusals.
 mod report;
 // A dataset, models and evaluated runs made by hand, and the binary that meets them.

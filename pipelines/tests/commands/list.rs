@@ -5,12 +5,13 @@ use crate::{Directory, listed};
 #[test]
 fn names_are_printed_one_a_line_in_the_order_of_the_registry() {
     assert_eq!(listed("architectures"), ["bert", "sas", "narm", "gru"]);
-    assert_eq!(listed("defences"), ["none", "random", "reverse", "gro"]);
-    assert_eq!(listed("policies"), ["none", "random", "reverse"]);
+    assert_eq!(listed("defences"), ["none", "random", "reverse", "guard", "gro"]);
+    assert_eq!(listed("policies"), ["none", "random", "reverse", "guard"]);
     assert_eq!(listed("strategies"), ["autoregressive", "random", "coverage", "short", "mimic", "rounds"]);
     assert_eq!(listed("losses"), ["hinge", "listmle", "softmax", "set"]);
     assert_eq!(listed("suspicions"), ["none", "shuffled", "reversed", "decoys"]);
     assert_eq!(listed("metrics"), ["HR", "NDCG", "MRR", "Agr", "EM", "RBO", "KL"]);
+    assert_eq!(listed("detectors"), ["guard", "prada", "hoda"]);
 }
 
 #[test]
