@@ -233,14 +233,25 @@ fn users_are_watched_over_lists_as_long_as_each_thief_asked_for() {
     write_log(&scene.path("thieves/tens"), header, &[vec![1, 2, 3]], &[(1..=30).collect()]);
     let ended = detect(&scene, "detect", &[&INPUTS[..], &["thieves/tens"]].concat());
     assert_eq!(ended.code, 0, "{}", ended.err);
-    assert!(ended.err.contains("tens/queries.parquet does not say which target answered it"), "{}", ended.err);
+    assert!(
+        ended.err.contains("tens/queries.parquet does not say which target answered it"),
+        "{}",
+        ended.err
+    );
     let found = scene.json("detect/detect.json");
-    let of: Vec<(u64, u64)> = found["guarded"].as_array().unwrap().iter()
+    let of: Vec<(u64, u64)> = found["guarded"]
+        .as_array()
+        .unwrap()
+        .iter()
         .map(|users| (users["k"].as_u64().unwrap(), users["accounts"].as_u64().unwrap()))
         .collect();
     assert_eq!(of, [(10, expected.users as u64), (K as u64, expected.users as u64)]);
     assert_eq!(found["thieves"][2]["k"], 10);
-    assert!(ended.out.contains("| users, lists of 10 ") && ended.out.contains("| 30: 1 to 20 "), "{}", ended.out);
+    assert!(
+        ended.out.contains("| users, lists of 10 ") && ended.out.contains("| 30: 1 to 20 "),
+        "{}",
+        ended.out
+    );
 }
 
 #[test]
