@@ -15,7 +15,7 @@ const SETTINGS: &str = "
 model: {hidden: 16, max_len: 10}
 optimizer: {learning_rate: 0.01}
 train: {batch: 32, epochs: 3, max_predictions: 4}
-defend: {gro: {batch: 32, epochs: 2, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}}
+defend: {gro: {batch: 32, epochs: 2, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}, guard: {top_k: 20}}
 generate: {sequences: 30, top_k: 20}
 distill: {batch: 64, epochs: 2}
 evaluate: {ks: [1, 10, 20], top_k: 20, bootstrap: 200}

@@ -1,9 +1,11 @@
 //! What a defence is worth: how well the target still recommends, how well its copy does, and how alike they are.
 //!
 //! `run` measures one target and one surrogate against all users of a dataset; `report` puts several such runs side by
-//! side in a table and a chart, and `theft` draws what a thief has for what he pays. Targets are judged through their answer policy, by what a client sees of them. What is
-//! measured is up to [`metrics::METRICS`]: no metric is named here.
+//! side in a table and a chart, and `theft` draws what a thief has for what he pays. `detect` measures how well a guard, and detectors to compare it
+//! with, tell thieves from users. Targets are judged through their answer policy, by what a client sees of them. What is
+//! measured of quality is up to [`metrics::METRICS`], and what detects to [`detect::detectors::DETECTORS`]: none is named here.
 
+pub mod detect;
 pub mod figures;
 pub mod prove;
 pub mod report;
@@ -18,7 +20,8 @@ use stage::Flags;
 /// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
 /// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
 /// writes report.md, report.json, report.csv, report.parquet and chart.svg; `theft` reads those with a surrogate and writes
-/// theft.md, theft.json, theft.csv and theft.svg.
+/// theft.md, theft.json, theft.csv and theft.svg. `detect` reads a dataset, a guarded target and query logs, and writes detect.md,
+/// detect.json, detect.csv and detect.svg.
 ///
 /// Example: gro-evaluate run --config pipelines/ml-100k.yaml --data out/ml-100k/data --target
 /// out/ml-100k-bert/protected-gro --surrogate out/ml-100k-bert/surrogate-gro --out out/ml-100k-bert/eval-gro
@@ -54,6 +57,18 @@ pub enum Command {
     /// Example: gro-evaluate prove --suspect out/ml-100k-sas/surrogate-guard --protected out/ml-100k-sas/protected-guard --out
     /// out/ml-100k-sas/proof
     Prove(prove::Arguments),
+    /// Measure how well a guarded target tells thieves from users, beside detectors from the literature
+    ///
+    /// Users are those of the part of the dataset that neither fitted the guard nor set its threshold, with all their items; thieves are
+    /// the sequences of query logs. Every account is watched question by question. Written are the ROC of each detector against each
+    /// thief, what is caught at .1, 1 and 5 % of users ever flagged and after how many questions, and how users and thieves fare
+    /// behind the guard as it is set, newcomers among them.
+    ///
+    /// A log that another target answered shows what the guard would make of the same questions.
+    ///
+    /// Example: gro-evaluate detect --data out/ml-100k/data --target out/ml-100k-sas/protected-guard --queries
+    /// out/ml-100k-sas/queries-guard-* --out out/ml-100k-sas/detect
+    Detect(detect::Arguments),
 }
 
 impl Cli {
@@ -64,6 +79,7 @@ impl Cli {
             Command::Report(arguments) => &arguments.flags,
             Command::Theft(arguments) => &arguments.flags,
             Command::Prove(arguments) => &arguments.flags,
+            Command::Detect(arguments) => &arguments.flags,
         })
     }
 }
@@ -76,5 +92,6 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Report(arguments) => report::report(arguments),
         Command::Theft(arguments) => theft::theft(arguments),
         Command::Prove(arguments) => prove::prove(arguments),
+        Command::Detect(arguments) => detect::detect(arguments),
     }
 }

@@ -263,7 +263,8 @@ fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusa
     })
 }
 
-fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
+/// Of what a checkpoint is, for protocols.
+pub(crate) fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
     Ok(Subject {
         architecture: *models::architecture_of(description, path)?,
         defence: description.defence.title(),

@@ -9,6 +9,7 @@ use attack::losses::LIST_LOSSES;
 use attack::strategies::STRATEGIES;
 use attack::suspicions::SUSPICIONS;
 use defend::methods::{DEFENCES, Method};
+use evaluate::detect::detectors::DETECTORS;
 use metrics::METRICS;
 use models::ARCHITECTURES;
 use preprocess::raw::DATASETS;
@@ -72,6 +73,7 @@ pub const LISTS: Registry<List> = Registry {
             entries: || entries(&SUSPICIONS),
         },
         List { name: "metrics", title: "What evaluation measures", entries: || entries(&METRICS) },
+        List { name: "detectors", title: "What tells thieves from users", entries: || entries(&DETECTORS) },
         List { name: "layouts", title: "Files of ratings that are read", entries: || entries(&LAYOUTS) },
         List { name: "datasets", title: "Data sets that are fetched", entries: || entries(&DATASETS) },
     ],

@@ -104,20 +104,20 @@ pub fn paired_difference(left: &[f64], right: &[f64]) -> Result<Vec<f64>, Error>
 }
 
 /// Uniform draws among the users, by multiplication with rejection (Lemire 2019), so that none is favoured.
-struct Draws {
+pub(crate) struct Draws {
     users: u32,
     /// Products whose lower half is below this would favour some user.
     rejected_below: u32,
 }
 
 impl Draws {
-    fn among(users: usize) -> Result<Self, Error> {
+    pub(crate) fn among(users: usize) -> Result<Self, Error> {
         let users = u32::try_from(users).map_err(|_| Error::TooManyUsers { found: users })?;
         Ok(Self { users, rejected_below: users.wrapping_neg() % users })
     }
 
     /// How often each user is drawn in one resample, written into `weights`.
-    fn count(&self, seed: u64, resample: u64, weights: &mut [f64]) {
+    pub(crate) fn count(&self, seed: u64, resample: u64, weights: &mut [f64]) {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(resample);
         weights.fill(0.0);
@@ -148,7 +148,7 @@ fn dot(weights: &[f64], values: &[f64]) -> f64 {
 }
 
 /// Percentile of sorted values, linear between neighbours.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let below = place.floor() as usize;
     let above = place.ceil() as usize;

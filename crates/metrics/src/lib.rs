@@ -45,6 +45,7 @@ mod intervals;
 mod metric;
 pub mod quality;
 mod ranks;
+mod roc;
 
 use artifact::names::Registry;
 
@@ -57,6 +58,7 @@ pub use metric::{
 };
 pub use quality::{hit, ndcg, reciprocal};
 pub use ranks::{place_in, rank_of, rank_of_unseen, top_k};
+pub use roc::{RocPoint, area, roc, threshold};
 
 /// Every metric, in the order of tables and files: a function in the file of its family, and a line here.
 pub const METRICS: Registry<Metric> = Registry {

@@ -209,7 +209,7 @@ fn thief_of(run: &Run) -> anyhow::Result<(Thief, Price)> {
 }
 
 /// How items were chosen, in words.
-fn strategy_of(queries: &QueryHeader) -> String {
+pub(crate) fn strategy_of(queries: &QueryHeader) -> String {
     let Some(chosen) = &queries.generation else { return "not recorded".to_owned() };
     let mut words = chosen.strategy.clone();
     if chosen.seed_sequences > 0.0 {

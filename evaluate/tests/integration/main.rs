@@ -2,6 +2,8 @@
 
 // Proofs of theft: the guilty, the innocent, refusals.
 mod prove;
+// Detection: a guarded target, thieves, refusals.
+mod detect;
 // The report: tables, order, paired differences, refusals.
 mod report;
 // A dataset, models and evaluated runs made by hand, and the binary that meets them.

@@ -13,6 +13,7 @@ fn names_are_printed_one_a_line_in_the_order_of_the_registry() {
     assert_eq!(listed("losses"), ["hinge", "listmle", "softmax", "set"]);
     assert_eq!(listed("suspicions"), ["none", "shuffled", "reversed", "decoys"]);
     assert_eq!(listed("metrics"), ["HR", "NDCG", "MRR", "Agr", "EM", "RBO", "KL"]);
+    assert_eq!(listed("detectors"), ["guard", "prada", "hoda"]);
 }
 
 #[test]

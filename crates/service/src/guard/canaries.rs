@@ -2,7 +2,7 @@
 //! first ones. People do not take them. They cost users nothing in the first places, and less further down the longer an account takes
 //! as users do: who is trusted sees none.
 //!
-//! For `c` canaries, [`DEPTH`] times as many items are drawn, and those that score lowest are used: about the last quarter of the ranking,
+//! For `c` canaries, four times as many items are drawn, and those that score lowest are used: about the last quarter of the ranking,
 //! found without ranking the catalogue.
 //!
 //! They are drawn for the life of an account, which is told by its first item: they stand in one list after the other as the true items

@@ -207,7 +207,7 @@ impl Guard {
         let mut watched = Vec::with_capacity(history.len());
         self.replay(model, (history, history.len(), k), device, |standing| {
             let (nats, flagged) = (standing.evidence.nats(), standing.flagged);
-            watched.push(Watched { taken: standing.taken, nats, flagged });
+            watched.push(Watched { taken: standing.taken, nats, flagged, state: standing.state.clone() });
         })?;
         Ok(watched)
     }
@@ -264,7 +264,7 @@ impl Guard {
 }
 
 /// What a guard makes of an account at one of its questions.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Watched {
     /// The last item taken; none at the first question.
     pub taken: Option<Taken>,
@@ -272,6 +272,8 @@ pub struct Watched {
     pub nats: f64,
     /// Whether the question is answered with decoys.
     pub flagged: bool,
+    /// The model's state after the history, `(hidden)`: what other detectors look at.
+    pub state: Vec<f32>,
 }
 
 /// A question, and what the model says to it.
