@@ -111,7 +111,7 @@ fn scene() -> (Scene, Expected) {
     let of = |part| -> Vec<&[u32]> {
         (0..USERS).filter(|&user| Part::of(user) == part).map(|user| data.train(user)).collect()
     };
-    let wanted = Wanted { honest: HONEST, canaries: 0.2, false_alarms: 0.1, top_k: K };
+    let wanted = Wanted { honest: HONEST, canaries: 0.2, trust: 4.0, false_alarms: 0.1, top_k: K };
     let parts = (of(Part::Fit), of(Part::Threshold));
     let fitted = fit(&wanted, &key, &*model, (&parts.0, &parts.1), &Device::Cpu, &|_| {}).unwrap();
     let Value::Object(fitted) = serde_json::to_value(&fitted).unwrap() else { panic!() };
