@@ -465,6 +465,62 @@ fn a_chain_is_checked_before_its_first_stage() {
     assert_eq!(chosen.status.code(), Some(0), "{}", log_of(&chosen));
 }
 
+#[test]
+fn a_guarded_target_needs_its_key_and_no_other() {
+    let place = Place::new();
+    let protect = "--config settings.yaml --data data --target target --method";
+    place.done("defend", &format!("{protect} guard --out guarded"));
+    place.done("defend", &format!("{protect} guard --key service.key --out service"));
+    let key = |path: &str| fs::read_to_string(place.at(path)).unwrap();
+    assert_eq!(key("service.key"), key("service/answer.key"));
+    assert_ne!(key("service.key"), key("guarded/answer.key"));
+    #[cfg(unix)]
+    for path in ["service.key", "service/answer.key", "guarded/answer.key"] {
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(place.at(path)).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "{path}");
+    }
+    // The key stands nowhere else.
+    for entry in fs::read_dir(place.at("service")).unwrap().map(Result::unwrap) {
+        let bytes = fs::read(entry.path()).unwrap();
+        let digits = key("service.key");
+        let found = bytes.windows(64).any(|window| window == digits.trim_end().as_bytes());
+        assert_eq!(found, entry.file_name() == "answer.key", "{:?}", entry.file_name());
+    }
+    // Made once, used again.
+    let again = place.done("defend", &format!("{protect} guard --key service.key --out service"));
+    assert!(again.contains("up to date"), "{again}");
+
+    let ask = "generate --config settings.yaml --target";
+    place.done("attack", &format!("{ask} guarded --out q"));
+    let refused = |stage: &str, words: &str, expected: &str| {
+        let message = place.refused(stage, &format!("{words} --out nothing"));
+        assert!(message.contains(expected), "{message}");
+        assert!(!place.at("nothing").exists());
+    };
+    refused("attack", &format!("{ask} guarded --key service.key"), "but the target was protected with");
+    refused("attack", &format!("{ask} target --key service.key"), "has no key; leave it out");
+    refused("defend", &format!("{protect} gro --key service.key"), "gro has no key; leave it out");
+    refused("defend", &format!("{protect} guard --set defend.guard.false_alarms=1.5"), "a share from 0 to 1");
+    refused("defend", &format!("{protect} guard --set defend.guard.canaries=1"), "less than 1");
+    refused(
+        "defend",
+        &format!("{protect} guard --set defend.guard.top_k=40"),
+        "the catalogue holds 40 items",
+    );
+    let protect = "--config settings.yaml --target target --method guard";
+    refused("defend", protect, "guard needs the dataset; give it with --data");
+    fs::write(place.at("guarded/answer.key"), "00").unwrap();
+    refused("attack", &format!("{ask} guarded"), "expected 64 hexadecimal digits");
+    fs::remove_file(place.at("guarded/answer.key")).unwrap();
+    refused("attack", &format!("{ask} guarded"), "answer.key: no such file");
+    refused(
+        "evaluate",
+        "run --config settings.yaml --data data --target guarded",
+        "answer.key: no such file",
+    );
+}
+
 /// Runs a stage in a shell that may have so many KiB of addresses.
 fn limited(place: &Place, stage: &str, words: &str, kib: u64) -> Output {
     let script = format!("ulimit -v {kib}; exec {} {words} --threads 1", binary(stage).display());

@@ -278,7 +278,7 @@ fn dvc_runs_what_a_change_reaches_and_shows_metrics_and_plots() {
     assert_eq!(shown[""]["data"][metrics]["data"], stored);
     assert!(stored["target"]["HR@10"]["mean"].is_f64(), "{stored}");
     for (plot, rows) in
-        [("target/history.csv", 3), ("protected-gro/history.csv", 3), ("report/report.csv", 61)]
+        [("target/history.csv", 3), ("protected-gro/history.csv", 3), ("report/report.csv", 103)]
     {
         let plot = format!("out/demo-bert/{plot}");
         let shown = json(&project.run("dvc", &["plots", "show", "--json", &plot]));
@@ -308,13 +308,25 @@ fn a_clone_completes_with_dvc_what_another_began() {
     let missing = stages(&[
         "policy-random",
         "policy-reverse",
+        "keyed-tail",
+        "keyed-replace",
+        "guard",
         "generate-random",
         "generate-reverse",
+        "generate-tail",
+        "generate-replace",
+        "generate-guard",
         "distill-random",
         "distill-reverse",
-        "evaluate-none",
+        "distill-tail",
+        "distill-replace",
+        "distill-guard",
         "evaluate-random",
         "evaluate-reverse",
+        "evaluate-tail",
+        "evaluate-replace",
+        "evaluate-guard",
+        "evaluate-none",
         "evaluate-gro",
         "report",
     ]);

@@ -9,7 +9,7 @@ use metrics::Answers;
 use models::Recommender;
 use rayon::prelude::*;
 
-use crate::guard::{Guard, Question, Standing, Standings, scores_of};
+use crate::guard::{Before, Guard, Question, Standing, Standings};
 use crate::key::Key;
 use crate::policies::{Answering, policy_of};
 use crate::prefix_cache::{PrefixCache, states};
@@ -175,49 +175,62 @@ fn answer_accounts(
     device: &Device,
 ) -> Result<()> {
     standings_before(guard, model, histories, kept, k, device)?;
-    let ranked = model.catalogue().top_k(states, k)?.to_vec2::<u32>()?;
-    let canaries = guard.canaries(k);
-    let candidates: Vec<Vec<u32>> =
-        histories.iter().map(|history| canaries.candidates(history, guard.items())).collect();
-    let scores = scores_of(model, states, &candidates, device)?;
-    // Items from outside the lists that were shown: their places are those in the model's own ranking before.
-    let taken = |history: &[u32]| history.last().copied().unwrap_or(0);
-    let outside: Vec<usize> = (0..histories.len())
-        .filter(|&row| {
-            kept[row].as_ref().is_some_and(|before| before.place_of(taken(histories[row])).is_none())
-        })
-        .collect();
+    let ranked = model.catalogue().top_k(states, k)?.flatten_all()?.to_vec1::<u32>()?;
+    let rows_of = |rows: &[usize]| -> Result<Tensor> {
+        let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        Ok(states.index_select(&Tensor::from_slice(&rows, rows.len(), device)?, 0)?)
+    };
+    let new: Vec<usize> = (0..histories.len()).filter(|&row| histories[row].len() == 1).collect();
+    let mut canaries = if new.is_empty() {
+        Vec::new()
+    } else {
+        let firsts: Vec<u32> = new.iter().map(|&row| histories[row][0]).collect();
+        guard.canaries_of(model, &firsts, &rows_of(&new)?, k, device)?
+    }
+    .into_iter();
+    let places = places_outside(model, histories, kept, device)?;
+    let (ways, states) = (guard.ways(k), states.flatten_all()?.to_vec1::<f32>()?);
+    let width = states.len() / histories.len().max(1);
+    for (row, history) in histories.iter().enumerate() {
+        let before = match kept[row].take() {
+            Some(standing) => Before::Account { standing, outside: places[row] },
+            None => Before::Nothing { canaries: canaries.next().unwrap_or_default() },
+        };
+        let question = Question {
+            history,
+            ranked: &ranked[row * k..(row + 1) * k],
+            state: &states[row * width..(row + 1) * width],
+        };
+        kept[row] = Some(guard.step(&ways, before, &question));
+    }
+    Ok(())
+}
+
+/// The places of the latest items in the model's own ranking before, for those that were not in the lists shown.
+fn places_outside(
+    model: &dyn Recommender,
+    histories: &[&[u32]],
+    kept: &[Option<Standing>],
+    device: &Device,
+) -> Result<Vec<Option<u32>>> {
+    let taken = |row: usize| histories[row].last().copied().unwrap_or(0);
+    let unseen = |row: usize| kept[row].as_ref().filter(|before| before.place_of(taken(row)).is_none());
+    let outside: Vec<(usize, &Standing)> =
+        (0..histories.len()).filter_map(|row| Some((row, unseen(row)?))).collect();
     let mut places = vec![None; histories.len()];
-    if !outside.is_empty() {
-        let before: Vec<f32> = outside
-            .iter()
-            .filter_map(|&row| kept[row].as_ref())
-            .flat_map(|s| s.state.iter().copied())
-            .collect();
-        let width = before.len() / outside.len();
-        let before = Tensor::from_vec(before, (outside.len(), width), device)?;
-        let items: Vec<u32> = outside.iter().map(|&row| taken(histories[row])).collect();
+    if let Some((_, first)) = outside.first() {
+        let shape = (outside.len(), first.state.len());
+        let before: Vec<f32> =
+            outside.iter().flat_map(|(_, standing)| standing.state.iter().copied()).collect();
+        let items: Vec<u32> = outside.iter().map(|(row, _)| taken(*row)).collect();
         let items = Tensor::from_vec(items, outside.len(), device)?;
-        let ranks = model.catalogue().ranks(&before, &items)?.to_vec1::<u32>()?;
-        for (row, rank) in outside.into_iter().zip(ranks) {
+        let ranks =
+            model.catalogue().ranks(&Tensor::from_vec(before, shape, device)?, &items)?.to_vec1::<u32>()?;
+        for ((row, _), rank) in outside.into_iter().zip(ranks) {
             places[row] = Some(rank);
         }
     }
-    let (ways, states) = (guard.ways(k), states.to_vec2::<f32>()?);
-    for (row, history) in histories.iter().enumerate() {
-        let question = Question {
-            history,
-            ranked: &ranked[row],
-            candidates: &candidates[row],
-            scores: &scores[row],
-            state: &states[row],
-            items: guard.items(),
-        };
-        let before = kept[row].take();
-        kept[row] =
-            Some(guard.step(&ways, before.as_ref().map(|standing| (standing, places[row])), &question));
-    }
-    Ok(())
+    Ok(places)
 }
 
 impl BlackBox for ProtectedTarget {
@@ -238,9 +251,11 @@ impl BlackBox for ProtectedTarget {
                     answer_accounts(guard, model, (histories, &states), kept, k, device)
                 })?;
                 let mut ids = Vec::with_capacity(histories.len() * k);
-                for standing in kept.into_iter().flatten() {
-                    ids.extend_from_slice(&standing.shown);
-                    self.standings.keep(standing);
+                for (history, standing) in histories.iter().zip(kept) {
+                    if let Some(standing) = standing {
+                        ids.extend_from_slice(&standing.shown);
+                        self.standings.keep(history, standing);
+                    }
                 }
                 ids
             }

@@ -109,18 +109,35 @@ fn lists_of_another_length_are_another_matter() {
 #[test]
 fn a_trusted_account_sees_the_true_head_and_a_flagged_one_decoys() {
     let accounts = random_accounts(4, 12);
-    let histories = prefixes(&accounts, 12);
     let (model, _) = model(sasrec::ARCHITECTURE);
-    let states =
-        model.encode(&model.contexts(&histories).upload(&Device::Cpu).unwrap(), models::Mode::Evaluate);
-    let ranked = model.catalogue().top_k(&states.unwrap(), K).unwrap().to_vec2::<u32>().unwrap();
-    let trusted = guarded(sasrec::ARCHITECTURE, f64::MAX).top_k(&histories, K).unwrap();
+    let ranked = |histories: &[&[u32]]| {
+        let contexts = model.contexts(histories).upload(&Device::Cpu).unwrap();
+        let states = model.encode(&contexts, models::Mode::Evaluate).unwrap();
+        model.catalogue().top_k(&states, K).unwrap().to_vec2::<u32>().unwrap()
+    };
+    let mut trusting = guarded(sasrec::ARCHITECTURE, f64::MAX);
+    let canaries = |answered: &[u32], ranked: &[u32]| -> Vec<u32> {
+        let mut canaries: Vec<u32> = answered.iter().copied().filter(|item| !ranked.contains(item)).collect();
+        canaries.sort_unstable();
+        canaries
+    };
+    let begun = prefixes(&accounts, 1);
+    let (first, first_ranked) = (trusting.top_k(&begun, K).unwrap(), ranked(&begun));
+    let of_life: Vec<Vec<u32>> = first.iter().zip(&first_ranked).map(|(a, r)| canaries(a, r)).collect();
+    assert!(of_life.iter().all(|canaries| canaries.len() == 5), "a fifth of the 25 places past the fifth");
+
+    let histories = prefixes(&accounts, 12);
+    let (trusted, ranked) = (trusting.top_k(&histories, K).unwrap(), ranked(&histories));
     let flagged = guarded(sasrec::ARCHITECTURE, f64::MIN).top_k(&histories, K).unwrap();
     let decoys = Decoys::new(&Key::of_seed(3), ITEMS);
     for (row, ranked) in ranked.iter().enumerate() {
         assert_eq!(trusted.row(row)[..5], ranked[..5]);
-        let canaries = trusted.row(row).iter().filter(|item| !ranked.contains(item)).count();
-        assert_eq!(canaries, 5, "a fifth of the 25 places past the fifth");
+        let left: Vec<u32> = of_life[row].iter().copied().filter(|item| !ranked.contains(item)).collect();
+        assert_eq!(
+            canaries(trusted.row(row), ranked),
+            left,
+            "those of the account that are not among the best now"
+        );
         let expected: Vec<u32> = ranked.iter().map(|&item| decoys.of(item)).collect();
         assert_eq!(flagged.row(row), expected);
     }

@@ -1,4 +1,4 @@
-//! `guard`: puts a target behind a guard that is fitted to its users (docs/mathematics.md, section 9). The weights stay as they
+//! `guard`: puts a target behind a guard that is fitted to its users (docs/mathematics.md, section 6.1). The weights stay as they
 //! are. What was fitted stands in the checkpoint; the key lies beside it, in a file that nobody but its owner may read.
 
 use anyhow::Result;

@@ -2,11 +2,12 @@
 //! first ones. People do not take them. They cost users nothing in the first places, and less further down the longer an account takes
 //! as users do: who is trusted sees none.
 //!
-//! For `c` canaries, four times as many items are drawn, and those that score lowest are used: about the last quarter of the ranking,
-//! found without ranking the catalogue.
+//! For `c` canaries, four times as many items are drawn, and those are used that score lowest after the first item of the account: about
+//! the last quarter of that ranking, found without ranking the catalogue.
 //!
-//! They are drawn for the life of an account, which is told by its first item: they stand in one list after the other as the true items
-//! do, and who takes only what he was shown twice takes them all the same. Their places are drawn for every history anew.
+//! They last as long as the account, and stand in one list after the other as the true items do: who takes only what he was shown twice
+//! takes them all the same. One that the model has come to rank among the best is no canary in that list. Their places are drawn for
+//! every history anew.
 
 use streams::{below, choose};
 
@@ -30,11 +31,11 @@ impl<'a> Canaries<'a> {
         Self { key, honest, count }
     }
 
-    /// What the canaries after `history` are chosen from: different items of a catalogue of `items`, as many after every history, and the
-    /// same ones for every history of an account.
-    pub fn candidates(&self, history: &[u32], items: usize) -> Vec<u32> {
+    /// What the canaries of an account are chosen from, which is told by its `first` item: different items of a catalogue of `items`, as many
+    /// for every account.
+    pub fn candidates(&self, first: u32, items: usize) -> Vec<u32> {
         let wanted = (DEPTH * self.count).min(items / 2);
-        let mut stream = self.key.stream("canaries", &history[..1.min(history.len())]);
+        let mut stream = self.key.stream("canaries", &[first]);
         let mut drawn: Vec<u32> = Vec::with_capacity(wanted);
         while drawn.len() < wanted {
             let item = 1 + below(&mut stream, items as u32);
@@ -45,20 +46,18 @@ impl<'a> Canaries<'a> {
         drawn
     }
 
-    /// Puts those of `candidates` that score lowest into `list`, whose other items close up behind them: as many as there may be, times
-    /// `doubt`, 0 to 1. Returns the canaries; fewer where the list holds the candidates itself.
-    pub fn put(
-        &self,
-        doubt: f64,
-        history: &[u32],
-        candidates: &[u32],
-        scores: &[f32],
-        list: &mut [u32],
-    ) -> Vec<u32> {
-        let count = (doubt * self.count as f64).round() as usize;
+    /// The canaries of an account: those of its candidates that score lowest after its first item, the lowest first.
+    pub fn choose(&self, candidates: &[u32], scores: &[f32]) -> Vec<u32> {
         let mut worst: Vec<(f32, u32)> = scores.iter().copied().zip(candidates.iter().copied()).collect();
         worst.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
-        let outside = worst.into_iter().map(|(_, item)| item).filter(|item| !list.contains(item));
+        worst.into_iter().map(|(_, item)| item).take(self.count).collect()
+    }
+
+    /// Puts an account's `canaries` into `list`, whose other items close up behind them: as many as there may be, times `doubt`, 0 to 1.
+    /// Returns those that it put there; none that the list holds itself.
+    pub fn put(&self, doubt: f64, history: &[u32], canaries: &[u32], list: &mut [u32]) -> Vec<u32> {
+        let count = (doubt * self.count as f64).round() as usize;
+        let outside = canaries.iter().copied().filter(|item| !list.contains(item));
         let canaries: Vec<u32> = outside.take(count).collect();
         if canaries.is_empty() {
             return canaries;
@@ -85,42 +84,41 @@ mod tests {
     fn the_lowest_of_those_drawn_stand_past_the_honest_places() {
         let key = Key::of_seed(1);
         let canaries = Canaries::new(&key, 10, 0.1, 100);
-        let candidates = canaries.candidates(&[3, 4], 1000);
+        let candidates = canaries.candidates(3, 1000);
         assert_eq!(candidates.len(), 36);
         // Item i scores -i, and the list holds the best hundred.
         let scores: Vec<f32> = candidates.iter().map(|&item| -(item as f32)).collect();
-        let mut list: Vec<u32> = (1..=100).collect();
-        let chosen = canaries.put(1.0, &[3, 4], &candidates, &scores, &mut list);
+        let chosen = canaries.choose(&candidates, &scores);
         let mut lowest = candidates.clone();
-        lowest.sort_unstable();
-        let mut sorted = chosen.clone();
-        sorted.sort_unstable();
-        assert_eq!(sorted, lowest[27..], "the nine of 36 that score lowest");
+        lowest.sort_unstable_by_key(|item| std::cmp::Reverse(*item));
+        assert_eq!(chosen, lowest[..9], "the nine of 36 that score lowest, the lowest first");
+        let mut list: Vec<u32> = (1..=100).collect();
+        assert_eq!(canaries.put(1.0, &[3, 4], &chosen, &mut list), chosen);
         assert_eq!(list[..10], (1..=10).collect::<Vec<u32>>());
         let honest: Vec<u32> = list.iter().copied().filter(|item| !chosen.contains(item)).collect();
         assert_eq!(honest, (1..=91).collect::<Vec<u32>>(), "the others close up");
         assert_eq!(list.len(), 100);
         let mut list: Vec<u32> = (1..=100).collect();
-        assert_eq!(canaries.put(0.3, &[3, 4], &candidates, &scores, &mut list), chosen[..3]);
-        assert!(canaries.put(0.0, &[3, 4], &candidates, &scores, &mut list).is_empty());
+        assert_eq!(canaries.put(0.3, &[3, 4], &chosen, &mut list), chosen[..3]);
+        assert!(canaries.put(0.0, &[3, 4], &chosen, &mut list).is_empty());
     }
 
     #[test]
     fn another_key_draws_others_and_the_same_key_the_same() {
-        let of = |key: &Key, history: &[u32]| Canaries::new(key, 10, 0.1, 100).candidates(history, 1000);
+        let of = |key: &Key, first: u32| Canaries::new(key, 10, 0.1, 100).candidates(first, 1000);
         let key = Key::of_seed(1);
-        assert_eq!(of(&key, &[1]), of(&key, &[1, 7, 9]), "for the life of an account");
-        assert_ne!(of(&key, &[1]), of(&key, &[2]));
-        assert_ne!(of(&key, &[1]), of(&Key::of_seed(2), &[1]));
+        assert_eq!(of(&key, 1), of(&key, 1));
+        assert_ne!(of(&key, 1), of(&key, 2));
+        assert_ne!(of(&key, 1), of(&Key::of_seed(2), 1));
     }
 
     #[test]
-    fn a_list_that_holds_all_candidates_and_one_that_is_short_have_none() {
+    fn a_list_that_holds_the_canaries_and_one_that_is_short_have_none() {
         let key = Key::of_seed(1);
-        assert_eq!(Canaries::new(&key, 10, 0.1, 10).candidates(&[1], 50), Vec::<u32>::new());
+        assert_eq!(Canaries::new(&key, 10, 0.1, 10).candidates(1, 50), Vec::<u32>::new());
         let canaries = Canaries::new(&key, 2, 0.5, 8);
         let mut list: Vec<u32> = (1..=8).collect();
-        assert!(canaries.put(1.0, &[1], &[5, 6], &[0.0, 1.0], &mut list).is_empty());
+        assert!(canaries.put(1.0, &[1], &[5, 6], &mut list).is_empty());
         assert_eq!(list, (1..=8).collect::<Vec<u32>>());
     }
 }

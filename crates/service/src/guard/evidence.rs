@@ -1,4 +1,4 @@
-//! Evidence whether an account takes like a user or like a thief (docs/mathematics.md, section 9).
+//! Evidence whether an account takes like a user or like a thief (docs/mathematics.md, section 6.1).
 //!
 //! What an account takes next stands at some *place* of what it was shown. Places are counted in bins. Under "a user" the
 //! bins follow a Dirichlet-multinomial fitted to users: users differ, and a plain multinomial calls too many of them thieves.
@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 
 /// Shares of the catalogue that are mixed into each way to take from a list.
 const SHARES: [f64; 5] = [0.02, 0.1, 0.25, 0.5, 0.75];
+
+/// Ways to take from a list.
+const LISTS: usize = 4;
+
+/// All ways to steal that are told apart: the whole catalogue, and every way to take from a list with every share.
+const WAYS: usize = 1 + LISTS * SHARES.len();
 
 /// Upper ends of bins that any catalogue has as far as it reaches. They reach far, so that a thief who takes a third of his items from the
 /// whole catalogue is seen.
@@ -39,8 +45,8 @@ pub struct Ways {
     /// Parameters of the users' Dirichlet, a bin each.
     users: Vec<f64>,
     total: f64,
-    /// Logarithm of the probability of each bin, way by way.
-    thieves: Vec<Vec<f64>>,
+    /// Logarithm of the probability of each bin under each way, bin by bin.
+    thieves: Vec<[f64; WAYS]>,
 }
 
 /// What one account took.
@@ -50,7 +56,7 @@ pub struct Evidence {
     taken: u32,
     /// Logarithms of the likelihood: of users, of each way, and of any proportions.
     user: f64,
-    thieves: Vec<f64>,
+    thieves: [f64; WAYS],
     any: f64,
     canaries: f64,
 }
@@ -72,20 +78,23 @@ impl Ways {
             let bin = ends.partition_point(|&end| end < place);
             users[bin] / f64::from(spans[bin].1 - spans[bin].0)
         };
-        let lists = [
+        let lists: [Vec<f64>; LISTS] = [
             inside(&|_| 1.0),
             inside(&|place| f64::from(place).sqrt().recip()),
             inside(&|place| f64::from(place).recip()),
             inside(&density),
         ];
         let catalogue: Vec<f64> = spans.iter().map(|&(start, end)| f64::from(end - start) / items).collect();
-        let mut thieves: Vec<Vec<f64>> = vec![catalogue.iter().map(|mass| mass.ln()).collect()];
-        for list in &lists {
-            for share in SHARES {
-                let mixed = list.iter().zip(&catalogue).map(|(l, c)| ((1.0 - share) * l + share * c).ln());
-                thieves.push(mixed.collect());
+        let of_bin = |(bin, all): (usize, &f64)| {
+            let mut ways = [all.ln(); WAYS];
+            let mixed =
+                lists.iter().flat_map(|list| SHARES.map(|share| (1.0 - share) * list[bin] + share * all));
+            for (way, probability) in ways[1..].iter_mut().zip(mixed) {
+                *way = probability.ln();
             }
-        }
+            ways
+        };
+        let thieves = catalogue.iter().enumerate().map(of_bin).collect();
         Self { ends: ends.to_vec(), users: users.to_vec(), total: users.iter().sum(), thieves }
     }
 
@@ -95,7 +104,7 @@ impl Ways {
             counts: vec![0; self.ends.len()],
             taken: 0,
             user: 0.0,
-            thieves: vec![0.0; self.thieves.len()],
+            thieves: [0.0; WAYS],
             any: 0.0,
             canaries: 0.0,
         }
@@ -107,8 +116,8 @@ impl Ways {
         let (count, taken) = (f64::from(evidence.counts[bin]), f64::from(evidence.taken));
         evidence.user += ((self.users[bin] + count) / (self.total + taken)).ln();
         evidence.any += ((0.5 + count) / (0.5 * self.ends.len() as f64 + taken)).ln();
-        for (sum, way) in evidence.thieves.iter_mut().zip(&self.thieves) {
-            *sum += way[bin];
+        for (sum, way) in evidence.thieves.iter_mut().zip(&self.thieves[bin]) {
+            *sum += way;
         }
         evidence.canaries += canaries;
         evidence.counts[bin] += 1;
@@ -122,7 +131,7 @@ impl Evidence {
         let ways = self.thieves.iter().copied().chain([self.any]);
         let most = ways.clone().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = ways.map(|way| (way - most).exp()).sum();
-        most + (sum / (self.thieves.len() + 1) as f64).ln() - self.user + self.canaries
+        most + (sum / (WAYS + 1) as f64).ln() - self.user + self.canaries
     }
 
     /// Items taken after the first.

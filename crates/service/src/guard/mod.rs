@@ -1,5 +1,5 @@
 //! `guard`: answers as ranked while an account takes like a user, and with decoys once it takes like a thief
-//! (docs/mathematics.md, section 9).
+//! (docs/mathematics.md, section 6.1).
 //!
 //! Three things, each in a file of its own. [`evidence`] weighs the places that an account took from against those of users and of
 //! thieves. [`canaries`] put items that nobody wants after this history into the places past the first ten: users do not take
@@ -146,29 +146,20 @@ impl Guard {
         &self.decoys
     }
 
-    /// Where an account stands after it took the last item of `history`, and what it is answered. `before` is where it stood, with the
-    /// place it took from if that was in the list; an item that was not in the list was taken from `outside` the list, at its place in
-    /// the model's own ranking.
-    pub(crate) fn step(
-        &self,
-        ways: &Ways,
-        before: Option<(&Standing, Option<u32>)>,
-        question: &Question<'_>,
-    ) -> Standing {
-        let (evidence, taken) = match before {
-            None => (ways.begin(), None),
-            Some((standing, outside)) => {
+    /// Where an account stands after it took the last item of `history`, and what it is answered. `before` is where it stood; an item that was
+    /// not in the list shown then was taken from `outside` of it, at its place in the model's own ranking.
+    pub(crate) fn step(&self, ways: &Ways, before: Before, question: &Question<'_>) -> Standing {
+        let k = question.ranked.len();
+        let (evidence, taken, drawn) = match before {
+            Before::Nothing { canaries } => (ways.begin(), None, canaries),
+            Before::Account { standing, outside } => {
                 let item = question.history[question.history.len() - 1];
-                let place = standing.place_of(item).or(outside).unwrap_or(question.items as u32);
+                let place = standing.place_of(item).or(outside).unwrap_or(self.items() as u32);
                 let canary = standing.canaries.contains(&item);
                 let shown = standing.canaries.len();
-                let mut evidence: Evidence = standing.evidence.clone();
-                ways.take(
-                    &mut evidence,
-                    place,
-                    self.parameters.chance.weigh(shown, question.ranked.len(), canary),
-                );
-                (evidence, Some(Taken { place, canary, canaries: shown }))
+                let mut evidence: Evidence = standing.evidence;
+                ways.take(&mut evidence, place, self.parameters.chance.weigh(shown, k, canary));
+                (evidence, Some(Taken { place, canary, canaries: shown }), standing.drawn)
             }
         };
         let nats = evidence.nats();
@@ -179,18 +170,37 @@ impl Guard {
             Vec::new()
         } else {
             let doubt = (1.0 + nats / self.parameters.trust).clamp(0.0, 1.0);
-            let canaries = self.canaries(shown.len());
-            canaries.put(doubt, question.history, question.candidates, question.scores, &mut shown)
+            self.canaries(k).put(doubt, question.history, &drawn, &mut shown)
         };
-        Standing {
-            history: question.history.to_vec(),
-            evidence,
-            taken,
-            flagged,
-            shown,
-            canaries,
-            state: question.state.to_vec(),
+        Standing { evidence, taken, flagged, shown, canaries, drawn, state: question.state.to_vec() }
+    }
+
+    /// The canaries of accounts that begin with these items, whose model's states are `(accounts, hidden)`.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub(crate) fn canaries_of(
+        &self,
+        model: &dyn Recommender,
+        firsts: &[u32],
+        states: &Tensor,
+        k: usize,
+        device: &Device,
+    ) -> Result<Vec<Vec<u32>>> {
+        let canaries = self.canaries(k);
+        let candidates: Vec<Vec<u32>> =
+            firsts.iter().map(|&first| canaries.candidates(first, self.items())).collect();
+        let count = candidates.first().map_or(0, Vec::len);
+        if count == 0 {
+            return Ok(candidates);
         }
+        let ids = Tensor::from_vec(candidates.concat(), (firsts.len(), count), device)?;
+        let scores = model.catalogue().pick(states, &ids)?.to_vec2::<f32>()?;
+        Ok(candidates
+            .iter()
+            .zip(&scores)
+            .map(|(candidates, scores)| canaries.choose(candidates, scores))
+            .collect())
     }
 
     /// What the guard makes of an account at each of its questions about lists of `k`.
@@ -223,9 +233,8 @@ impl Guard {
         device: &Device,
         mut visit: impl FnMut(&Standing),
     ) -> Result<Option<Standing>> {
-        let (ways, canaries) = (self.ways(k), self.canaries(k));
-        let catalogue = model.catalogue();
-        let mut latest: Option<(Standing, Option<u32>)> = None;
+        let (ways, catalogue) = (self.ways(k), model.catalogue());
+        let mut latest: Option<Before> = None;
         for first in (1..=until).step_by(REPLAYED) {
             let prefixes: Vec<usize> = (first..=until).take(REPLAYED).collect();
             let mut contexts = Contexts::new();
@@ -238,29 +247,44 @@ impl Guard {
             let next = catalogue
                 .ranks(&states, &Tensor::from_vec(next, prefixes.len(), device)?)?
                 .to_vec1::<u32>()?;
-            let candidates: Vec<Vec<u32>> = prefixes
-                .iter()
-                .map(|&length| canaries.candidates(&history[..length], self.items()))
-                .collect();
-            let scores = scores_of(model, &states, &candidates, device)?;
+            if first == 1 {
+                let canaries =
+                    self.canaries_of(model, &history[..1], &states.narrow(0, 0, 1)?, k, device)?.concat();
+                latest = Some(Before::Nothing { canaries });
+            }
             let states = states.to_vec2::<f32>()?;
             for (row, &length) in prefixes.iter().enumerate() {
-                let question = Question {
-                    history: &history[..length],
-                    ranked: &ranked[row],
-                    candidates: &candidates[row],
-                    scores: &scores[row],
-                    state: &states[row],
-                    items: self.items(),
-                };
-                let before = latest.as_ref().map(|(standing, outside)| (standing, *outside));
+                let Some(before) = latest.take() else { break };
+                let question =
+                    Question { history: &history[..length], ranked: &ranked[row], state: &states[row] };
                 let standing = self.step(&ways, before, &question);
                 visit(&standing);
-                latest = Some((standing, Some(next[row])));
+                latest = Some(Before::Account { standing, outside: Some(next[row]) });
             }
         }
-        Ok(latest.map(|(standing, _)| standing))
+        Ok(latest.and_then(|latest| match latest {
+            Before::Account { standing, .. } => Some(standing),
+            Before::Nothing { .. } => None,
+        }))
     }
+}
+
+/// Where an account stood before its latest item.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives on the stack for the time of a step")]
+pub(crate) enum Before {
+    /// It begins, and these are its canaries.
+    Nothing {
+        /// All there may be in a list.
+        canaries: Vec<u32>,
+    },
+    /// It was answered before.
+    Account {
+        /// Where it stood.
+        standing: Standing,
+        /// The place of the latest item in the model's own ranking, where it was not in the list shown.
+        outside: Option<u32>,
+    },
 }
 
 /// What a guard makes of an account at one of its questions.
@@ -283,27 +307,6 @@ pub(crate) struct Question<'a> {
     pub(crate) history: &'a [u32],
     /// The model's list, best first.
     pub(crate) ranked: &'a [u32],
-    /// What canaries are chosen from.
-    pub(crate) candidates: &'a [u32],
-    /// Their scores.
-    pub(crate) scores: &'a [f32],
     /// The model's state, `(hidden)`.
     pub(crate) state: &'a [f32],
-    /// Number of items in the catalogue.
-    pub(crate) items: usize,
-}
-
-/// The scores of equally many candidates a row.
-pub(crate) fn scores_of(
-    model: &dyn Recommender,
-    states: &Tensor,
-    candidates: &[Vec<u32>],
-    device: &Device,
-) -> Result<Vec<Vec<f32>>> {
-    let count = candidates.first().map_or(0, Vec::len);
-    if count == 0 {
-        return Ok(vec![Vec::new(); candidates.len()]);
-    }
-    let ids = Tensor::from_vec(candidates.concat(), (candidates.len(), count), device)?;
-    Ok(model.catalogue().pick(states, &ids)?.to_vec2::<f32>()?)
 }

@@ -11,8 +11,6 @@ const KEPT: usize = 1 << 16;
 /// Where an account stands after a question.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Standing {
-    /// What it took, oldest first.
-    pub(crate) history: Vec<u32>,
     pub(crate) evidence: Evidence,
     /// What is known of the last item taken; none where it is the first.
     pub(crate) taken: Option<Taken>,
@@ -21,6 +19,8 @@ pub(crate) struct Standing {
     pub(crate) shown: Vec<u32>,
     /// The canaries in it.
     pub(crate) canaries: Vec<u32>,
+    /// All canaries of the account.
+    pub(crate) drawn: Vec<u32>,
     /// The model's state after the history, `(hidden)`.
     pub(crate) state: Vec<f32>,
 }
@@ -57,12 +57,12 @@ impl Standings {
         found.filter(|standing| standing.shown.len() == k)
     }
 
-    /// Remembers where an account stands.
-    pub(crate) fn keep(&mut self, standing: Standing) {
+    /// Remembers where the account with this history stands.
+    pub(crate) fn keep(&mut self, history: &[u32], standing: Standing) {
         if self.newer.len() >= KEPT / 2 {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(standing.history.clone(), standing);
+        self.newer.insert(history.to_vec(), standing);
     }
 }
 
@@ -71,14 +71,14 @@ mod tests {
     use super::super::evidence::Ways;
     use super::*;
 
-    fn standing(history: &[u32]) -> Standing {
+    fn standing() -> Standing {
         Standing {
-            history: history.to_vec(),
             evidence: Ways::new(&[2, 4], &[1.0, 1.0], 2).begin(),
             taken: None,
             flagged: false,
             shown: vec![3, 4],
             canaries: Vec::new(),
+            drawn: Vec::new(),
             state: Vec::new(),
         }
     }
@@ -86,11 +86,11 @@ mod tests {
     #[test]
     fn an_account_is_found_by_its_history_and_the_length_of_its_lists() {
         let mut standings = Standings::default();
-        standings.keep(standing(&[1, 2]));
+        standings.keep(&[1, 2], standing());
         assert_eq!(standings.take(&[1], 2), None);
-        assert_eq!(standings.take(&[1, 2], 2), Some(standing(&[1, 2])));
+        assert_eq!(standings.take(&[1, 2], 2), Some(standing()));
         assert_eq!(standings.take(&[1, 2], 2), None, "it moved on");
-        standings.keep(standing(&[1, 2]));
+        standings.keep(&[1, 2], standing());
         assert_eq!(standings.take(&[1, 2], 3), None, "lists of another length");
     }
 
@@ -98,7 +98,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut standings = Standings::default();
         for account in 1..=(2 * KEPT) as u32 {
-            standings.keep(standing(&[account]));
+            standings.keep(&[account], standing());
         }
         assert!(standings.newer.len() + standings.older.len() <= KEPT);
         assert!(standings.take(&[2 * KEPT as u32], 2).is_some());

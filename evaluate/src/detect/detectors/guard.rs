@@ -1,4 +1,4 @@
-//! `guard`: the evidence of the target's own guard (docs/mathematics.md, section 9). It was fitted when the guard was made, to the users
+//! `guard`: the evidence of the target's own guard (docs/mathematics.md, section 6.1). It was fitted when the guard was made, to the users
 //! of [`service::guard::fit::Part::Fit`].
 
 use super::{Detector, Judge, Question};
