@@ -125,6 +125,18 @@ pub fn choose(total: usize, count: usize, stream: &mut impl Rng) -> Vec<usize> {
     chosen
 }
 
+/// Which of the numbers `0..total` are among `count` of them, every set equally likely, in as many draws as are chosen; all where there are
+/// no more. (Floyd; Bentley, Programming Pearls, Communications of the ACM 30(9), 1987.)
+pub fn mark(total: usize, count: usize, stream: &mut impl Rng) -> Vec<bool> {
+    let mut marked = vec![false; total];
+    for last in total.saturating_sub(count)..total {
+        let drawn = below(stream, last as u32 + 1) as usize;
+        let chosen = if marked[drawn] { last } else { drawn };
+        marked[chosen] = true;
+    }
+    marked
+}
+
 /// Shuffles in place: Fisher and Yates, from the back.
 pub fn shuffle<T>(values: &mut [T], stream: &mut impl Rng) {
     for last in (1..values.len()).rev() {
@@ -178,6 +190,23 @@ mod tests {
         assert_eq!(counts.len(), 6);
         assert!(counts.iter().all(|(pair, &n)| pair[0] < pair[1] && n.abs_diff(10_000) < 460), "{counts:?}");
         assert_eq!(choose(3, 5, &mut stream), [0, 1, 2]);
+    }
+
+    #[test]
+    fn every_marking_is_equally_likely() {
+        let mut stream = Streams::new(1).open(Purpose::LabelPositions, 0, 0, 0);
+        let mut counts = std::collections::BTreeMap::new();
+        for _ in 0..60_000 {
+            *counts.entry(mark(4, 2, &mut stream)).or_insert(0u32) += 1;
+        }
+        // Six pairs, 10,000 expected each, standard deviation 91.
+        assert_eq!(counts.len(), 6);
+        assert!(
+            counts
+                .iter()
+                .all(|(marks, &n)| marks.iter().filter(|m| **m).count() == 2 && n.abs_diff(10_000) < 460)
+        );
+        assert_eq!(mark(3, 5, &mut stream), [true; 3]);
     }
 
     #[test]

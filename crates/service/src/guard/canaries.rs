@@ -7,9 +7,9 @@
 //!
 //! They last as long as the account, and stand in one list after the other as the true items do: who takes only what he was shown twice
 //! takes them all the same. One that the model has come to rank among the best is no canary in that list. Their places are drawn for
-//! every history anew.
+//! every question anew.
 
-use streams::{below, choose};
+use streams::{below, mark};
 
 use crate::key::Key;
 
@@ -57,19 +57,25 @@ impl<'a> Canaries<'a> {
     /// Returns those that it put there; none that the list holds itself.
     pub fn put(&self, doubt: f64, history: &[u32], canaries: &[u32], list: &mut [u32]) -> Vec<u32> {
         let count = (doubt * self.count as f64).round() as usize;
-        let outside = canaries.iter().copied().filter(|item| !list.contains(item));
-        let canaries: Vec<u32> = outside.take(count).collect();
-        if canaries.is_empty() {
-            return canaries;
+        if count == 0 {
+            return Vec::new();
         }
-        let mut stream = self.key.stream("places of canaries", history);
-        let places = choose(list.len() - self.honest, canaries.len(), &mut stream);
-        let ranked = list[self.honest..].to_vec();
-        let (mut honest, mut next) = (ranked.iter(), places.iter().zip(&canaries).peekable());
-        for (place, slot) in list[self.honest..].iter_mut().enumerate() {
-            let canary = next.next_if(|(wanted, _)| **wanted == place).map(|(_, canary)| canary);
-            if let Some(item) = canary.or_else(|| honest.next()) {
-                *slot = *item;
+        // Counted to the end of the list, which takes fewer instructions than to stop where it is found.
+        let held = |item: u32| list.iter().filter(|&&other| other == item).count() > 0;
+        let canaries: Vec<u32> = canaries.iter().copied().filter(|&item| !held(item)).take(count).collect();
+        let ends = [history.first(), history.last()].map(|item| item.copied().unwrap_or(0));
+        let mut stream = self.key.stream("places of canaries", &[ends[0], history.len() as u32, ends[1]]);
+        let places = mark(list.len() - self.honest, canaries.len(), &mut stream);
+        // From behind, so that an item moves before its place is taken: so many fall off the end.
+        let (mut from, mut next) = (list.len() - canaries.len(), canaries.len());
+        for (place, canary) in places.into_iter().enumerate().rev() {
+            let to = self.honest + place;
+            if canary {
+                next -= 1;
+                list[to] = canaries[next];
+            } else {
+                from -= 1;
+                list[to] = list[from];
             }
         }
         canaries

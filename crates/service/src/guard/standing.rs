@@ -1,7 +1,7 @@
 //! Where accounts stand: what a service keeps of each between two questions, so that the next one costs a look-up. What is kept is
 //! bounded; an account that was forgotten is worked out again from its history, and answered the same.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::evidence::Evidence;
 
