@@ -6,7 +6,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
     stage::main_where(
+        build,
         |error| training::is_input(error) || service::is_input(error),
         attack::Cli::flags,
         attack::run,

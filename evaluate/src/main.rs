@@ -6,5 +6,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    stage::main_where(service::is_input, evaluate::Cli::flags, evaluate::run)
+    let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
+    stage::main_where(build, service::is_input, evaluate::Cli::flags, evaluate::run)
 }

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    stage::main(gro::Cli::flags, gro::run)
+    let build = stage::Build::new(stage::commit!());
+    stage::main(build, gro::Cli::flags, gro::run)
 }

@@ -6,5 +6,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    stage::main(preprocess::Cli::flags, preprocess::run)
+    let build = stage::Build::new(stage::commit!());
+    stage::main(build, preprocess::Cli::flags, preprocess::run)
 }

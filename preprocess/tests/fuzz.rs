@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
-use arrow::datatypes::Int64Type;
+use arrow_array::types::Int64Type;
+use arrow_array::{Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use fuzzing::Target;
@@ -225,13 +225,13 @@ fn parquet() {
     let lists =
         ListArray::from_iter_primitive::<Int64Type, _, _>((0..40).map(|row| Some(vec![Some(row); 2])));
     let flat = RecordBatch::try_from_iter(vec![
-        ("u", numbers() as arrow::array::ArrayRef),
+        ("u", numbers() as arrow_array::ArrayRef),
         ("i", texts),
         ("t", numbers()),
         ("r", ratings),
     ]);
     let listed =
-        RecordBatch::try_from_iter(vec![("u", numbers() as arrow::array::ArrayRef), ("i", Arc::new(lists))]);
+        RecordBatch::try_from_iter(vec![("u", numbers() as arrow_array::ArrayRef), ("i", Arc::new(lists))]);
     let seeds = [write(&flat.unwrap()), write(&listed.unwrap())];
     fuzz(
         "parquet",

@@ -6,5 +6,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    stage::main_where(training::is_input, train::Cli::flags, |cli| train::run(&cli))
+    let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
+    stage::main_where(build, training::is_input, train::Cli::flags, |cli| train::run(&cli))
 }

@@ -11,8 +11,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ListArray, StringArray, StringBuilder, UInt32Array, UInt64Array};
-use arrow::datatypes::{DataType, Field};
+use arrow_array::builder::StringBuilder;
+use arrow_array::{Array, ListArray, StringArray, UInt32Array, UInt64Array};
+use arrow_schema::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -194,7 +195,7 @@ impl Rows {
         self.test.push(sequence.test);
     }
 
-    fn into_columns(self) -> Vec<arrow::array::ArrayRef> {
+    fn into_columns(self) -> Vec<arrow_array::ArrayRef> {
         vec![
             Arc::new(UInt32Array::from(self.users)),
             list_column(self.train, self.lengths),

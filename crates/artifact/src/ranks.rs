@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, UInt32Array};
-use arrow::datatypes::{DataType, Field};
+use arrow_array::{Array, ArrayRef, Float64Array, UInt32Array};
+use arrow_schema::{DataType, Field};
 
 use crate::Error;
 use crate::table::{TableReader, TableWriter, column, type_name};

@@ -7,10 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, Int64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
-};
-use arrow::datatypes::{Float64Type, Int64Type, UInt32Type, UInt64Type};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
 use artifact::Error;
 use artifact::checkpoint::{self, ActsOn, Array, Checkpoint, Defence, Description, Kind, Learning};
 use artifact::dataset::{self, Dataset, UserSequence};
@@ -194,7 +193,7 @@ fn tables_written_by_pandas_read_as_well() {
     // pandas keeps strings as large_utf8 and its list elements under the name `item`, all nullable.
     let directory = TempDir::new().unwrap();
     write_data(directory.path());
-    let raw: ArrayRef = Arc::new(arrow::array::LargeStringArray::from(RAW_ITEMS.to_vec()));
+    let raw: ArrayRef = Arc::new(arrow_array::LargeStringArray::from(RAW_ITEMS.to_vec()));
     let ids: ArrayRef = Arc::new(UInt32Array::from(vec![1, 2, 3, 4]));
     let counts: ArrayRef = Arc::new(UInt64Array::from(vec![3, 4, 2, 2]));
     write_table(

@@ -66,4 +66,10 @@ pub struct Flags {
     /// Print the log as one JSON object a line
     #[arg(long)]
     pub json_log: bool,
+
+    /// Log progress too, every half a second that there was some: `position` of `total` steps
+    ///
+    /// For programs that show it, which no progress bar reaches: `{"message": "epoch 2 of 10", "position": 37, "total": 210, …}`.
+    #[arg(long, requires = "json_log")]
+    pub json_progress: bool,
 }

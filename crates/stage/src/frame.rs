@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use artifact::names::UnknownName;
 use clap::Parser;
 
-use crate::{Flags, Refusal, completions, interrupt, logging, progress};
+use crate::{Build, Flags, Refusal, completions, interrupt, logging, manual, progress};
 
 /// Done, or already up to date.
 const DONE: u8 = 0;
@@ -22,23 +22,30 @@ const THREADS_A_CORE: usize = 4;
 /// Threads at most where there are few cores.
 const THREADS_ANYWHERE: usize = 32;
 
-/// Run a binary: parse its command line into `C`, set up log, threads and signals as its [`Flags`] say (`flags_of` finds
+/// Run a binary: say what it is, a `build`, where that is asked; parse its command line into `C`, set up log, threads and signals as its [`Flags`] say (`flags_of` finds
 /// them; a subcommand may have none), and call `run`. An error is printed once, as a chain.
 ///
 /// Returns 0 when done or up to date, 1 when the run failed, 2 for bad usage, settings or input; 130 or 143 when SIGINT or
 /// SIGTERM came.
-pub fn main<C: Parser>(flags_of: fn(&C) -> Option<&Flags>, run: fn(C) -> anyhow::Result<()>) -> ExitCode {
-    main_where(|_| false, flags_of, run)
+pub fn main<C: Parser>(
+    build: Build,
+    flags_of: fn(&C) -> Option<&Flags>,
+    run: fn(C) -> anyhow::Result<()>,
+) -> ExitCode {
+    main_where(build, |_| false, flags_of, run)
 }
 
 /// As [`main`], for a stage with errors of another library's: those for which `is_input` is true, anywhere in a chain,
 /// are laid to usage, settings or input as well.
 pub fn main_where<C: Parser>(
+    build: Build,
     is_input: fn(&(dyn Error + 'static)) -> bool,
     flags_of: fn(&C) -> Option<&Flags>,
     run: fn(C) -> anyhow::Result<()>,
 ) -> ExitCode {
-    let command = C::command().after_help("Shell completions: give `completions` and the name of a shell.");
+    let command = C::command().after_help(
+        "Shell completions: give `completions` and the name of a shell. Manual pages: `man` and a directory.",
+    );
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let words: Vec<String> = arguments.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     match completions::requested(&words, &command) {
@@ -48,6 +55,18 @@ pub fn main_where<C: Parser>(
         }
         Some(Err(refusal)) => return report(&refusal.into(), is_input, false),
     }
+    match manual::requested(&arguments) {
+        None => {}
+        Some(Ok(directory)) => {
+            return match manual::write(command, &directory) {
+                Ok(()) => ExitCode::from(DONE),
+                Err(error) => report(&error, is_input, false),
+            };
+        }
+        Some(Err(refusal)) => return report(&refusal.into(), is_input, false),
+    }
+    // clap keeps the text as long as the program runs; there is one.
+    let command = command.version(&*build.long().leak());
     let parsed = command.try_get_matches_from(arguments).and_then(|matches| C::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,

@@ -4,6 +4,7 @@
 //! [`Plan`] decide whether there is anything to do and make the output directory appear whole or not at all. The stage
 //! itself is then a function from input files to files in a fresh directory, and knows of none of this.
 
+mod build;
 mod choices;
 mod completions;
 mod flags;
@@ -11,6 +12,7 @@ mod frame;
 mod interrupt;
 mod lock;
 mod logging;
+mod manual;
 pub mod memory;
 pub mod output;
 pub mod progress;
@@ -21,7 +23,9 @@ pub mod splits;
 pub mod verify;
 
 pub use artifact::device::Device;
+pub use build::Build;
 pub use choices::choices;
+pub use commit::commit;
 pub use flags::{Flags, Kernels};
 pub use frame::{main, main_where, set_threads};
 pub use interrupt::Interruption;

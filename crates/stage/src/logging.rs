@@ -20,6 +20,9 @@ pub(crate) fn begin(flags: &Flags) {
         let colour = io::IsTerminal::is_terminal(&io::stderr()) && std::env::var_os("NO_COLOR").is_none();
         builder.with_ansi(colour).with_target(false).without_time().try_init()
     };
+    if flags.json_progress {
+        progress::log();
+    }
 }
 
 /// stderr, with the progress bars out of the way while a line is written.

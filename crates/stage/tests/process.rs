@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use stage::{Flags, Interruption, Plan, settings};
+use stage::{Build, Flags, Interruption, Plan, settings};
 use tempfile::TempDir;
 
 /// A test, given a directory with the input in it.
@@ -23,6 +23,9 @@ type Case = fn(&Path);
 
 /// Set in the environment of the child.
 const CHILD: &str = "STAGE_TEST_CHILD";
+
+/// The commit that the child says it was built from, if it is to be another.
+const COMMIT: &str = "STAGE_TEST_COMMIT";
 
 /// A stage that writes one file
 #[derive(Parser)]
@@ -34,7 +37,7 @@ struct Cli {
     input: PathBuf,
     #[arg(long)]
     out: PathBuf,
-    /// What to do: write, fail, wait, step, hang
+    /// What to do: write, fail, bar, wait, step, hang
     #[arg(long, default_value = "write")]
     act: String,
 }
@@ -48,6 +51,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         tracing::info!("working");
         match cli.act.as_str() {
             "fail" => Err(anyhow::anyhow!("the disk is on fire")).context("cannot do it"),
+            "bar" => {
+                let bar = stage::progress::bar(7, "epoch 1", cli.flags.quiet);
+                bar.inc(3);
+                // Progress is looked at twice a second.
+                std::thread::sleep(Duration::from_millis(1500));
+                bar.finish_and_clear();
+                Ok(())
+            }
             "wait" => {
                 fs::write(cli.out.with_extension("waits"), "")?;
                 std::thread::sleep(Duration::from_secs(60));
@@ -83,14 +94,19 @@ fn call(directory: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 fn main() -> ExitCode {
     if std::env::var_os(CHILD).is_some() {
-        return stage::main(|cli: &Cli| Some(&cli.flags), run);
+        let commit = std::env::var(COMMIT).unwrap_or_else(|_| "0123456789".to_owned());
+        let build = Build::new(commit.leak()).with_cuda(false);
+        return stage::main(build, |cli: &Cli| Some(&cli.flags), run);
     }
-    let cases: [(&str, Case); 7] = [
+    let cases: [(&str, Case); 10] = [
         ("codes_say_what_happened", codes_say_what_happened),
         ("stdout_is_for_data", stdout_is_for_data),
         ("threads_are_as_asked", threads_are_as_asked),
         ("the_log_can_be_read_by_machines", the_log_can_be_read_by_machines),
+        ("progress_can_be_read_by_machines", progress_can_be_read_by_machines),
         ("help_and_completions_teach", help_and_completions_teach),
+        ("pages_say_what_help_says", pages_say_what_help_says),
+        ("a_version_names_its_commit_and_a_lock_does_not", a_version_names_its_commit_and_a_lock_does_not),
         ("a_signal_leaves_nothing_half_written", a_signal_leaves_nothing_half_written),
         ("a_signal_waits_for_the_step_to_end", a_signal_waits_for_the_step_to_end),
     ];
@@ -170,6 +186,17 @@ fn the_log_can_be_read_by_machines(directory: &Path) {
     );
 }
 
+fn progress_can_be_read_by_machines(directory: &Path) {
+    let (code, _, stderr) = call(directory, &with(&["--json-log", "--json-progress", "--act", "bar"]));
+    assert_eq!(code, 0, "{stderr}");
+    let expected = "\"message\":\"epoch 1\",\"position\":3,\"total\":7";
+    assert!(stderr.lines().any(|line| line.contains(expected)), "{stderr}");
+    let (_, _, stderr) = call(directory, &with(&["--json-log", "--force", "--act", "bar"]));
+    assert!(!stderr.contains("position"), "{stderr}");
+    let (code, _, stderr) = call(directory, &with(&["--json-progress"]));
+    assert!(code == 2 && stderr.contains("--json-log"), "{stderr}");
+}
+
 fn help_and_completions_teach(directory: &Path) {
     let (code, stdout, _) = call(directory, &["--help"]);
     assert_eq!(code, 0);
@@ -182,6 +209,38 @@ fn help_and_completions_teach(directory: &Path) {
         let (code, stdout, _) = call(directory, &["completions", shell]);
         assert!(code == 0 && stdout.contains("gro-test") && stdout.contains("json-log"), "{shell}");
     }
+}
+
+fn pages_say_what_help_says(directory: &Path) {
+    let (code, stdout, stderr) = call(directory, &["man", "a/pages"]);
+    assert_eq!((code, &*stdout, &*stderr), (0, "", ""));
+    let page = fs::read_to_string(directory.join("a/pages/gro-test.1")).unwrap();
+    for expected in [".TH gro-test 1", "A stage that writes one file", r"\-\-json\-log"] {
+        assert!(page.contains(expected), "{expected}: {page}");
+    }
+    // The same pages from every commit.
+    assert!(!page.contains("0123456789"), "{page}");
+    for arguments in [&["man"][..], &["man", "a", "b"], &["man", "--help"]] {
+        let (code, _, stderr) = call(directory, arguments);
+        assert!(code == 2 && stderr.contains("expected the directory"), "{arguments:?}: {stderr}");
+    }
+    let (code, _, stderr) = call(directory, &["man", "in"]);
+    assert!(code == 1 && stderr.contains("cannot write manual pages to in"), "{stderr}");
+}
+
+fn a_version_names_its_commit_and_a_lock_does_not(directory: &Path) {
+    let version = env!("CARGO_PKG_VERSION");
+    for flag in ["--version", "-V"] {
+        let (code, stdout, _) = call(directory, &[flag]);
+        assert_eq!(code, 0);
+        assert_eq!(stdout, format!("gro-test {version} (commit 0123456789, without cuda)\n"));
+    }
+    assert_eq!(call(directory, &WRITE).0, 0);
+    let lock = fs::read_to_string(directory.join("out/stage.lock")).unwrap();
+    assert!(lock.contains(version) && !lock.contains("0123456789"), "{lock}");
+    let other = command(directory, &WRITE).env(COMMIT, "9876543210-dirty").output().unwrap();
+    let stderr = String::from_utf8(other.stderr).unwrap();
+    assert!(stderr.contains("up to date"), "{stderr}");
 }
 
 /// The stage doing `act`, as soon as it says so.

@@ -5,10 +5,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArray, UInt64Array};
-use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
-use arrow::record_batch::RecordBatch;
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array, ArrayRef, Float64Array, Int64Array, StringArray, UInt64Array};
+use arrow_cast::cast;
+use arrow_schema::{DataType, Field};
+use arrow_select::take::take;
 use artifact::table::guarded;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -357,7 +360,7 @@ fn take_apart(columns: &mut [ArrayRef], first: u64) -> Result<Vec<u64>, Fault> {
         .enumerate()
         .flat_map(|(row, &length)| std::iter::repeat_n(row as u64, length))
         .collect();
-    let broken = |error: arrow::error::ArrowError| Fault::File(error.to_string());
+    let broken = |error: arrow_schema::ArrowError| Fault::File(error.to_string());
     let repeat = UInt64Array::from(parents.clone());
     for column in columns {
         *column = if is_list(column) {

@@ -7,7 +7,7 @@
 //! chrono 36 / 73. None of them reads all the forms that arrow does by one function, and what they accept and round
 //! differs, which would change datasets. An integer, the usual case, takes 13 by any of them: it never gets that far.
 
-use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
+use arrow_cast::parse::string_to_timestamp_nanos;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 
 /// What is expected where a time stands, for messages.

@@ -5,11 +5,12 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use arrow::array::{
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_array::{
     ArrayRef, BinaryArray, Decimal128Array, DictionaryArray, Float64Array, Int64Array, ListArray,
     RecordBatch, StringArray,
 };
-use arrow::datatypes::{Int32Type, Int64Type, Schema};
+use arrow_schema::Schema;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parquet::arrow::ArrowWriter;
@@ -240,9 +241,9 @@ fn a_name_that_two_columns_have_is_refused_in_every_format() {
 
 /// Writes a Parquet file with columns in this order, whose names may recur.
 pub(crate) fn parquet(bench: &Bench, name: &str, columns: Vec<(&str, ArrayRef)>) {
-    let fields: Vec<arrow::datatypes::Field> = columns
+    let fields: Vec<arrow_schema::Field> = columns
         .iter()
-        .map(|(name, column)| arrow::datatypes::Field::new(*name, column.data_type().clone(), true))
+        .map(|(name, column)| arrow_schema::Field::new(*name, column.data_type().clone(), true))
         .collect();
     let batch = RecordBatch::try_new(
         Arc::new(Schema::new(fields)),

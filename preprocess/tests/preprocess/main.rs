@@ -12,8 +12,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{UInt32Type, UInt64Type};
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{UInt32Type, UInt64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use preprocess::raw::DATASETS;
 use preprocess::read::LAYOUTS;
@@ -93,7 +94,7 @@ fn read(directory: &Path) -> Data {
         ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().map(Result::unwrap)
     };
     let texts = |name: &str| -> Vec<String> {
-        let column = |batch: arrow::array::RecordBatch| -> Vec<String> {
+        let column = |batch: arrow_array::RecordBatch| -> Vec<String> {
             let column = batch.column_by_name("raw_id").unwrap().as_string::<i32>();
             column.iter().map(|text| text.unwrap().to_owned()).collect()
         };

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow_array::{ArrayRef, Int64Array, StringArray};
 
 use super::cases::{RATED, RATINGS, UI, UIT, gzip, lines, made, parquet, refused, set};
 use super::*;
