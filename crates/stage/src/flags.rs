@@ -18,6 +18,7 @@ pub enum Kernels {
 /// Flags of every stage; flatten it into the stage's own.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Flags of every stage")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub struct Flags {
     /// Read settings from a YAML file; repeat to layer several, later ones win
     ///
