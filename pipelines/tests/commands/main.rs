@@ -52,3 +52,18 @@ fn listed(kind: &str) -> Vec<String> {
     assert_eq!((ended.code, &*ended.err), (0, ""), "{kind}");
     ended.out.lines().map(str::to_owned).collect()
 }
+
+#[test]
+fn the_version_names_the_commit_that_is_checked_out() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let head = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root).output();
+    let commit = match head {
+        Ok(head) if root.join(".git").exists() && head.status.success() => {
+            String::from_utf8(head.stdout).unwrap()[..10].to_owned()
+        }
+        _ => "unknown".to_owned(),
+    };
+    let ended = Directory::new().gro(&["--version"]);
+    let expected = format!("gro {} (commit {commit}", env!("CARGO_PKG_VERSION"));
+    assert!(ended.out.starts_with(&expected), "{}, not {expected}", ended.out);
+}
