@@ -41,9 +41,8 @@ class Experiment(unittest.TestCase):
         cls.raw = gro.run("preprocess synth", users=120, items=60, interactions=3600, seed=1, out=home / "raw", progress=False)
         cls.data = gro.run("preprocess run", input=cls.raw, out=home / "data", **shown)
         cls.seen: list[gro.Progress] = []
-        # Long enough that progress is looked at.
-        long = {**shown, "set": {**SMALL, "train.epochs": 40}, "progress": cls.seen.append}
-        cls.target = gro.run("train", data=cls.data, out=home / "target", **long)
+        watched = {**shown, "progress": cls.seen.append}
+        cls.target = gro.run("train", data=cls.data, out=home / "target", **watched)
         cls.protected = gro.run("defend", data=cls.data, target=cls.target, method="none", out=home / "protected", **shown)
         cls.log = gro.run("attack generate", target=cls.protected, out=home / "queries", **shown)
         cls.copy = gro.run("attack distill", queries=cls.log, surrogate="bert", out=home / "copy", **shown)

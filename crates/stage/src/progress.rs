@@ -36,6 +36,8 @@ fn shown(total: u64, label: &str, quiet: bool, template: &str) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if let Some(logged) = LOGGED.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
         logged.push(bar.downgrade());
+        // Said at once, so that work too short to be looked at is heard of too.
+        tracing::info!(position = 0_u64, total, "{label}");
     }
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
