@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     stage::main_where(
         build,
         |error| training::is_input(error) || service::is_input(error),
-        attack::Cli::flags,
+        |cli: &attack::Cli| cli.flags().cloned(),
         attack::run,
     )
 }

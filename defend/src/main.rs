@@ -7,5 +7,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
-    stage::main_where(build, training::is_input, defend::Cli::flags, |cli| defend::run(&cli))
+    stage::main_where(
+        build,
+        training::is_input,
+        |cli: &defend::Cli| cli.flags().cloned(),
+        |cli| defend::run(&cli),
+    )
 }

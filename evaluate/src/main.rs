@@ -7,5 +7,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
-    stage::main_where(build, service::is_input, evaluate::Cli::flags, evaluate::run)
+    stage::main_where(build, service::is_input, |cli: &evaluate::Cli| cli.flags().cloned(), evaluate::run)
 }

@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let build = stage::Build::new(stage::commit!());
-    stage::main(build, gro::Cli::flags, gro::run)
+    stage::main(build, |cli: &gro::Cli| cli.flags().cloned(), gro::run)
 }

@@ -7,5 +7,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let build = stage::Build::new(stage::commit!());
-    stage::main(build, preprocess::Cli::flags, preprocess::run)
+    stage::main(build, |cli: &preprocess::Cli| cli.flags().cloned(), preprocess::run)
 }

@@ -7,5 +7,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
-    stage::main_where(build, training::is_input, train::Cli::flags, |cli| train::run(&cli))
+    stage::main_where(
+        build,
+        training::is_input,
+        |cli: &train::Cli| cli.flags().cloned(),
+        |cli| train::run(&cli),
+    )
 }

@@ -8,6 +8,7 @@
 //! name or hash map reaches a file (the exceptions, [`events`] and [`history::SpeedWriter`], are no declared outputs).
 //! And the foreign formats are plain: Parquet, safetensors, JSON and CSV open in pandas or DuckDB without this code.
 
+pub mod asked;
 pub mod checkpoint;
 pub mod dataset;
 pub mod device;

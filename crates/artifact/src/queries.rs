@@ -22,11 +22,11 @@ use crate::table::{TableReader, TableWriter, column, element, list_column, list_
 pub const QUERIES: &str = "queries.parquet";
 
 /// The metadata key that holds the [`QueryHeader`] as JSON.
-const METADATA_KEY: &str = "gro";
+pub(crate) const METADATA_KEY: &str = "gro";
 /// Sequences of a row group at most.
 const GROUP_SEQUENCES: usize = 64;
 /// Answered ids after which a row group ends: 4 MB.
-const GROUP_IDS: usize = 1 << 20;
+pub(crate) const GROUP_IDS: usize = 1 << 20;
 
 /// How the sequences of a log were chosen, for reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,7 +130,8 @@ pub struct Query {
     pub answers: Vec<u32>,
 }
 
-fn answers_type(k: usize) -> DataType {
+/// `list<fixed_size_list<uint32, k>>`.
+pub(crate) fn answers_type(k: usize) -> DataType {
     DataType::List(element(DataType::FixedSizeList(element(DataType::UInt32), k as i32)))
 }
 

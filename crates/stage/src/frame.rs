@@ -29,7 +29,7 @@ const THREADS_ANYWHERE: usize = 32;
 /// SIGTERM came.
 pub fn main<C: Parser>(
     build: Build,
-    flags_of: fn(&C) -> Option<&Flags>,
+    flags_of: fn(&C) -> Option<Flags>,
     run: fn(C) -> anyhow::Result<()>,
 ) -> ExitCode {
     main_where(build, |_| false, flags_of, run)
@@ -40,7 +40,7 @@ pub fn main<C: Parser>(
 pub fn main_where<C: Parser>(
     build: Build,
     is_input: fn(&(dyn Error + 'static)) -> bool,
-    flags_of: fn(&C) -> Option<&Flags>,
+    flags_of: fn(&C) -> Option<Flags>,
     run: fn(C) -> anyhow::Result<()>,
 ) -> ExitCode {
     let command = C::command().after_help(
@@ -76,7 +76,7 @@ pub fn main_where<C: Parser>(
             return ExitCode::from(if error.print().is_ok() { code as u8 } else { FAILED });
         }
     };
-    let flags = flags_of(&cli).cloned().unwrap_or_default();
+    let flags = flags_of(&cli).unwrap_or_default();
     let (threads, warning) = bounded(flags.threads);
     // SAFETY: neither the logger, nor the signal watcher, nor a thread pool exists yet, and nothing before this (clap) starts
     // a thread.

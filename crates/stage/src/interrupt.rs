@@ -19,6 +19,9 @@ static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 /// Whether someone holds an [`Interruption`].
 static ASKED_FOR: AtomicBool = AtomicBool::new(false);
 
+/// What happens at the first signal, in words.
+static SAID: Mutex<&str> = Mutex::new("");
+
 /// The signal that work was left to end by; 0 for none.
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
@@ -30,8 +33,20 @@ pub struct Interruption(());
 impl Interruption {
     /// Begin to look out; one at a time in a process.
     pub fn watch() -> Self {
+        Self::watch_saying("this step ends and the state is saved")
+    }
+
+    /// As [`Self::watch`], for work that ends in another way than a step of training does: what to say of it when the signal comes.
+    pub fn watch_saying(what: &'static str) -> Self {
+        *SAID.lock().unwrap_or_else(PoisonError::into_inner) = what;
         ASKED_FOR.store(true, Ordering::SeqCst);
         Self(())
+    }
+
+    /// The work was done when the signal came, as that of a service is, which nothing else ends: the process ends as one that nobody
+    /// interrupted.
+    pub fn done(self) {
+        SIGNAL.store(0, Ordering::SeqCst);
     }
 
     /// True once SIGINT or SIGTERM came: to be asked between steps.
@@ -68,9 +83,8 @@ pub(crate) fn heed() -> io::Result<()> {
             if ASKED_FOR.load(Ordering::SeqCst)
                 && SIGNAL.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst).is_ok()
             {
-                tracing::warn!(
-                    "interrupted: this step ends and the state is saved; interrupt again to stop at once"
-                );
+                let what = *SAID.lock().unwrap_or_else(PoisonError::into_inner);
+                tracing::warn!("interrupted: {what}; interrupt again to stop at once");
                 continue;
             }
             let directory = unfinished();

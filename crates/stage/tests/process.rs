@@ -96,7 +96,7 @@ fn main() -> ExitCode {
     if std::env::var_os(CHILD).is_some() {
         let commit = std::env::var(COMMIT).unwrap_or_else(|_| "0123456789".to_owned());
         let build = Build::new(commit.leak()).with_cuda(false);
-        return stage::main(build, |cli: &Cli| Some(&cli.flags), run);
+        return stage::main(build, |cli: &Cli| Some(cli.flags.clone()), run);
     }
     let cases: [(&str, Case); 10] = [
         ("codes_say_what_happened", codes_say_what_happened),

@@ -1,0 +1,242 @@
+//! The command `http`: reads a target, listens, and answers until it is told to end.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use artifact::queries::QueryHeader;
+use axum::body::Bytes;
+use serde_json::json;
+use stage::{Interruption, Refusal};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::demo::Demo;
+use crate::engine::Engine;
+use crate::journal::Journal;
+use crate::keys::Keys;
+use crate::limits::Rates;
+use crate::listen::{self, Door};
+use crate::protocol::Bounds;
+use crate::routes::{Current, Service, router};
+use crate::target::Target;
+use crate::telemetry::Telemetry;
+use crate::{Machine, target};
+
+/// How often it is looked whether a signal came.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What `gro-serve http` is told.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub target: target::Arguments,
+    /// Address and port; port 0 takes a free one, which the first line on stdout names
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Answer only who has a key of this file, made by `gro-serve key`
+    #[arg(long, value_name = "FILE", conflicts_with = "open")]
+    pub keys: Option<PathBuf>,
+    /// Answer everybody who can reach an address that is not this machine's own
+    #[arg(long)]
+    pub open: bool,
+    /// Certificate with its chain, and private key, as PEM: answer over TLS
+    #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"])]
+    pub tls: Option<Vec<PathBuf>>,
+    /// Write what is asked and answered to this directory, as Parquet: k-N/queries-*.parquet for lists of N
+    ///
+    /// `gro-evaluate detect --queries DIR/k-N` reads them. What was answered in the last hour stands in a journal, which becomes Parquet
+    /// when the service ends, or starts after it was killed.
+    #[arg(long, value_name = "DIR")]
+    pub log: Option<PathBuf>,
+    /// Seconds after which the journal becomes Parquet
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, requires = "log")]
+    pub log_every: u64,
+    /// Longest list
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub max_k: NonZeroUsize,
+    /// Longest history
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub max_history: NonZeroUsize,
+    /// Bytes of a request at most
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    pub max_body: usize,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub rates: Rates,
+    /// Connections at most; who comes then waits
+    #[arg(long, value_name = "N", default_value = "1024")]
+    pub connections: NonZeroUsize,
+    /// Seconds for a request to arrive and be answered, and for a client to take the answer
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+    /// Show a page at / on which lists with and without the defence stand side by side
+    ///
+    /// It shows what the defence hides, so the service must listen on this machine alone.
+    #[arg(long, conflicts_with = "keys")]
+    pub demo: bool,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub machine: Machine,
+}
+
+/// Answers until a signal comes.
+///
+/// # Errors
+/// Refusals: an address that is taken or that everybody can reach, a target or keys that cannot be read, a log that is another's.
+pub fn http(arguments: &Arguments) -> Result<()> {
+    check(arguments)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = arguments.machine.threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = builder.enable_all().build().context("cannot start the threads of the service")?;
+    let listener = runtime.block_on(listen::bind(arguments.listen))?;
+    let tls = match arguments.tls.as_deref() {
+        Some([certificate, key]) => Some(listen::tls(certificate, key)?),
+        _ => None,
+    };
+    let telemetry = Arc::new(Telemetry::default());
+    let target = target::read(&arguments.target, &arguments.machine)?;
+    let keys = keys(arguments, None)?;
+    let header = header(&target);
+    let current = current(target, arguments, Arc::clone(&telemetry))?;
+    let log = arguments.log.as_deref();
+    let log =
+        log.map(|log| Journal::open(log, header, Duration::from_secs(arguments.log_every))).transpose()?;
+    let (journal, writing) = log.unzip();
+    let service = Arc::new(Service {
+        current: RwLock::new(Arc::new(current)),
+        keys: RwLock::new(Arc::new(keys)),
+        journal,
+        bounds: Bounds { k: arguments.max_k.get(), history: arguments.max_history.get() },
+        body: arguments.max_body,
+        patience: Duration::from_secs(arguments.timeout),
+        telemetry: Arc::clone(&telemetry),
+    });
+    let interruption = Interruption::watch_saying("what was asked is answered, and the service ends");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let address = listener.local_addr().context("the address is not known")?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "listening on {scheme}://{address}").and_then(|()| stdout.flush())?;
+    let door = Door {
+        listener,
+        tls,
+        connections: arguments.connections.get(),
+        patience: Duration::from_secs(arguments.timeout),
+    };
+    runtime.block_on(async {
+        let ended = async {
+            while !interruption.requested() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = listen::serve(door, router(Arc::clone(&service)), telemetry, ended) => Ok(()),
+            // It never comes back.
+            failed = reload_at_signals(&service, arguments) => failed,
+        }
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(service);
+    if let Some(writing) = writing {
+        writing.join().map_err(|_| anyhow::anyhow!("the log's thread panicked"))??;
+    }
+    interruption.done();
+    Ok(())
+}
+
+fn check(arguments: &Arguments) -> Result<(), Refusal> {
+    let loopback = arguments.listen.ip().is_loopback();
+    if !loopback && arguments.keys.is_none() && !arguments.open {
+        return Err(Refusal::new(format!(
+            "--listen {}: others can reach this address, and without keys everybody would be answered; give --keys FILE \
+             (`gro-serve key` makes one), or --open if that is meant",
+            arguments.listen
+        )));
+    }
+    if arguments.demo && !loopback {
+        return Err(Refusal::new(format!(
+            "--demo shows what the defence hides, and others can reach {}; listen on 127.0.0.1",
+            arguments.listen
+        )));
+    }
+    Ok(())
+}
+
+fn keys(arguments: &Arguments, before: Option<&Keys>) -> Result<Keys> {
+    match &arguments.keys {
+        None => Ok(Keys::open(arguments.rates)),
+        Some(path) => Keys::read(path, arguments.rates, before),
+    }
+}
+
+/// What a log says of a target.
+fn header(target: &Target) -> QueryHeader {
+    QueryHeader {
+        items: target.catalogue.items(),
+        fingerprint: target.description.fingerprint.clone(),
+        splits: target.description.splits.clone(),
+        target: Some(target.digest.clone()),
+        ..QueryHeader::default()
+    }
+}
+
+fn current(target: Target, arguments: &Arguments, telemetry: Arc<Telemetry>) -> Result<Current> {
+    let demo = arguments.demo.then(|| Demo::new(&target, &arguments.target)).transpose()?;
+    let Target { service, description, digest, catalogue, .. } = target;
+    let about = json!({
+        "fingerprint": description.fingerprint,
+        "splits": description.splits,
+        "target": digest,
+        "max_len": description.network.max_len,
+        "max_k": arguments.max_k.get().min(catalogue.items()),
+    });
+    let about = about.to_string();
+    // The items are long, and are JSON already.
+    let items = Bytes::from(format!("{{\"items\":{},{}", catalogue.json(), &about[1..]));
+    Ok(Current { catalogue, engine: Engine::start(service, telemetry)?, items, demo })
+}
+
+/// At each SIGHUP, reads target and keys again. What cannot be read is told, and what was there stays.
+async fn reload_at_signals(service: &Arc<Service>, arguments: &Arguments) -> Result<()> {
+    let mut hangups = signal(SignalKind::hangup()).context("cannot heed SIGHUP")?;
+    loop {
+        hangups.recv().await;
+        // Reading a model takes a moment, in which the others go on.
+        match tokio::task::block_in_place(|| reload(service, arguments)) {
+            Ok(None) => tracing::info!("read again; the target is the same"),
+            Ok(Some(header)) => {
+                if let Some(journal) = &service.journal {
+                    journal.target(header).await;
+                }
+                service.telemetry.reloaded();
+                tracing::info!("read again; another target answers");
+            }
+            Err(error) => tracing::error!("not read again, all stays as it was: {error:#}"),
+        }
+    }
+}
+
+/// Returns what the log is to say of a target that is another than before.
+fn reload(service: &Service, arguments: &Arguments) -> Result<Option<QueryHeader>> {
+    let keys = keys(arguments, Some(&service.keys()))?;
+    let target = target::read(&arguments.target, &arguments.machine)?;
+    let before = service.current();
+    if target.catalogue.items() != before.catalogue.items()
+        || (1..=before.catalogue.items() as u32)
+            .any(|item| target.catalogue.id(item) != before.catalogue.id(item))
+    {
+        return Err(Refusal::new("the target is of another catalogue; start another service for it").into());
+    }
+    let header = header(&target);
+    let current = current(target, arguments, Arc::clone(&service.telemetry))?;
+    let same = current.items == before.items;
+    *service.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+    *service.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    Ok((!same).then_some(header))
+}

@@ -1,0 +1,450 @@
+//! What was asked and answered, on disk: first as records of a journal, as they come, and now and then, when the journal is long or old,
+//! as Parquet ([`artifact::asked`]), a file for each length of lists: `DIR/k-10/queries-000001.parquet`.
+//!
+//! A record reaches the operating system before its answer leaves, so that a service that is killed has lost what was in the air and no
+//! more. What a journal of before holds becomes Parquet when the service starts again.
+//!
+//! The file begins with the header of the target as a line of JSON. A record is its length and a checksum (CRC-32C), four bytes each, and then, little
+//! endian: the time in milliseconds (8), the account, the history and the list, each behind its length (4).
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use artifact::asked::{self, Asked};
+use artifact::queries::QueryHeader;
+use axum::http::StatusCode;
+use stage::Refusal;
+use tokio::sync::mpsc;
+
+use crate::problem::Problem;
+
+/// What journals are called, before their numbers.
+const PREFIX: &str = "journal-";
+
+/// Bytes after which a journal becomes Parquet.
+const LONG: u64 = 64 << 20;
+
+/// Records that may wait to be written.
+const WAITING: usize = 4096;
+
+/// A question that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Milliseconds since 1970 (UTC).
+    pub at: u64,
+    /// Who asked.
+    pub account: String,
+    /// About what, oldest first.
+    pub history: Vec<u32>,
+    /// What he was answered.
+    pub list: Vec<u32>,
+}
+
+impl Record {
+    /// A question answered now.
+    pub fn now(account: String, history: Vec<u32>, list: Vec<u32>) -> Self {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
+        Self { at, account, history, list }
+    }
+
+    fn write(&self, into: &mut Vec<u8>) {
+        let begin = into.len();
+        into.extend([0; 8]);
+        into.extend(self.at.to_le_bytes());
+        let bytes = self.account.as_bytes();
+        into.extend((bytes.len() as u32).to_le_bytes());
+        into.extend(bytes);
+        for ids in [&self.history, &self.list] {
+            into.extend((ids.len() as u32).to_le_bytes());
+            into.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        }
+        let length = (into.len() - begin - 8) as u32;
+        let sum = crc32c::crc32c(&into[begin + 8..]);
+        into[begin..begin + 4].copy_from_slice(&length.to_le_bytes());
+        into[begin + 4..begin + 8].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    /// None for bytes that are no record.
+    fn read(mut bytes: &[u8]) -> Option<Self> {
+        let at = u64::from_le_bytes(bytes.split_off(..8)?.try_into().ok()?);
+        let account = std::str::from_utf8(part(&mut bytes, 1)?).ok()?.to_owned();
+        let mut ids = || -> Option<Vec<u32>> {
+            Some(part(&mut bytes, 4)?.as_chunks().0.iter().map(|id| u32::from_le_bytes(*id)).collect())
+        };
+        let (history, list) = (ids()?, ids()?);
+        (bytes.is_empty() && !history.is_empty()).then_some(Self { at, account, history, list })
+    }
+}
+
+/// What stands behind its length in elements of so many bytes.
+fn part<'a>(bytes: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
+    let length = u32::from_le_bytes(bytes.split_off(..4)?.try_into().ok()?) as usize;
+    bytes.split_off(..length.checked_mul(size)?)
+}
+
+enum Message {
+    Answered(Vec<Record>),
+    /// From now on another target answers.
+    Target(QueryHeader),
+}
+
+/// The way to the log. When the last one is dropped, what waits is written, and made Parquet.
+#[derive(Clone)]
+pub struct Journal {
+    messages: mpsc::Sender<Message>,
+}
+
+impl Journal {
+    /// Begins a log in `directory`, which holds nothing else, or goes on with one: what was left of it becomes Parquet first. A journal
+    /// becomes Parquet after so long at the latest.
+    ///
+    /// # Errors
+    /// A refusal for a directory in which another service writes, or that cannot be written.
+    pub fn open(
+        directory: &Path,
+        header: QueryHeader,
+        every: Duration,
+    ) -> Result<(Self, JoinHandle<Result<()>>)> {
+        let cannot = || Refusal::new(format!("{}: cannot be written", directory.display()));
+        fs::create_dir_all(directory).with_context(cannot)?;
+        let lock = File::create(directory.join("lock")).with_context(cannot)?;
+        if lock.try_lock().is_err() {
+            let message = format!(
+                "{}: another gro-serve writes its log there; name another --log",
+                directory.display()
+            );
+            return Err(Refusal::new(message).into());
+        }
+        let mut last = 0;
+        for (number, path) in journals(directory)? {
+            tracing::info!("{}: left by a service that was killed, becomes Parquet", path.display());
+            fold(directory, number, &path)?;
+            last = last.max(number);
+        }
+        for folder in folders(directory)? {
+            for path in asked::files(&folder)? {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                last = last.max(asked::number(name).unwrap_or(0));
+            }
+        }
+        let mut log = Log::begin(directory, last + 1, header, lock)?;
+        let (messages, mut waiting) = mpsc::channel(WAITING);
+        let work = move || {
+            let mut bytes = Vec::new();
+            let mut taken = Vec::new();
+            // What waits longer than the log is old is made Parquet by the next question.
+            while waiting.blocking_recv_many(&mut taken, WAITING) > 0 {
+                for message in taken.drain(..) {
+                    match message {
+                        Message::Answered(records) => {
+                            records.iter().for_each(|record| record.write(&mut bytes))
+                        }
+                        Message::Target(header) => {
+                            log.append(&mut bytes)?;
+                            log.turn(header)?;
+                        }
+                    }
+                }
+                log.append(&mut bytes)?;
+                if log.written >= LONG || log.begun.elapsed() >= every {
+                    let header = log.header.clone();
+                    log.turn(header)?;
+                }
+            }
+            log.end()
+        };
+        let spawned = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
+            let done: Result<()> = work();
+            if let Err(error) = &done {
+                tracing::error!("the log cannot be written, so nothing more is answered: {error:#}");
+            }
+            done
+        });
+        Ok((Self { messages }, spawned.context("cannot start the log's thread")?))
+    }
+
+    /// Writes down what was answered.
+    ///
+    /// # Errors
+    /// A problem where the log cannot be written: nobody is answered unseen.
+    pub async fn answered(&self, records: Vec<Record>) -> Result<(), Problem> {
+        self.messages
+            .send(Message::Answered(records))
+            .await
+            .map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written").after(60))
+    }
+
+    /// From now on another target answers.
+    pub async fn target(&self, header: QueryHeader) {
+        // Where the log is gone, the next question is told so.
+        _ = self.messages.send(Message::Target(header)).await;
+    }
+
+    /// Whether the log is written.
+    pub fn is_well(&self) -> bool {
+        !self.messages.is_closed()
+    }
+}
+
+/// The journal being written.
+struct Log {
+    directory: PathBuf,
+    number: u32,
+    path: PathBuf,
+    file: File,
+    header: QueryHeader,
+    written: u64,
+    begun: Instant,
+    /// Held as long as the log is written.
+    lock: File,
+}
+
+impl Log {
+    fn begin(directory: &Path, number: u32, header: QueryHeader, lock: File) -> Result<Self> {
+        let path = directory.join(format!("{PREFIX}{number:06}"));
+        let line = serde_json::to_string(&header)?;
+        let begun = || -> std::io::Result<File> {
+            let mut file = File::create(&path)?;
+            writeln!(file, "{line}")?;
+            Ok(file)
+        };
+        let file = begun().with_context(|| format!("{}: cannot be written", path.display()))?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            number,
+            path,
+            file,
+            header,
+            written: 0,
+            begun: Instant::now(),
+            lock,
+        })
+    }
+
+    fn append(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
+        self.file.write_all(bytes).with_context(|| format!("{}: cannot be written", self.path.display()))?;
+        self.written += bytes.len() as u64;
+        bytes.clear();
+        Ok(())
+    }
+
+    /// Ends a journal and begins the next.
+    fn turn(&mut self, header: QueryHeader) -> Result<()> {
+        fold(&self.directory, self.number, &self.path)?;
+        *self = Self::begin(&self.directory, self.number + 1, header, self.lock.try_clone()?)?;
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        fold(&self.directory, self.number, &self.path)
+    }
+}
+
+fn journals(directory: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if let Some(number) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok()) {
+            found.push((number, entry.path()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn folders(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() && entry.file_name().to_string_lossy().starts_with("k-") {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Makes a journal Parquet, and removes it. Done again after it was cut off, it ends the same.
+fn fold(directory: &Path, number: u32, path: &Path) -> Result<()> {
+    let Some((header, records)) = read(path).with_context(|| format!("cannot read {}", path.display()))?
+    else {
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+        return Ok(());
+    };
+    for (k, rows) in rows(records) {
+        let folder = directory.join(format!("k-{k}"));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let (whole, unfinished) = (asked::path(&folder, number), folder.join(".unfinished"));
+        asked::write(&unfinished, &QueryHeader { k, ..header.clone() }, &rows)?;
+        File::open(&unfinished)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(&unfinished, &whole))
+            .with_context(|| format!("cannot write {}", whole.display()))?;
+    }
+    fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// What a journal holds, up to its first unsound record; None where it has not even a header.
+fn read(path: &Path) -> std::io::Result<Option<(QueryHeader, Vec<Record>)>> {
+    let mut reader = BufReader::new(File::open(path)?);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let Ok(header) = serde_json::from_str(&line) else { return Ok(None) };
+    let mut records = Vec::new();
+    let mut bytes = Vec::new();
+    loop {
+        let mut head = [0; 8];
+        if reader.read_exact(&mut head).is_err() {
+            break;
+        }
+        let [length, sum] = [&head[..4], &head[4..]]
+            .map(|half| half.iter().rev().fold(0, |sum, &byte| sum << 8 | u32::from(byte)));
+        bytes.clear();
+        reader.by_ref().take(u64::from(length)).read_to_end(&mut bytes)?;
+        let record = if crc32c::crc32c(&bytes) == sum { Record::read(&bytes) } else { None };
+        let Some(record) = record else {
+            tracing::warn!(
+                "{}: record {} is not whole: a service was killed as it wrote",
+                path.display(),
+                records.len() + 1
+            );
+            break;
+        };
+        records.push(record);
+    }
+    Ok(Some((header, records)))
+}
+
+/// Questions as rows, by the length of their lists. A question that goes on by one item from the latest of its account belongs to
+/// the same row.
+fn rows(records: Vec<Record>) -> BTreeMap<usize, Vec<Asked>> {
+    let mut rows: BTreeMap<usize, Vec<Asked>> = BTreeMap::new();
+    let mut latest: HashMap<(usize, String), usize> = HashMap::new();
+    for Record { at, account, history, list } in records {
+        let k = list.len();
+        // A catalogue may be used up by what was seen; then there was nothing to answer.
+        if k == 0 {
+            continue;
+        }
+        let rows = rows.entry(k).or_default();
+        let place = latest.entry((k, account.clone())).or_insert(usize::MAX);
+        match rows.get_mut(*place) {
+            Some(row) if history.split_last().is_some_and(|(_, before)| before == row.sequence) => {
+                row.sequence = history;
+                row.answers.extend(list);
+            }
+            _ => {
+                *place = rows.len();
+                rows.push(Asked {
+                    account,
+                    at: at as i64,
+                    first: history.len() as u32,
+                    sequence: history,
+                    answers: list,
+                });
+            }
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> QueryHeader {
+        QueryHeader { items: 9, k: 0, fingerprint: "f".to_owned(), ..QueryHeader::default() }
+    }
+
+    fn record(account: &str, history: &[u32], list: &[u32]) -> Record {
+        Record { at: 5, account: account.to_owned(), history: history.to_vec(), list: list.to_vec() }
+    }
+
+    fn written(records: &[Record]) -> Vec<u8> {
+        let mut bytes = format!("{}\n", serde_json::to_string(&header()).unwrap()).into_bytes();
+        records.iter().for_each(|record| record.write(&mut bytes));
+        bytes
+    }
+
+    #[test]
+    fn a_journal_ends_at_its_first_unsound_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal-000001");
+        let records = [
+            record("a", &[1], &[2, 3]),
+            record("\u{e9}", &[1, 2], &[3]),
+            record("c", &[4, 5, 6], &[7, 8, 9]),
+        ];
+        let whole = written(&records);
+        let begin = written(&records[..2]).len();
+        for end in begin..=whole.len() {
+            fs::write(&path, &whole[..end]).unwrap();
+            let expected = if end == whole.len() { &records[..] } else { &records[..2] };
+            assert_eq!(read(&path).unwrap().unwrap().1, expected, "{end}");
+        }
+        for place in begin..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 0x40;
+            fs::write(&path, &damaged).unwrap();
+            assert_eq!(read(&path).unwrap().unwrap().1, records[..2], "{place}");
+        }
+        fs::write(&path, b"{\"items\":").unwrap();
+        assert!(read(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn questions_that_go_on_are_a_row() {
+        let rows = rows(vec![
+            record("a", &[1], &[2, 3]),
+            record("b", &[1], &[2, 3]),
+            record("a", &[1, 3], &[4, 5]),
+            record("a", &[1], &[2]),
+            record("a", &[1, 3, 5], &[6, 7]),
+            record("b", &[1, 2, 3], &[6, 7]),
+            record("b", &[1, 2, 3], &[6, 7]),
+        ]);
+        let row = |account: &str, first, sequence: &[u32], answers: &[u32]| Asked {
+            account: account.to_owned(),
+            at: 5,
+            first,
+            sequence: sequence.to_vec(),
+            answers: answers.to_vec(),
+        };
+        assert_eq!(rows[&1], [row("a", 1, &[1], &[2])]);
+        assert_eq!(
+            rows[&2],
+            [
+                row("a", 1, &[1, 3, 5], &[2, 3, 4, 5, 6, 7]),
+                row("b", 1, &[1], &[2, 3]),
+                row("b", 3, &[1, 2, 3], &[6, 7]),
+                row("b", 3, &[1, 2, 3], &[6, 7]),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_left_becomes_parquet_and_numbers_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        fs::write(directory.join("journal-000004"), written(&[record("a", &[1], &[2, 3])])).unwrap();
+        let (journal, thread) = Journal::open(directory, header(), Duration::from_secs(3600)).unwrap();
+        let refused = Journal::open(directory, header(), Duration::ZERO).err().unwrap().to_string();
+        assert!(refused.contains("another gro-serve"), "{refused}");
+        assert_eq!(asked::files(&directory.join("k-2")).unwrap().len(), 1);
+        journal.messages.blocking_send(Message::Answered(vec![record("a", &[1, 3], &[4, 5])])).unwrap();
+        drop(journal);
+        thread.join().unwrap().unwrap();
+        let (header, sequences) = asked::accounts(&directory.join("k-2")).unwrap();
+        assert_eq!((header.queries, header.k, sequences), (2, 2, vec![vec![1, 3]]));
+        assert_eq!(
+            asked::files(&directory.join("k-2")).unwrap()[1],
+            directory.join("k-2/queries-000005.parquet")
+        );
+        assert!(journals(directory).unwrap().is_empty());
+    }
+}

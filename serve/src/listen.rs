@@ -1,0 +1,152 @@
+//! Connections: so many at a time, each with so long to say what it wants. Over TLS where there is a certificate.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use stage::Refusal;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+
+use crate::telemetry::Telemetry;
+
+/// How long after a signal what was asked is still answered.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// How a service listens.
+pub struct Door {
+    /// Where.
+    pub listener: TcpListener,
+    /// Certificate and key, for TLS.
+    pub tls: Option<TlsAcceptor>,
+    /// Connections at most; more wait until one ends.
+    pub connections: usize,
+    /// How long a client may take for the head of a request, for a handshake, or to take what is written to him.
+    pub patience: Duration,
+}
+
+/// Takes the address.
+///
+/// # Errors
+/// A refusal for one that is taken, or not this machine's.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    Ok(bound.map_err(|source| {
+        Refusal::because(format!("cannot listen on {address}; name another with --listen"), source)
+    })?)
+}
+
+/// A certificate with its chain, and its private key, both as PEM.
+///
+/// # Errors
+/// A refusal for files that hold none, or that do not belong together.
+pub fn tls(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
+    let open = |path: &Path| -> Result<BufReader<File>> {
+        let file = File::open(path);
+        Ok(BufReader::new(
+            file.map_err(|source| Refusal::because(format!("{}: cannot be read", path.display()), source))?,
+        ))
+    };
+    let chain = CertificateDer::pem_reader_iter(open(certificate)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| Refusal::because(format!("{}: no PEM", certificate.display()), source))?;
+    if chain.is_empty() {
+        return Err(
+            Refusal::new(format!("{}: holds no certificate, expected PEM", certificate.display())).into()
+        );
+    }
+    let private = PrivateKeyDer::from_pem_reader(open(key)?).map_err(|source| {
+        Refusal::because(format!("{}: holds no private key, expected PEM", key.display()), source)
+    })?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .context("TLS cannot be set up")?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|source| {
+            Refusal::because(
+                format!("{} and {} do not belong together", certificate.display(), key.display()),
+                source,
+            )
+        })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Answers whoever comes until `end` is over, and then whoever is there.
+pub async fn serve(door: Door, router: Router, telemetry: Arc<Telemetry>, end: impl Future<Output = ()>) {
+    let Door { listener, tls, connections, patience } = door;
+    let places = Arc::new(Semaphore::new(connections));
+    let graceful = GracefulShutdown::new();
+    let mut end = std::pin::pin!(end);
+    loop {
+        // Whoever finds no place waits in the queue of the system.
+        let come = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            come = come => come,
+            () = &mut end => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Too many open files, or a client that was gone: it passes.
+                tracing::warn!("a connection could not be taken: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // An answer is one small packet, which nothing is gained by holding back.
+        _ = stream.set_nodelay(true);
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(patience));
+        let (tls, router, watcher, telemetry) =
+            (tls.clone(), router.clone(), graceful.watcher(), Arc::clone(&telemetry));
+        tokio::spawn(async move {
+            let _open = (place, telemetry.connected());
+            let stream: Pin<Box<dyn Stream>> = match tls {
+                None => Box::pin(stream),
+                Some(tls) => match tokio::time::timeout(patience, tls.accept(Box::pin(stream))).await {
+                    Ok(Ok(stream)) => Box::pin(stream),
+                    Ok(Err(error)) => return tracing::debug!("no TLS: {error}"),
+                    Err(_) => return tracing::debug!("no TLS: time is up"),
+                },
+            };
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(patience)
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+            if let Err(error) = watcher.watch(connection).await {
+                tracing::debug!("a connection ended: {error}");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections that were still open after {} s are cut", DRAIN.as_secs());
+    }
+}
+
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}

@@ -1,0 +1,11 @@
+//! `gro-serve`: see the library for what it does and [`stage::main`] for how a binary runs.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
+    stage::main_where(build, service::is_input, serve::Cli::flags, serve::run)
+}

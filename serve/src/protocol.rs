@@ -1,0 +1,201 @@
+//! What clients send. An item is a text, its raw id; a whole number is read as its digits. What a request does not know is refused, so
+//! that a misspelled key is not passed over.
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use crate::catalogue::Catalogue;
+use crate::problem::Problem;
+
+/// Most questions of a batch.
+pub const BATCH: usize = 256;
+
+/// Bytes of an account's name at most.
+const NAME: usize = 128;
+
+/// A name: text, or a whole number, which is read as its digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(pub String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Name;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a text or a whole number")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Name, E> {
+                Ok(Name(text.to_owned()))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Name, E> {
+                Ok(Name(number.to_string()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Name, E> {
+                Ok(Name(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// Whose history it is.
+    pub account: Option<Name>,
+    /// What the account has taken, oldest first.
+    pub history: Vec<Name>,
+    /// Length of the list.
+    #[serde(default = "ten")]
+    pub k: usize,
+    /// Whether items of the history are left out of the list.
+    #[serde(default)]
+    pub exclude_seen: bool,
+}
+
+fn ten() -> usize {
+    10
+}
+
+/// Several questions.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asks {
+    /// The questions.
+    pub requests: Vec<Ask>,
+}
+
+/// What a service lets be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Longest list.
+    pub k: usize,
+    /// Longest history.
+    pub history: usize,
+}
+
+/// A question that can be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Dense ids, oldest first; at least one.
+    pub history: Vec<u32>,
+    /// Length of the list that the client gets.
+    pub k: usize,
+    /// Whether items of the history are left out of it.
+    pub exclude_seen: bool,
+}
+
+/// Lists from which seen items are left out are asked for in steps of this length, so that an account's lists keep their length, and
+/// what is kept of it its use, while its history grows.
+const STEP: usize = 64;
+
+impl Question {
+    /// Length of the list that the target is asked for: long enough that `k` are left of it, in a catalogue of `items`.
+    pub fn asked(&self, items: usize) -> usize {
+        if self.exclude_seen {
+            (self.k + self.history.len().next_multiple_of(STEP)).min(items)
+        } else {
+            self.k
+        }
+    }
+
+    /// What the client gets of the list.
+    pub fn shown(&self, mut list: Vec<u32>) -> Vec<u32> {
+        if self.exclude_seen {
+            list.retain(|item| !self.history.contains(item));
+            list.truncate(self.k);
+        }
+        list
+    }
+}
+
+impl Ask {
+    /// Holds a question against the catalogue and what the service lets be asked.
+    ///
+    /// # Errors
+    /// A problem that names the field.
+    pub fn understood(&self, catalogue: &Catalogue, bounds: Bounds) -> Result<Question, Problem> {
+        if let Some(Name(account)) = &self.account
+            && (account.is_empty() || account.len() > NAME || account.chars().any(char::is_control))
+        {
+            return Err(Problem::bad(format!(
+                "account: expected a name of 1 to {NAME} bytes without control characters"
+            )));
+        }
+        let most = bounds.k.min(catalogue.items());
+        if self.k == 0 || self.k > most {
+            return Err(Problem::bad(format!("k is {}, expected 1 to {most}", self.k)));
+        }
+        if self.history.is_empty() {
+            return Err(Problem::bad("history is empty, expected at least one item"));
+        }
+        if self.history.len() > bounds.history {
+            return Err(Problem::bad(format!(
+                "history has {} items, at most {} are read: send the latest",
+                self.history.len(),
+                bounds.history
+            )));
+        }
+        let item = |(place, Name(id)): (usize, &Name)| {
+            catalogue.number(id).ok_or_else(|| {
+                let id: String = id.chars().take(64).collect();
+                Problem::bad(format!(
+                    "history[{place}] is {id:?}, which is no item of this catalogue (GET /v1/items)"
+                ))
+            })
+        };
+        let history = self.history.iter().enumerate().map(item).collect::<Result<_, _>>()?;
+        Ok(Question { history, k: self.k, exclude_seen: self.exclude_seen })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { k: 3, history: 4 };
+
+    fn asked(json: &str) -> Result<Question, String> {
+        let catalogue = Catalogue::new(["a", "50", "c", "d", "e"].map(str::to_owned).to_vec());
+        let ask: Ask = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        ask.understood(&catalogue, BOUNDS).map_err(|problem| problem.detail)
+    }
+
+    #[test]
+    fn questions_name_items_by_text_or_number() {
+        let question = asked(r#"{"account": 7, "history": [50, "a"], "k": 2}"#).unwrap();
+        assert_eq!(question, Question { history: vec![2, 1], k: 2, exclude_seen: false });
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_named() {
+        for (json, expected) in [
+            (r#"{"history": []}"#, "k is 10, expected 1 to 3"),
+            (r#"{"history": [], "k": 1}"#, "history is empty"),
+            (r#"{"history": ["a", "x\n"], "k": 1}"#, r#"history[1] is "x\n", which is no item"#),
+            (r#"{"history": ["a","a","a","a","a"], "k": 1}"#, "history has 5 items, at most 4"),
+            (r#"{"history": ["a"], "k": 0}"#, "k is 0"),
+            (r#"{"history": ["a"], "k": -1}"#, "invalid value"),
+            (r#"{"history": [1.5], "k": 1}"#, "expected a text or a whole number"),
+            (r#"{"histori": ["a"]}"#, "unknown field `histori`"),
+            (r#"{"account": "", "history": ["a"], "k": 1}"#, "account: expected a name"),
+        ] {
+            let found = asked(json).unwrap_err();
+            assert!(found.contains(expected), "{json}: {found}");
+        }
+    }
+
+    #[test]
+    fn seen_items_are_left_out_of_a_list_that_is_long_enough() {
+        let question = Question { history: vec![3, 1, 3], k: 2, exclude_seen: true };
+        assert_eq!((question.asked(1000), question.asked(5)), (66, 5));
+        assert_eq!(question.shown(vec![1, 5, 3, 2, 4]), [5, 2]);
+        let all = Question { exclude_seen: false, ..question };
+        assert_eq!((all.asked(1000), all.shown(vec![1, 5])), (2, vec![1, 5]));
+    }
+}

@@ -1,0 +1,293 @@
+//! The paths of the service, and how a request becomes an answer.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::catalogue::Catalogue;
+use crate::demo::{self, Demo};
+use crate::engine::{Asked, Engine};
+use crate::journal::{Journal, Record};
+use crate::keys::{Holder, Keys, Kind};
+use crate::problem::Problem;
+use crate::protocol::{Ask, Asks, BATCH, Bounds, Name, Question};
+use crate::telemetry::Telemetry;
+
+/// What is asked of without an account, where that is not needed.
+const NAMELESS: &str = "anonymous";
+
+/// The description of this interface.
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// A target that answers.
+pub struct Current {
+    /// Its items.
+    pub catalogue: Catalogue,
+    /// Its model.
+    pub engine: Engine,
+    /// The answer of `/v1/items`.
+    pub items: Bytes,
+    /// What the page at `/` shows, where there is one.
+    pub demo: Option<Demo>,
+}
+
+/// The service, as all requests share it.
+pub struct Service {
+    /// The target, which may give way to another.
+    pub current: RwLock<Arc<Current>>,
+    /// Who may ask; read anew with the target.
+    pub keys: RwLock<Arc<Keys>>,
+    /// Where it is written what was asked, if anywhere.
+    pub journal: Option<Journal>,
+    /// What may be asked.
+    pub bounds: Bounds,
+    /// Bytes of a request at most.
+    pub body: usize,
+    /// Time for a request at most, from its head to its answer.
+    pub patience: Duration,
+    /// Counts.
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl Service {
+    /// The target that answers now.
+    pub fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who may ask now.
+    pub fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn who(&self, headers: &HeaderMap) -> Result<Arc<Holder>, Problem> {
+        self.keys().who(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes))
+    }
+}
+
+/// All paths.
+pub fn router(service: Arc<Service>) -> Router {
+    let body = service.body;
+    let mut router = Router::new()
+        .route("/v1/recommend", post(recommend))
+        .route("/v1/recommend/batch", post(recommend_batch))
+        .route("/v1/items", get(items))
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)));
+    if service.current().demo.is_some() {
+        router = router.route("/", get(async || Html(demo::PAGE))).route("/demo/lists", post(demonstrate));
+    }
+    router
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; GET /openapi.json lists them"))
+        .method_not_allowed_fallback(async |method: Method| {
+            let detail = format!("{method} is not answered here; GET /openapi.json says what is");
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        })
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::internal("the request made the service panic").into_response()
+        }))
+        .layer(DefaultBodyLimit::max(body))
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), watched))
+        .with_state(service)
+}
+
+/// Counts a request, and ends it when it takes too long: to arrive, or to be answered.
+async fn watched(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let path = match request.uri().path() {
+        path @ ("/v1/recommend"
+        | "/v1/recommend/batch"
+        | "/v1/items"
+        | "/healthz"
+        | "/readyz"
+        | "/metrics") => path.to_owned(),
+        // What is not the service's own is anybody's text.
+        _ => "other".to_owned(),
+    };
+    let response = tokio::time::timeout(service.patience, next.run(request)).await.unwrap_or_else(|_| {
+        let detail = format!("the request took longer than {} s", service.patience.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+    });
+    service.telemetry.answered(&path, response.status().as_u16(), begun.elapsed());
+    response
+}
+
+/// A body, as what it says.
+fn parsed<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, most: usize) -> Result<T, Problem> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request is longer than {most} bytes"))
+        }
+        status => Problem::new(status, "the request ended early"),
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        let expected =
+            "expected JSON such as {\"account\": \"7\", \"history\": [\"50\", \"181\"], \"k\": 10}";
+        Problem::bad(format!("{error}; {expected}"))
+    })
+}
+
+/// The account of a question, as logs name it.
+///
+/// # Errors
+/// 403 where the key is another account's.
+fn account(holder: &Holder, keyed: bool, asked: Option<&Name>) -> Result<String, Problem> {
+    match (holder.kind, asked) {
+        (Kind::Account, Some(Name(name))) if *name != holder.name => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "this key is that of another account"))
+        }
+        (Kind::Account, _) => Ok(holder.name.clone()),
+        (Kind::Client, asked) => {
+            let name = asked.map_or(NAMELESS, |Name(name)| name);
+            // Accounts of different clients are different, however they are called.
+            Ok(if keyed { format!("{}/{name}", holder.name) } else { name.to_owned() })
+        }
+    }
+}
+
+/// Answers questions, and writes down what was answered.
+async fn answer(
+    service: &Service,
+    current: &Current,
+    holder: &Holder,
+    asks: &[Ask],
+) -> Result<Vec<Vec<u32>>, Problem> {
+    let keyed = !service.keys().is_empty();
+    let one = |(place, ask): (usize, &Ask)| -> Result<(String, Question), Problem> {
+        let understood = account(holder, keyed, ask.account.as_ref())
+            .and_then(|account| Ok((account, ask.understood(&current.catalogue, service.bounds)?)));
+        understood.map_err(|problem| match asks.len() {
+            1 => problem,
+            _ => Problem { detail: format!("requests[{place}]: {}", problem.detail), ..problem },
+        })
+    };
+    let (accounts, questions): (Vec<String>, Vec<Question>) =
+        asks.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    holder.limit.count(questions.len())?;
+    let items = current.catalogue.items();
+    let asked: Vec<Asked> =
+        questions.iter().map(|question| (question.history.clone(), question.asked(items))).collect();
+    let lists = current.engine.ask(asked).await?;
+    let lists: Vec<Vec<u32>> =
+        questions.iter().zip(lists).map(|(question, list)| question.shown(list)).collect();
+    if let Some(journal) = &service.journal {
+        let records = accounts.into_iter().zip(questions).zip(&lists);
+        let records =
+            records.map(|((account, question), list)| Record::now(account, question.history, list.clone()));
+        journal.answered(records.collect()).await?;
+    }
+    Ok(lists)
+}
+
+/// `{"items": [...]}`.
+fn write(list: &[u32], catalogue: &Catalogue, into: &mut String) {
+    into.push_str("{\"items\":[");
+    for (place, &item) in list.iter().enumerate() {
+        if place > 0 {
+            into.push(',');
+        }
+        into.push_str(catalogue.quoted(item));
+    }
+    into.push_str("]}");
+}
+
+fn json(body: impl Into<axum::body::Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
+}
+
+async fn recommend(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let holder = service.who(&headers)?;
+    let ask: Ask = parsed(body, service.body)?;
+    let current = service.current();
+    let lists = answer(&service, &current, &holder, std::slice::from_ref(&ask)).await?;
+    let mut text = String::new();
+    write(lists.first().map_or(&[][..], |list| list), &current.catalogue, &mut text);
+    Ok(json(text))
+}
+
+async fn recommend_batch(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let holder = service.who(&headers)?;
+    let Asks { requests } = parsed(body, service.body)?;
+    if requests.is_empty() || requests.len() > BATCH {
+        return Err(Problem::bad(format!("{} requests, expected 1 to {BATCH}", requests.len())));
+    }
+    let current = service.current();
+    let lists = answer(&service, &current, &holder, &requests).await?;
+    let mut text = String::from("{\"answers\":[");
+    for (place, list) in lists.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        write(list, &current.catalogue, &mut text);
+    }
+    text.push_str("]}");
+    Ok(json(text))
+}
+
+async fn items(State(service): State<Arc<Service>>, headers: HeaderMap) -> Result<Response, Problem> {
+    service.who(&headers)?;
+    Ok(json(service.current().items.clone()))
+}
+
+async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
+    match &service.journal {
+        Some(journal) if !journal.is_well() => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written"))
+        }
+        _ => Ok("ready\n"),
+    }
+}
+
+async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
+    let version = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, version)], service.telemetry.text())
+}
+
+/// What the page asks.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shown {
+    history: Vec<Name>,
+}
+
+async fn demonstrate(
+    State(service): State<Arc<Service>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<demo::Lists>, Problem> {
+    let Shown { history } = parsed(body, service.body)?;
+    let ask = Ask {
+        account: None,
+        history,
+        k: demo::K.min(service.current().catalogue.items()),
+        exclude_seen: false,
+    };
+    let current = service.current();
+    let question = ask.understood(&current.catalogue, Bounds { k: demo::K, ..service.bounds })?;
+    let shown = tokio::task::spawn_blocking(move || {
+        let demo = current.demo.as_ref().ok_or_else(|| Problem::internal("no demonstration"))?;
+        demo.lists(&question.history, question.k, &current.catalogue)
+            .map_err(|error| Problem::internal(format!("{error:#}")))
+    });
+    shown.await.map_err(|_| Problem::internal("the demonstration failed"))?.map(Json)
+}
