@@ -7,7 +7,7 @@ binaries=$1
 to=$2
 root=$(dirname "$0")/..
 
-for name in gro gro-preprocess gro-train gro-defend gro-attack gro-evaluate; do
+for name in gro gro-preprocess gro-train gro-defend gro-attack gro-evaluate gro-serve; do
   if [ ! -x "$binaries/$name" ]; then
     echo "error: there is no $binaries/$name; run make build first" >&2
     exit 2

@@ -1,6 +1,6 @@
-"""Puts the six binaries into the wheel, as scripts, with their manual pages, completions and settings.
+"""Puts the seven binaries into the wheel, as scripts, with their manual pages, completions and settings.
 
-maturin packs the binaries of one package of Cargo's, and these are six packages of a workspace; a package that built them all would
+maturin packs the binaries of one package of Cargo's, and these are seven packages of a workspace; a package that built them all would
 compile every stage twice. A wheel needs no more than to hold them in its folder of scripts, and Hatchling puts them there.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-NAMES = ["gro", "gro-preprocess", "gro-train", "gro-defend", "gro-attack", "gro-evaluate"]
+NAMES = ["gro", "gro-preprocess", "gro-train", "gro-defend", "gro-attack", "gro-evaluate", "gro-serve"]
 
 
 class Binaries(BuildHookInterface):  # type: ignore[type-arg]

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-const BINARIES: [&str; 6] =
-    ["gro", "gro-preprocess", "gro-train", "gro-defend", "gro-attack", "gro-evaluate"];
+const BINARIES: [&str; 7] =
+    ["gro", "gro-preprocess", "gro-train", "gro-defend", "gro-attack", "gro-evaluate", "gro-serve"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

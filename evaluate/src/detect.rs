@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use accounts::{Account, Observer};
 use anyhow::Context;
+use artifact::asked;
 use artifact::checkpoint::{ActsOn, Description, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::{QUERIES, QueryHeader, QueryLog};
@@ -67,7 +68,7 @@ pub struct Arguments {
     /// Key of the target; by default answer.key beside its model
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// Directories of query logs, made by `gro-attack generate`: a thief each
+    /// Directories of query logs, made by `gro-attack generate`: a thief each; or of what `gro-serve http --log` wrote, such as asked/k-10
     #[arg(long, num_args = 1.., required = true, value_name = "DIR")]
     pub queries: Vec<PathBuf>,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
@@ -95,7 +96,7 @@ pub fn detect(arguments: &Arguments) -> anyhow::Result<()> {
         .inputs(dataset::files(&arguments.data))
         .input(&target)
         .inputs(arguments.key.clone())
-        .inputs(queries.iter().map(|directory| directory.join(QUERIES)))
+        .inputs(queries.iter().flat_map(|directory| log_files(directory)))
         .other_split(arguments.other_split);
     plan.produce(|directory| {
         let device = models::device(arguments.flags.device)?;
@@ -171,10 +172,8 @@ impl<'a> Measurement<'a> {
         let guard = guard_of(&description, arguments, &path)?;
         let target = subject(&path, &description)?;
         let named = queries.iter().zip(names_of(queries));
-        let logs = named.map(|(directory, name)| {
-            let path = directory.join(QUERIES);
-            read_log(&path, name, &dataset, data, &target.checkpoint)
-        });
+        let logs =
+            named.map(|(directory, name)| read_log(directory, name, &dataset, data, &target.checkpoint));
         let logs = logs.collect::<anyhow::Result<_>>()?;
         Ok(Self {
             fingerprint: dataset.fingerprint().to_owned(),
@@ -287,16 +286,39 @@ fn guard_of(description: &Description, arguments: &Arguments, path: &Path) -> an
     }
 }
 
+/// The files of a log: that of an attack, or those of a service, which has several. A directory that holds neither is one where the first
+/// is missing.
+fn log_files(directory: &Path) -> Vec<PathBuf> {
+    let attack = directory.join(QUERIES);
+    let service = asked::files(directory).unwrap_or_default();
+    if attack.exists() || service.is_empty() { vec![attack] } else { service }
+}
+
+/// A log's header, and the sequences of its accounts.
+fn accounts_of(directory: &Path) -> anyhow::Result<(QueryHeader, Vec<Vec<u32>>)> {
+    let path = directory.join(QUERIES);
+    if log_files(directory) != [path.clone()] {
+        return Ok(asked::accounts(directory)?);
+    }
+    let log = QueryLog::open(&path)?;
+    let mut accounts = Vec::with_capacity(log.sequences());
+    for group in 0..log.groups() {
+        accounts.extend(log.read_group(group)?.into_iter().map(|query| query.sequence));
+    }
+    Ok((log.header().clone(), accounts))
+}
+
 /// A thief's log, refused where it is of another catalogue. That another target answered it is said aloud.
 fn read_log(
-    path: &Path,
+    directory: &Path,
     name: String,
     dataset: &Dataset,
     data: &Path,
     checkpoint: &str,
 ) -> anyhow::Result<Log> {
-    let log = QueryLog::open(path)?;
-    let header = log.header().clone();
+    let (header, accounts) = accounts_of(directory)?;
+    let path = directory.join(QUERIES);
+    let path = if path.exists() { &path } else { directory };
     if (header.fingerprint.as_str(), header.items) != (dataset.fingerprint(), dataset.items()) {
         return Err(Refusal::new(format!(
             "{} asked about another catalogue than that of {}: {} items with other ids or another order against {}; give a log of \
@@ -308,7 +330,7 @@ fn read_log(
         ))
         .into());
     }
-    if log.sequences() == 0 {
+    if accounts.is_empty() {
         return Err(Refusal::new(format!(
             "{} holds no sequence, so there is no thief to detect",
             path.display()
@@ -325,10 +347,6 @@ fn read_log(
             "{} {by}: its accounts are judged as if they had asked this one the same",
             path.display()
         );
-    }
-    let mut accounts = Vec::with_capacity(log.sequences());
-    for group in 0..log.groups() {
-        accounts.extend(log.read_group(group)?.into_iter().map(|query| query.sequence));
     }
     Ok(Log { name, header, accounts, answered_here })
 }

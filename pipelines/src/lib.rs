@@ -18,7 +18,7 @@ use stage::Flags;
 /// Ask what there is to choose from, what settings come to, whether they can be run, and whether outputs are still what was
 /// written.
 ///
-/// The stages are gro-preprocess, gro-train, gro-defend, gro-attack and gro-evaluate.
+/// The stages are gro-preprocess, gro-train, gro-defend, gro-attack and gro-evaluate; gro-serve answers for a target.
 ///
 /// Example: gro list architectures
 #[derive(Debug, Parser)]

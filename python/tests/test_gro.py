@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sysconfig
 import tempfile
@@ -14,7 +15,7 @@ import polars as pl
 
 import gro
 
-BINARIES = ["gro", "gro-preprocess", "gro-train", "gro-defend", "gro-attack", "gro-evaluate"]
+BINARIES = ["gro", "gro-preprocess", "gro-train", "gro-defend", "gro-attack", "gro-evaluate", "gro-serve"]
 SMALL = {
     "model.hidden": 16,
     "model.max_len": 10,
@@ -87,6 +88,12 @@ class Experiment(unittest.TestCase):
         self.assertEqual(list(third["answers"].iloc[1]), list(queries["answers"][3][1]))
         self.assertEqual(len(third["answers"].iloc[0]), 20)
         self.assertEqual(gro.questions(self.log, "polars").height, len(questions))
+
+    def test_a_question_is_answered(self) -> None:
+        history = " ".join(map(str, gro.Dataset(self.data).items()["raw_id"][:3]))
+        answered = gro.run("serve once", target=self.protected, data=self.data, history=history, k=5, json=True, progress=False)
+        items = json.loads(answered.output)["items"]
+        self.assertEqual(len({item["id"] for item in items}), 5)
 
     def test_an_evaluation_is_figures_and_ranks(self) -> None:
         ranks = gro.ranks(self.evaluated)

@@ -1,8 +1,8 @@
 //! What was asked and answered, on disk: first as records of a journal, as they come, and now and then, when the journal is long or old,
 //! as Parquet ([`artifact::asked`]), a file for each length of lists: `DIR/k-10/queries-000001.parquet`.
 //!
-//! A record reaches the operating system before its answer leaves, so that a service that is killed has lost what was in the air and no
-//! more. What a journal of before holds becomes Parquet when the service starts again.
+//! A record reaches the operating system before its answer leaves, so that a service that is killed has written down all that it
+//! answered. What a journal of before holds becomes Parquet when the service starts again.
 //!
 //! The file begins with the header of the target as a line of JSON. A record is its length and a checksum (CRC-32C), four bytes each, and then, little
 //! endian: the time in milliseconds (8), the account, the history and the list, each behind its length (4).
@@ -19,7 +19,7 @@ use artifact::asked::{self, Asked};
 use artifact::queries::QueryHeader;
 use axum::http::StatusCode;
 use stage::Refusal;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::problem::Problem;
 
@@ -88,7 +88,8 @@ fn part<'a>(bytes: &mut &'a [u8], size: usize) -> Option<&'a [u8]> {
 }
 
 enum Message {
-    Answered(Vec<Record>),
+    /// Questions, and whom to tell that they are written.
+    Answered(Vec<Record>, oneshot::Sender<()>),
     /// From now on another target answers.
     Target(QueryHeader),
 }
@@ -135,14 +136,15 @@ impl Journal {
         let mut log = Log::begin(directory, last + 1, header, lock)?;
         let (messages, mut waiting) = mpsc::channel(WAITING);
         let work = move || {
-            let mut bytes = Vec::new();
-            let mut taken = Vec::new();
-            // What waits longer than the log is old is made Parquet by the next question.
+            let (mut bytes, mut taken, mut told) = (Vec::new(), Vec::new(), Vec::new());
             while waiting.blocking_recv_many(&mut taken, WAITING) > 0 {
                 for message in taken.drain(..) {
                     match message {
-                        Message::Answered(records) => {
-                            records.iter().for_each(|record| record.write(&mut bytes))
+                        Message::Answered(records, written) => {
+                            for record in &records {
+                                record.write(&mut bytes);
+                            }
+                            told.push(written);
                         }
                         Message::Target(header) => {
                             log.append(&mut bytes)?;
@@ -150,7 +152,13 @@ impl Journal {
                         }
                     }
                 }
+                // One write for all that came meanwhile.
                 log.append(&mut bytes)?;
+                for written in told.drain(..) {
+                    // Whoever hung up wants no word of it.
+                    _ = written.send(());
+                }
+                // A journal that is old while nobody asks becomes Parquet when somebody does.
                 if log.written >= LONG || log.begun.elapsed() >= every {
                     let header = log.header.clone();
                     log.turn(header)?;
@@ -168,15 +176,15 @@ impl Journal {
         Ok((Self { messages }, spawned.context("cannot start the log's thread")?))
     }
 
-    /// Writes down what was answered.
+    /// Writes down what is about to be answered, and waits until the operating system has it.
     ///
     /// # Errors
     /// A problem where the log cannot be written: nobody is answered unseen.
     pub async fn answered(&self, records: Vec<Record>) -> Result<(), Problem> {
-        self.messages
-            .send(Message::Answered(records))
-            .await
-            .map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written").after(60))
+        let (told, written) = oneshot::channel();
+        let failed = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the log cannot be written").after(60);
+        self.messages.send(Message::Answered(records, told)).await.map_err(|_| failed())?;
+        written.await.map_err(|_| failed())
     }
 
     /// From now on another target answers.
@@ -367,7 +375,9 @@ mod tests {
 
     fn written(records: &[Record]) -> Vec<u8> {
         let mut bytes = format!("{}\n", serde_json::to_string(&header()).unwrap()).into_bytes();
-        records.iter().for_each(|record| record.write(&mut bytes));
+        for record in records {
+            record.write(&mut bytes);
+        }
         bytes
     }
 
@@ -436,7 +446,8 @@ mod tests {
         let refused = Journal::open(directory, header(), Duration::ZERO).err().unwrap().to_string();
         assert!(refused.contains("another gro-serve"), "{refused}");
         assert_eq!(asked::files(&directory.join("k-2")).unwrap().len(), 1);
-        journal.messages.blocking_send(Message::Answered(vec![record("a", &[1, 3], &[4, 5])])).unwrap();
+        let asked = Message::Answered(vec![record("a", &[1, 3], &[4, 5])], oneshot::channel().0);
+        journal.messages.blocking_send(asked).unwrap();
         drop(journal);
         thread.join().unwrap().unwrap();
         let (header, sequences) = asked::accounts(&directory.join("k-2")).unwrap();

@@ -44,8 +44,8 @@ pub struct Cli {
 pub enum Command {
     /// Answer questions over HTTP
     ///
-    /// POST /v1/recommend with {"account": "7", "history": ["50", "181"], "k": 10} answers {"items": [...]}, best first; /openapi.json
-    /// describes the rest. Answers are those that `gro-attack generate` is given for the same questions.
+    /// POST /v1/recommend with {"account": "7", "history": [50, 181], "k": 10} answers {"items": …}, best first; /openapi.json describes
+    /// the rest. Answers are those that `gro-attack generate` is given for the same questions.
     ///
     /// SIGTERM or Ctrl-C: what was asked is answered, and the service ends. SIGHUP: the target and the keys are read again, and no
     /// request is lost.

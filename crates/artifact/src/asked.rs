@@ -155,12 +155,11 @@ pub fn accounts(directory: &Path) -> Result<(QueryHeader, Vec<Vec<u32>>), Error>
                 let before = &sequences[place];
                 before.len() as u32 + 1 == first && sequence.starts_with(before)
             };
-            match own.iter().rev().copied().find(goes_on) {
-                Some(place) => sequences[place] = sequence.to_vec(),
-                None => {
-                    own.push(sequences.len());
-                    sequences.push(sequence.to_vec());
-                }
+            if let Some(place) = own.iter().rev().copied().find(goes_on) {
+                sequences[place] = sequence.to_vec();
+            } else {
+                own.push(sequences.len());
+                sequences.push(sequence.to_vec());
             }
         })?;
         header = Some(match header {

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use artifact::asked::{self, Asked};
 use artifact::checkpoint::{Checkpoint, Defence, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::digest;
-use artifact::queries::{Generation, QUERIES, QueryHeader, QueryWriter};
+use artifact::queries::{Generation, QUERIES, Query, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::{Network, Sections};
 use candle_core::Device;
 use models::{Parameters, Recommender, Sizes, sasrec};
@@ -304,4 +305,37 @@ fn what_cannot_be_measured_is_refused_and_nothing_is_written() {
     assert!(missing.contains("answer.key: no such file"), "{missing}");
     let ended = detect(&scene, "found", &[&inputs[..], &["--key", "moved.key"]].concat());
     assert_eq!(ended.code, 0, "{}", ended.err);
+}
+
+#[test]
+fn what_a_service_wrote_down_is_judged_as_the_log_of_a_thief() {
+    let (scene, _) = scene();
+    let log = QueryLog::open(&scene.path("thieves/random").join(QUERIES)).unwrap();
+    let queries: Vec<Query> = (0..log.groups()).flat_map(|group| log.read_group(group).unwrap()).collect();
+    // The same accounts, as a service writes them: the first half of each in one file, the second in the next.
+    let directory = scene.path("asked/random");
+    std::fs::create_dir_all(&directory).unwrap();
+    let header = QueryHeader { generation: None, ..log.header().clone() };
+    let row = |number: usize, query: &Query, (first, last): (usize, usize)| Asked {
+        account: format!("account {number}"),
+        at: 0,
+        first: first as u32,
+        sequence: query.sequence[..last].to_vec(),
+        answers: query.answers[(first - 1) * K..last * K].to_vec(),
+    };
+    for (number, range) in [(1, (1, 15)), (2, (16, 30))] {
+        let rows: Vec<Asked> =
+            queries.iter().enumerate().map(|(number, query)| row(number, query, range)).collect();
+        asked::write(&asked::path(&directory, number), &header, &rows).unwrap();
+    }
+    let with = |queries: &'static str, out: &'static str| {
+        let inputs = ["--data", "data", "--target", "guarded", "--queries", queries];
+        let ended = detect(&scene, out, &inputs);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        let mut found = scene.json(&format!("{out}/detect.json"))["thieves"][0].clone();
+        // What a service was asked by, it does not know.
+        found.as_object_mut().unwrap().retain(|key, _| !matches!(key.as_str(), "strategy"));
+        found
+    };
+    assert_eq!(with("asked/random", "by-service"), with("thieves/random", "by-thief"));
 }

@@ -105,7 +105,8 @@ def run(
     command += [f"--set={setting}" for setting in _settings(set)]
     for name, value in flags.items():
         command += _flag(name, value)
-    if words[:1] != ["list"]:
+    # What answers for a target has no progress, and what lists names no log.
+    if program != "gro-serve" and words[:1] != ["list"]:
         command += ["--json-log", "--json-progress"]
     display = _Display() if progress is True else None
     tell = progress if callable(progress) else None

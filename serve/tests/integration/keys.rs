@@ -1,0 +1,109 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
+
+use crate::scene::{Scene, question};
+
+fn make(scene: &Scene, arguments: &[&str]) -> String {
+    let output = scene.ended(&[&["key", "--keys", "keys.yaml"], arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn bearer(key: &str) -> String {
+    format!("Authorization: Bearer {key}\r\n")
+}
+
+#[test]
+fn a_key_is_shown_once_and_its_file_holds_a_hash() {
+    let scene = Scene::new();
+    let key = make(&scene, &["--name", "shop"]);
+    let file = fs::read_to_string(scene.path("keys.yaml")).unwrap();
+    assert!(key.starts_with("gro_") && key.len() == 68 && !file.contains(&key[4..]), "{key} {file}");
+    assert_eq!(fs::metadata(scene.path("keys.yaml")).unwrap().permissions().mode() & 0o777, 0o600);
+    scene.refused(&["key", "--keys", "keys.yaml", "--name", "shop"], "shop has a key");
+    assert_eq!(fs::read_to_string(scene.path("keys.yaml")).unwrap(), file);
+    let other = make(&scene, &["--name", "shop", "--replace"]);
+    assert_ne!(key, other);
+    scene.refused(&["key", "--keys", "open/model.safetensors", "--name", "a"], "cannot be read");
+    scene.refused(&["key", "--keys", "keys.yaml", "--name", "b", "--replace"], "no key is called b");
+}
+
+#[test]
+fn who_has_no_key_is_not_answered_and_an_account_asks_for_itself() {
+    let scene = Scene::new();
+    let (shop, alice) =
+        (make(&scene, &["--name", "shop"]), make(&scene, &["--name", "alice", "--kind", "account"]));
+    let serving = scene.serve("open", &["--keys", "keys.yaml", "--log", "log"]);
+    let ask = |account: &str, headers: &str| {
+        serving.client().post("/v1/recommend", &question(account, &[1], 3), headers)
+    };
+    for headers in
+        ["", "Authorization: Bearer gro_0\r\n", "Authorization: Basic YTpi\r\n", &bearer(&shop[..67])]
+    {
+        let answer = ask("7", headers);
+        assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")), "{answer:?}");
+        assert!(!answer.body.contains("items"), "{answer:?}");
+    }
+    assert_eq!(serving.get("/v1/items").status, 401);
+    assert_eq!(serving.get("/healthz").status, 200);
+    assert_eq!(ask("7", &bearer(&shop)).status, 200);
+    assert_eq!(ask("alice", &bearer(&alice)).status, 200);
+    let answer = ask("bob", &bearer(&alice));
+    assert_eq!((answer.status, answer.body.contains("another account")), (403, true), "{answer:?}");
+    let nameless = json!({"history": ["i1", "i2"], "k": 3});
+    assert_eq!(serving.client().post("/v1/recommend", &nameless, &bearer(&alice)).status, 200);
+    let (code, said) = serving.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains(&shop) && !said.contains("gro_"), "{said}");
+    // A client's accounts are its own, and what an account asked without its name is the account's.
+    let (header, sequences) = artifact::asked::accounts(&scene.path("log/k-3")).unwrap();
+    assert_eq!((header.queries, sequences), (3, vec![vec![1], vec![1, 2]]));
+    let bytes = fs::read(scene.path("log/k-3/queries-000001.parquet")).unwrap();
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("shop/7") && holds("alice"), "their names");
+}
+
+#[test]
+fn a_key_asks_as_much_as_it_may() {
+    let scene = Scene::new();
+    let daily = make(&scene, &["--name", "daily", "--per-day", "3"]);
+    let quick = make(&scene, &["--name", "quick", "--per-second", "2"]);
+    let serving = scene.serve("open", &["--keys", "keys.yaml"]);
+    let several = |count: usize, key: &str| {
+        let requests = vec![question("a", &[1], 3); count];
+        serving.client().post("/v1/recommend/batch", &json!({"requests": requests}), &bearer(key))
+    };
+    assert_eq!(several(2, &daily).status, 200);
+    let answer = several(2, &daily);
+    assert_eq!(answer.status, 429, "{answer:?}");
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=24 * 60 * 60).contains(&wait), "{wait}");
+    assert_eq!(several(1, &daily).status, 200, "what was refused is not counted");
+    assert_eq!(several(3, &quick).status, 400, "they can never be asked at once");
+    assert_eq!(several(2, &quick).status, 200);
+    let answer = several(2, &quick);
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{answer:?}");
+    // Somebody else is not held up.
+    assert_eq!(several(1, &daily).status, 429);
+}
+
+#[test]
+fn keys_are_read_again_and_counts_go_on() {
+    let scene = Scene::new();
+    let shop = make(&scene, &["--name", "shop", "--per-day", "2"]);
+    let serving = scene.serve("open", &["--keys", "keys.yaml"]);
+    let status =
+        |key: &str| serving.client().post("/v1/recommend", &question("a", &[1], 3), &bearer(key)).status;
+    assert_eq!(status(&shop), 200);
+    let late = make(&scene, &["--name", "late"]);
+    assert_eq!(status(&late), 401);
+    serving.signal("-HUP");
+    let begun = std::time::Instant::now();
+    while status(&late) == 401 {
+        assert!(begun.elapsed().as_secs() < 20);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!((status(&shop), status(&shop)), (200, 429));
+}
