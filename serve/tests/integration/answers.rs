@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use serde_json::{Value, json};
 use service::black_box::BlackBox;
 use streams::{Purpose, Streams, below};
@@ -140,4 +142,45 @@ fn the_page_shows_both_lists_and_the_evidence() {
     assert_eq!(shown["evidence"].as_array().unwrap().len(), history.len());
     assert!(shown["threshold"].is_number() && shown["defence"] == "guard", "{shown}");
     assert_eq!(scene.serve("guarded", &[]).get("/").status, 404, "nobody else is shown it");
+}
+
+#[test]
+fn a_browser_draws_the_page() {
+    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|name| {
+        std::process::Command::new(name).arg("--version").output().is_ok_and(|output| output.status.success())
+    }) else {
+        // To stderr itself, which the test harness does not capture: what was not tested must be seen.
+        std::io::stderr().write_all(b"answers: the page SKIPPED: no Chromium here\n").unwrap();
+        return;
+    };
+    let scene = Scene::new();
+    let serving = scene.serve("guarded", &["--demo"]);
+    let history = &grown(&scene, "guarded", 1, 20)[0].0;
+    let address = format!("http://{}/?history={}", serving.address, raw(history).join("+"));
+    let profile = scene.path("profile");
+    let output = std::process::Command::new(browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+        ])
+        .args(["--disable-component-update", "--disable-sync", "--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(address)
+        .output()
+        .unwrap();
+    let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
+    let part = |id: &str| {
+        drawn.split(&format!("id=\"{id}\"")).nth(1).unwrap().split("</ol>").next().unwrap().to_owned()
+    };
+    for (id, name) in [("protected", "guarded"), ("open", "open")] {
+        let expected = raw(&scene.target(name).top_k(&[history], 20).unwrap().ids);
+        let part = part(id);
+        let found: Vec<&str> =
+            part.split("title=\"take ").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        assert_eq!(found, expected, "{id}: {drawn}");
+    }
+    assert!(drawn.contains("<polyline points=") && drawn.contains("decoys above"), "{drawn}");
 }
