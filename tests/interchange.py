@@ -80,8 +80,8 @@ class Bert4Rec(nn.Module):
         )
         self.model.bias = nn.Parameter(torch.zeros(items + 2))
 
-    def forward(self, ids):
-        """(batch, L), padded on the left, to scores (batch, L, items + 2)."""
+    def states(self, ids):
+        """(batch, L), padded on the left, to states (batch, L, hidden)."""
         real = (ids > 0).unsqueeze(1)
         x = self.embedding.token(ids) + self.embedding.position.pe(positions(ids))
         x = self.embedding.layer_norm(x)
@@ -91,8 +91,14 @@ class Bert4Rec(nn.Module):
             x = block.input_sublayer.layer_norm(x + attended)
             wide = functional.gelu(block.feed_forward.w_1(x), approximate="tanh")
             x = block.output_sublayer.layer_norm(x + block.feed_forward.w_2(wide))
-        states = functional.gelu(self.model.linear(x), approximate="tanh")
+        return functional.gelu(self.model.linear(x), approximate="tanh")
+
+    def scores(self, states):
         return states @ self.embedding.token.weight.T + self.model.bias
+
+    def forward(self, ids):
+        """(batch, L), padded on the left, to scores (batch, L, items + 2)."""
+        return self.scores(self.states(ids))
 
 
 class SASRec(nn.Module):
@@ -120,8 +126,8 @@ class SASRec(nn.Module):
 
         self.model = holding(transformer_blocks=nn.ModuleList(block() for _ in range(blocks)))
 
-    def forward(self, ids):
-        """(batch, L), padded on the left, to scores (batch, L, items + 1)."""
+    def states(self, ids):
+        """(batch, L), padded on the left, to states (batch, L, hidden)."""
         length = ids.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool).tril()
         allowed = causal & (ids > 0).unsqueeze(1)
@@ -133,7 +139,14 @@ class SASRec(nn.Module):
             a = block.attention.layer_norm(attended + normed)
             wide = block.feed_forward.conv1(a.transpose(1, 2)).relu()
             x = block.feed_forward.layer_norm(block.feed_forward.conv2(wide).transpose(1, 2) + a)
-        return x @ self.embedding.token.weight.T
+        return x
+
+    def scores(self, states):
+        return states @ self.embedding.token.weight.T
+
+    def forward(self, ids):
+        """(batch, L), padded on the left, to scores (batch, L, items + 1)."""
+        return self.scores(self.states(ids))
 
 
 class NARM(nn.Module):
@@ -149,15 +162,21 @@ class NARM(nn.Module):
             b_vetor=nn.Linear(hidden, 2 * double, bias=False),
         )
 
-    def forward(self, ids):
-        """One row without padding, (1, L), to scores (1, items + 1)."""
+    def states(self, ids):
+        """One row without padding, (1, L), to the state at its end, (1, 4 hidden)."""
         states, last = self.model.gru(self.embedding.token(ids))
         c_global = last.transpose(0, 1)
         mixed = functional.hardsigmoid(self.model.a_global(c_global) + self.model.a_local(states))
         weights = self.model.v_vector(mixed).softmax(1)
         c_local = (weights * states).sum(1)
-        both = torch.cat([c_global.squeeze(1), c_local], 1)
-        return both @ self.model.b_vetor(self.embedding.token.weight).T
+        return torch.cat([c_global.squeeze(1), c_local], 1)
+
+    def scores(self, states):
+        return states @ self.model.b_vetor(self.embedding.token.weight).T
+
+    def forward(self, ids):
+        """One row without padding, (1, L), to scores (1, items + 1)."""
+        return self.scores(self.states(ids))
 
 
 class GRU4Rec(nn.Module):
@@ -168,10 +187,16 @@ class GRU4Rec(nn.Module):
             gru=nn.GRU(hidden, hidden, num_layers=blocks, batch_first=True), linear=nn.Linear(hidden, hidden)
         )
 
+    def states(self, ids):
+        """One row without padding, (1, L), to states (1, L, hidden)."""
+        return self.model.linear(self.model.gru(self.embedding.token(ids))[0])
+
+    def scores(self, states):
+        return states @ self.embedding.token.weight.T
+
     def forward(self, ids):
         """One row without padding, (1, L), to scores (1, L, items + 1)."""
-        states, _ = self.model.gru(self.embedding.token(ids))
-        return self.model.linear(states) @ self.embedding.token.weight.T
+        return self.scores(self.states(ids))
 
 
 NETWORKS = {"bert": Bert4Rec, "sas": SASRec, "narm": NARM, "gru": GRU4Rec}

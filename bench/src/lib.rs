@@ -17,6 +17,7 @@ pub mod preprocessing;
 pub mod ranking;
 pub mod record;
 pub mod scaling;
+pub mod service;
 pub mod thieves;
 pub mod training;
 
@@ -116,6 +117,7 @@ pub fn works(directory: &Path) -> Result<Vec<Work>> {
         evaluation::works(),
         distillation::works(),
         thieves::works(),
+        service::works(),
         preprocessing::works(directory),
         scaling::works()?,
     ];
