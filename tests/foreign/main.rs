@@ -1,0 +1,1 @@
+//! Targets that others run.
