@@ -12,7 +12,8 @@ const CONCURRENCY: usize = 4;
 
 /// Flags of a target that others run; flatten them into the stage's own.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Flags of a target that others run (only of systems that you may test)")]
+#[command(next_help_heading = "Flags of a target that others run (only for systems that you may test)")]
+#[group(id = "target-of-others")]
 pub struct Flags {
     /// Items of the target, where it does not list them itself: JSON as at /v1/items, a dataset, or text with an id a line
     ///
