@@ -116,7 +116,7 @@ fn counts_of(place: &Place) -> u64 {
 #[test]
 fn a_budget_is_never_exceeded_and_what_it_bought_is_kept() {
     let place = Place::new();
-    let answer = |call: usize| (call % 2 == 0).then_some(Fault::Cut);
+    let answer = |call: usize| call.is_multiple_of(2).then_some(Fault::Cut);
     let service = serve("target", Behaviour { fault: Some(answer), ..Behaviour::default() });
     let text = place.refused(&service.url(), &["--budget", "143"]);
     assert!(text.contains("asks 144 questions (24 accounts, 6 each), and --budget is 143"), "{text}");
@@ -151,7 +151,7 @@ fn a_budget_is_never_exceeded_and_what_it_bought_is_kept() {
 #[test]
 fn what_a_service_turns_away_does_not_count() {
     let place = Place::new();
-    let busy = |call: usize| (call % 3 != 0).then_some(Fault::Status(429, Some(0)));
+    let busy = |call: usize| (!call.is_multiple_of(3)).then_some(Fault::Status(429, Some(0)));
     let service = serve("target", Behaviour { fault: Some(busy), ..Behaviour::default() });
     let log = place.asked(&service.url(), "busy", &["--budget", "144"]);
     assert!(log.contains("144 questions asked, 144 answered, 0 lost"), "{log}");

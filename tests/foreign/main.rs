@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test should say where")]
 
 mod budget;
+mod measured;
 mod mistakes;
 mod pipeline;
 mod programs;

@@ -52,6 +52,8 @@ pub(crate) struct Behaviour {
     pub(crate) slow: Duration,
     /// Whether it speaks as a service of somebody else's: another address, other words, and no list of items.
     pub(crate) foreign: bool,
+    /// Whether it lists its items in the reverse order, and says no more of itself.
+    pub(crate) reversed: bool,
 }
 
 /// What happened.
@@ -98,6 +100,7 @@ impl Service {
         let ids = dataset::read_raw_items(data).unwrap();
         let items: Vec<Value> =
             ids.iter().map(|id| json!({ "id": id, "title": format!("Item {id}") })).collect();
+        let backwards = json!({ "items": items.iter().rev().collect::<Vec<_>>() });
         let catalogue = json!({
             "items": items,
             "fingerprint": description.fingerprint,
@@ -110,7 +113,7 @@ impl Service {
         let inner = Arc::new(Inner {
             target: Mutex::new(target),
             ids,
-            catalogue: catalogue.to_string(),
+            catalogue: if behaviour.reversed { backwards.to_string() } else { catalogue.to_string() },
             behaviour,
             record: Mutex::default(),
             calls: AtomicUsize::new(0),

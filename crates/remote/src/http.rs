@@ -98,7 +98,8 @@ impl Client {
     }
 
     fn exchange(&self, method: &Method, url: &str, body: Option<Vec<u8>>, longest: u64) -> Outcome {
-        let mut request = Request::new(body.clone().unwrap_or_default());
+        let has_body = body.is_some();
+        let mut request = Request::new(body.unwrap_or_default());
         *request.method_mut() = method.clone();
         match url.parse::<Uri>() {
             Ok(uri) => *request.uri_mut() = uri,
@@ -109,10 +110,10 @@ impl Client {
         *request.headers_mut() = self.headers.clone();
         let headers = request.headers_mut();
         headers.entry("accept").or_insert(HeaderValue::from_static("application/json"));
-        if body.is_some() {
+        if has_body {
             headers.entry("content-type").or_insert(HeaderValue::from_static("application/json"));
         }
-        let sent = if body.is_some() { self.agent.run(request) } else { self.agent.run(request.map(|_| ())) };
+        let sent = if has_body { self.agent.run(request) } else { self.agent.run(request.map(|_| ())) };
         let response = match sent {
             Ok(response) => response,
             Err(error) => return self.failed(url, &error),

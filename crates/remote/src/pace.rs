@@ -31,6 +31,15 @@ impl Pace {
         Self { each, next: Mutex::new(Instant::now()) }
     }
 
+    /// Questions that may go out together: those of a second.
+    pub fn at_once(&self) -> usize {
+        if self.each.is_zero() {
+            usize::MAX
+        } else {
+            (1.0 / self.each.as_secs_f64()).round().max(1.0) as usize
+        }
+    }
+
     /// Waits until so many questions may go out together, and takes up their time. False where `interrupted` was true first: then
     /// nothing may go out.
     pub fn wait(&self, questions: usize, interrupted: &dyn Fn() -> bool) -> bool {

@@ -49,7 +49,7 @@ enum Way {
         batches: AtomicBool,
     },
     /// Any other JSON service.
-    Mapped { client: Client, mapping: Mapping },
+    Mapped { client: Client, mapping: Box<Mapping> },
     /// A program, once for each worker.
     Command {
         words: Vec<String>,
@@ -92,7 +92,7 @@ pub fn open(address: &Address, flags: &Flags, interrupted: &dyn Fn() -> bool) ->
                 None => listed(&client, &base, &pace, flags.retries.min(CATALOGUE_RETRIES), interrupted)?,
             };
             let way = match mapping {
-                Some(mapping) => Way::Mapped { client, mapping },
+                Some(mapping) => Way::Mapped { client, mapping: Box::new(mapping) },
                 None => Way::Own { client, base, batches: AtomicBool::new(true) },
             };
             (catalogue, way)
@@ -223,6 +223,9 @@ struct Pending<'a> {
     key: Key,
 }
 
+/// The lists in an answer, or what is wrong with it.
+type ReadLists<'a> = dyn Fn(&[u8]) -> std::result::Result<Vec<Vec<Id>>, String> + 'a;
+
 /// What came of asking several questions together, or why none was answered.
 enum Reply {
     Lists(Vec<Result<Vec<Id>>>),
@@ -300,7 +303,7 @@ impl RemoteTarget<'_> {
     fn together(&self, questions: usize) -> usize {
         match &self.way {
             Way::Own { batches, .. } if batches.load(Ordering::Relaxed) => {
-                questions.div_ceil(self.workers).clamp(1, protocol::MOST)
+                questions.div_ceil(self.workers).min(self.pace.at_once()).clamp(1, protocol::MOST)
             }
             _ => 1,
         }
@@ -465,11 +468,7 @@ impl RemoteTarget<'_> {
         }
     }
 
-    fn reply(
-        &self,
-        outcome: Outcome,
-        lists: &dyn Fn(&[u8]) -> std::result::Result<Vec<Vec<Id>>, String>,
-    ) -> Reply {
+    fn reply(&self, outcome: Outcome, lists: &ReadLists<'_>) -> Reply {
         match outcome {
             Outcome::Answered(bytes, wait) => {
                 if let Some(wait) = wait {
@@ -542,7 +541,7 @@ impl BlackBox for RemoteTarget<'_> {
             match self.ledger.recall(&key)? {
                 Some(ids) if ids.len() == k => lists[row] = ids,
                 _ => {
-                    pending.push(Pending { row, account: format!("{}{account}", self.prefix), history, key })
+                    pending.push(Pending { row, account: format!("{}{account}", self.prefix), history, key });
                 }
             }
         }
