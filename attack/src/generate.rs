@@ -106,7 +106,8 @@ pub(crate) fn grow(
             }
         }
         let histories: Vec<&[u32]> = growing.iter().map(|g| &g.sequence[..asked]).collect();
-        let answers = target.top_k(&histories, k)?;
+        let accounts: Vec<u64> = growing.iter().map(|g| g.account as u64).collect();
+        let answers = target.top_k_for(&accounts, &histories, k)?;
         for (sequence, list) in growing.iter_mut().zip(answers.iter()) {
             sequence.answers.extend_from_slice(list);
         }

@@ -136,12 +136,42 @@ fn begun(path: &Path, headline: &str) -> std::io::Result<File> {
 
 impl BlackBox for Journal<'_> {
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> service::Result<Answers> {
+        self.kept(histories, k, &mut |target| target.top_k(histories, k))
+    }
+
+    fn top_k_for(&mut self, accounts: &[u64], histories: &[&[u32]], k: usize) -> service::Result<Answers> {
+        self.kept(histories, k, &mut |target| target.top_k_for(accounts, histories, k))
+    }
+
+    fn items(&self) -> usize {
+        self.target.items()
+    }
+
+    /// Those answered before the interruption too.
+    fn queries(&self) -> u64 {
+        self.queries
+    }
+
+    /// Those from before the interruption too.
+    fn accounts(&self) -> u64 {
+        self.accounts
+    }
+}
+
+impl Journal<'_> {
+    /// What was answered before or, where nothing was, what `ask` brings, which is kept.
+    fn kept(
+        &mut self,
+        histories: &[&[u32]],
+        k: usize,
+        ask: &mut dyn FnMut(&mut dyn BlackBox) -> service::Result<Answers>,
+    ) -> service::Result<Answers> {
         self.accounts += histories.iter().filter(|history| history.len() == 1).count() as u64;
         if let Some(answers) = self.recall(histories, k)? {
             self.queries += histories.len() as u64;
             return Ok(answers);
         }
-        let answers = self.target.top_k(histories, k)?;
+        let answers = ask(self.target)?;
         self.queries += histories.len() as u64;
         let mut record: Vec<u8> = answers.ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         record.extend(checksum(histories, &record).to_le_bytes());
@@ -159,20 +189,6 @@ impl BlackBox for Journal<'_> {
             return Err(Error::Interrupted(self.path.clone()));
         }
         Ok(answers)
-    }
-
-    fn items(&self) -> usize {
-        self.target.items()
-    }
-
-    /// Those answered before the interruption too.
-    fn queries(&self) -> u64 {
-        self.queries
-    }
-
-    /// Those from before the interruption too.
-    fn accounts(&self) -> u64 {
-        self.accounts
     }
 }
 

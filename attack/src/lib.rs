@@ -1,7 +1,8 @@
 //! The fourth stage, in the attacker's shoes: ask a protected target, and distil a surrogate from its answers.
 //!
 //! `generate` reaches the target through a black box that gives ranked ids and nothing else; `distill` never
-//! sees the target at all, only the query log.
+//! sees the target at all, only the query log. The black box is a checkpoint of the laboratory's, or a recommender that others run
+//! ([`remote`]), which the attacker reaches over the network or a pipe.
 
 pub mod campaign;
 pub mod distill;
@@ -26,6 +27,7 @@ use artifact::queries::{Generation, QUERIES, QueryHeader, QueryLog, QueryWriter}
 use artifact::settings::{Distill, Generate, Invalid, KeepBy, Sections};
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Reading, Sizes, memory};
+use remote::{Address, Ledger};
 use serde_json::{Value, json};
 use service::black_box::{BlackBox, ProtectedTarget};
 use service::policies::key_of;
@@ -41,7 +43,7 @@ use crate::campaign::Campaign;
 use crate::distill::Surrogate;
 use crate::journal::Journal;
 use crate::losses::LIST_LOSSES;
-use crate::rounds::Copying;
+use crate::rounds::{Copying, RoundsPlan};
 use crate::strategies::{Course, STRATEGIES};
 use crate::suspicions::SUSPICIONS;
 
@@ -65,10 +67,18 @@ enum Command {
     ///
     /// Example: gro-attack generate --config pipelines/ml-100k.yaml --target out/ml-100k-bert/protected-gro --out
     /// out/ml-100k-bert/queries-gro
+    ///
+    /// The target may be a recommender that others run, over HTTP or behind a pipe (docs/foreign.md). Ask only systems that are yours,
+    /// or whose owner allows you to test them so.
+    ///
+    /// Example: gro-attack generate --target https://shop.example --key-env SHOP_KEY --rate 5 --budget 30000 --out out/queries
     Generate {
-        /// Protected target made by `gro-defend`, or any target
-        #[arg(long, value_name = "DIR")]
-        target: PathBuf,
+        /// Protected target made by `gro-defend`, or any target: a directory, http(s)://…, or 'command:PROGRAM ARGUMENTS'
+        ///
+        /// A service speaks the laboratory's protocol, or any that --mapping describes. A program reads a question a line from standard
+        /// input, and writes a list a line to standard output. Ask only systems that you may test.
+        #[arg(long, value_name = "TARGET")]
+        target: Address,
         /// Dataset whose training histories the attacker owns, where generate.seed_sequences is above 0
         ///
         /// That share of the sequences begins with the first generate.seed_length train items of a user of this
@@ -89,6 +99,8 @@ enum Command {
         /// without the interruption. Where there is no state, the work begins anew.
         #[arg(long)]
         resume: bool,
+        #[command(flatten)]
+        remote: Box<remote::Flags>,
         #[command(flatten)]
         flags: Flags,
     },
@@ -125,8 +137,26 @@ impl Cli {
 /// Runs the subcommand, unless its output is up to date.
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Generate { target, seeds, key, other_split, out, resume, flags } => {
-            run_generate((&target, key.as_deref()), seeds.as_deref(), other_split, &out, resume, &flags)
+        Command::Generate { target, seeds, key, other_split, out, resume, remote, flags } => {
+            kernels::set_plain(flags.kernels == Kernels::Plain);
+            remote.check(&target)?;
+            let settings = schema().load(&flags)?;
+            check_seeds(&settings.generate, seeds.as_deref())?;
+            let asking =
+                Asking { settings: &settings, owned: seeds.as_deref(), other_split, resume, flags: &flags };
+            match &target {
+                Address::Directory(directory) => asking.of_checkpoint(directory, key.as_deref(), &out),
+                service => {
+                    if key.is_some() {
+                        let message = format!(
+                            "--key is for a guarded target in a directory; {service} has its own, and one that it wants of its users is given \
+                             with --key-env"
+                        );
+                        return Err(Refusal::new(message).into());
+                    }
+                    asking.of_service(service, &remote, &out)
+                }
+            }
         }
         Command::Distill { queries, surrogate, out, resume, flags } => {
             run_distill(&queries, surrogate, &out, &resume, &flags)
@@ -134,99 +164,204 @@ pub fn run(cli: Cli) -> Result<()> {
     }
 }
 
-fn run_generate(
-    (target, key): (&Path, Option<&Path>),
-    owned: Option<&Path>,
+/// What `generate` is told, whatever it asks.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    settings: &'a Checked,
+    /// The dataset whose training histories the attacker owns.
+    owned: Option<&'a Path>,
     other_split: OtherSplit,
-    out: &Path,
     resume: bool,
-    flags: &Flags,
-) -> Result<()> {
-    kernels::set_plain(flags.kernels == Kernels::Plain);
-    let settings = schema().load(flags)?;
-    check_seeds(&settings.generate, owned)?;
-    let model = target.join(MODEL);
-    let strategy = STRATEGIES.find(&settings.generate.strategy)?;
-    let sections = [&["generate"], strategy.reads()].concat();
-    let plan = Plan::new("gro-attack generate", out, flags, &settings, &sections)
-        .input(&model)
-        .inputs(key.map(Path::to_owned))
-        .inputs(owned.map(dataset::files).into_iter().flatten())
-        .other_split(other_split);
-    let identity = plan.identity()?;
-    plan.produce(|directory| {
-        let device = models::device(flags.device)?;
-        plan.runs_on(models::name_of(&device));
-        check_loading(&model)?;
-        let (recommender, description) = models::load(&model, &device)?;
-        let asked = &settings.generate;
-        check(asked, description.items, &model)?;
-        let streams = Streams::new(settings.seed);
-        let splits = match owned {
-            None => description.splits.clone(),
-            Some(data) => {
-                splits::differ(&model, &description.splits, data, other_split)?;
-                splits::with(&description.splits, data)?
+    flags: &'a Flags,
+}
+
+/// What is known of a target before it is asked.
+struct Known {
+    items: usize,
+    /// Items of a history that it reads.
+    max_len: usize,
+    fingerprint: String,
+    /// The splits that it learned from.
+    splits: Vec<String>,
+    /// BLAKE3 of its checkpoint.
+    checkpoint: Option<String>,
+}
+
+/// A campaign that a target can answer, with what its log says of it.
+struct Prepared<'a> {
+    campaign: Campaign<'a>,
+    rounds: Option<RoundsPlan>,
+    header: QueryHeader,
+}
+
+impl<'a> Asking<'a> {
+    /// The plan to make `out`, before it names the target.
+    fn plan(&self, out: &Path) -> Result<Plan> {
+        let strategy = STRATEGIES.find(&self.settings.generate.strategy)?;
+        let sections = [&["generate"], strategy.reads()].concat();
+        let plan = Plan::new("gro-attack generate", out, self.flags, self.settings, &sections);
+        Ok(plan.inputs(self.owned.map(dataset::files).into_iter().flatten()).other_split(self.other_split))
+    }
+
+    /// Asks a checkpoint in a directory.
+    fn of_checkpoint(self, target: &Path, key: Option<&Path>, out: &Path) -> Result<()> {
+        let model = target.join(MODEL);
+        let plan = self.plan(out)?.input(&model).inputs(key.map(Path::to_owned));
+        let identity = plan.identity()?;
+        plan.produce(|directory| {
+            let device = models::device(self.flags.device)?;
+            plan.runs_on(models::name_of(&device));
+            check_loading(&model)?;
+            let (recommender, description) = models::load(&model, &device)?;
+            let known = Known {
+                items: description.items,
+                max_len: description.network.max_len,
+                fingerprint: description.fingerprint.clone(),
+                splits: description.splits.clone(),
+                checkpoint: Some(artifact::digest::file(&model)?.blake3),
+            };
+            check(&self.settings.generate, known.items, &model)?;
+            let splits = self.splits(&known, &model)?;
+            let owned = self.owned.map(|path| read_owned(path, &description, &model)).transpose()?;
+            let prepared = self.prepare(known, splits, owned.as_ref())?;
+            if device.is_cpu() {
+                need(&description, &prepared.campaign, kernels::fused(&device), &model)?.check()?;
             }
-        };
-        let owned = owned.map(|path| read_owned(path, &description, &model)).transpose()?;
-        let mut campaign =
-            Campaign::new(asked, description.network.max_len, &[], streams).map_err(refused)?;
-        let generation = begin_with(owned.as_ref(), &mut campaign)?;
-        campaign.check(description.items).map_err(refused)?;
-        if device.is_cpu() {
-            need(&description, &campaign, kernels::fused(&device), &model)?.check()?;
+            let key = key_of(&description, target, key)?;
+            let mut service = ProtectedTarget::new(recommender.into(), &description, key, device.clone())?;
+            let interruption = Interruption::watch();
+            let interrupted = || interruption.requested();
+            let mut service =
+                Journal::open(&mut service, &plan.state_dir(), &identity, self.resume, &interrupted)?;
+            self.ask(&mut service, &prepared, &device, (&plan, &identity), &interrupted, directory)
+        })?;
+        Ok(())
+    }
+
+    /// Asks a recommender that others run.
+    fn of_service(self, address: &Address, remote: &remote::Flags, out: &Path) -> Result<()> {
+        let interruption = Interruption::watch();
+        let interrupted = || interruption.requested();
+        let opened = remote::open(address, remote, &interrupted)?;
+        let mut plan = self
+            .plan(out)?
+            .argument("target", address)
+            .argument("catalogue", opened.catalogue.digest())
+            .inputs(remote.files());
+        if let Some(prefix) = &remote.account_prefix {
+            plan = plan.argument("account-prefix", prefix);
         }
-        let rounds = match strategy.course {
+        let max_len = opened.catalogue.max_len.unwrap_or(self.settings.model.network.max_len);
+        plan = plan.argument("max_len", max_len);
+        let identity = plan.identity()?;
+        plan.produce(|directory| {
+            let device = models::device(self.flags.device)?;
+            plan.runs_on(format!("{address}; copies, where there are any, on {}", models::name_of(&device)));
+            let (catalogue, asked) = (&opened.catalogue, &self.settings.generate);
+            let known = Known {
+                items: catalogue.items(),
+                max_len,
+                fingerprint: catalogue.fingerprint.clone(),
+                splits: catalogue.splits.clone(),
+                checkpoint: catalogue.target.clone(),
+            };
+            let name = Path::new(&opened.name);
+            check(asked, known.items, name)?;
+            opened.check_k("generate.top_k", asked.top_k)?;
+            let owned = self.owned.map(|path| read_owned_of(path, &known.fingerprint, address)).transpose()?;
+            let splits = self.splits(&known, name)?;
+            let prepared = self.prepare(known, splits, owned.as_ref())?;
+            let needed = prepared.campaign.budget() as u64;
+            if let Some(budget) = remote.budget.filter(|&budget| budget < needed) {
+                let message = format!(
+                    "the campaign asks {needed} questions ({} accounts, {} each), and --budget is {budget}; ask fewer with generate.accounts or \
+                     generate.questions, or allow more",
+                    prepared.campaign.accounts, prepared.campaign.questions
+                );
+                return Err(Refusal::new(message).into());
+            }
+            let ledger = Ledger::open(&plan.state_dir(), &identity, self.resume, remote.budget)?;
+            let mut service = opened.target(ledger, &interrupted, "generate.top_k", "");
+            let asked =
+                self.ask(&mut service, &prepared, &device, (&plan, &identity), &interrupted, directory);
+            service.conclude()?;
+            asked
+        })?;
+        Ok(())
+    }
+
+    /// The splits that stand behind the log: those of the target, and of the real histories.
+    fn splits(&self, known: &Known, target: &Path) -> Result<Vec<String>> {
+        let Some(data) = self.owned else { return Ok(known.splits.clone()) };
+        splits::differ(target, &known.splits, data, self.other_split)?;
+        Ok(splits::with(&known.splits, data)?)
+    }
+
+    /// The campaign that the settings say, against a target that is known so far.
+    fn prepare(self, known: Known, splits: Vec<String>, owned: Option<&'a Dataset>) -> Result<Prepared<'a>> {
+        let settings = self.settings;
+        let asked = &settings.generate;
+        let streams = Streams::new(settings.seed);
+        let mut campaign = Campaign::new(asked, known.max_len, &[], streams).map_err(refused)?;
+        let generation = begin_with(owned, &mut campaign)?;
+        campaign.check(known.items).map_err(refused)?;
+        let rounds = match campaign.strategy.course {
             Course::Straight(_) => None,
             Course::Rounds(plan) => Some(plan(&campaign).map_err(refused)?),
         };
-        let key = key_of(&description, target, key)?;
-        let mut service = ProtectedTarget::new(recommender.into(), &description, key, device.clone())?;
         let header = QueryHeader {
-            items: service.items(),
+            items: known.items,
             k: asked.top_k,
-            fingerprint: description.fingerprint.clone(),
+            fingerprint: known.fingerprint,
             splits,
-            target: Some(artifact::digest::file(&model)?.blake3),
+            target: known.checkpoint,
             queries: 0,
             sequences: 0,
             generation: Some(generation),
         };
+        Ok(Prepared { campaign, rounds, header })
+    }
+
+    /// Asks everything and writes the log.
+    fn ask(
+        self,
+        service: &mut dyn BlackBox,
+        prepared: &Prepared<'_>,
+        device: &Device,
+        (plan, identity): (&Plan, &str),
+        interrupted: &dyn Fn() -> bool,
+        directory: &Path,
+    ) -> Result<()> {
+        let Prepared { campaign, rounds, header } = prepared;
         let mut log = QueryWriter::create(&directory.join(QUERIES), header.clone())?;
-        let bar = progress::bar(0, "generate", flags.quiet);
-        let interruption = Interruption::watch();
-        let interrupted = || interruption.requested();
-        let mut service =
-            Journal::open(&mut service, &plan.state_dir(), &identity, resume, &interrupted)?;
+        let bar = progress::bar(0, "generate", self.flags.quiet);
         let queries = match rounds {
-            None => generate::generate(&mut service, &campaign, &mut log, &bar)?,
+            None => generate::generate(service, campaign, &mut log, &bar)?,
             Some(rounds) => {
                 let copying = Copying {
-                    settings: &settings,
-                    device: &device,
+                    settings: self.settings,
+                    device,
                     state: plan.state_dir(),
-                    identity: identity.clone(),
-                    resume,
+                    identity: identity.to_owned(),
+                    resume: self.resume,
                     every: SAVE_EVERY,
-                    interrupted: &interrupted,
-                    quiet: flags.quiet,
+                    interrupted,
+                    quiet: self.flags.quiet,
                 };
-                rounds::generate(&mut service, &campaign, &rounds, &copying, &header, &mut log, &bar)?
+                rounds::generate(service, campaign, rounds, &copying, header, &mut log, &bar)?
             }
         };
         let price = log.finish()?.price();
         tracing::info!(
             "{queries} queries: {} {} sequences of {} items, {} of them begun with a real history; {} items listed",
             campaign.accounts,
-            asked.strategy,
+            campaign.settings.strategy,
             campaign.questions,
             campaign.seeds.len(),
             price.items_listed
         );
         Ok(())
-    })?;
-    Ok(())
+    }
 }
 
 /// A value that no run can use, told as such.
@@ -329,6 +464,19 @@ fn read_owned(path: &Path, target: &Description, model: &Path) -> Result<Dataset
     let dataset = Dataset::read(path)?;
     target.check_dataset(&dataset, model, path)?;
     Ok(dataset)
+}
+
+/// The same for a service, which is known by its items alone.
+fn read_owned_of(path: &Path, fingerprint: &str, address: &Address) -> Result<Dataset> {
+    let dataset = Dataset::read(path)?;
+    if dataset.fingerprint() == fingerprint {
+        return Ok(dataset);
+    }
+    let path = path.display();
+    let message = format!(
+        "{address} has another catalogue than {path}, or numbers its items otherwise; if the items are the same, give --catalogue {path}"
+    );
+    Err(Refusal::new(message).into())
 }
 
 /// Gives a campaign the real histories that its sequences begin with. Returns what the log says of how they were chosen.

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
     stage::main_where(
         build,
-        |error| training::is_input(error) || service::is_input(error),
+        |error| training::is_input(error) || service::is_input(error) || remote::is_input(error),
         |cli: &attack::Cli| cli.flags().cloned(),
         attack::run,
     )

@@ -43,8 +43,10 @@ fn evaluations() -> Result<Iteration> {
     let device = learners::device()?;
     Ok(Box::new(move || {
         // An evaluation uses its target up; to build one costs nothing beside querying it.
-        let target =
-            Target { model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?.into(), service: None };
+        let target = Target::Checkpoint {
+            model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?.into(),
+            service: None,
+        };
         measure(dataset, target, None, &questions, &device, |_| ())?;
         Ok(())
     }))

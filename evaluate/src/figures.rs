@@ -3,14 +3,15 @@
 //! `metrics.json` holds numbers only, so that any tool that follows metrics can show and compare it. Everything that says
 //! *of what* and *how* these numbers were taken (models, defence, settings, identity of the data) is in `protocol.json`.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use artifact::checkpoint::Learning;
 use artifact::queries::{Generation, Price, QueryHeader};
 use artifact::settings::Ranking;
 use indexmap::IndexMap;
-use models::Architecture;
-use serde::{Deserialize, Serialize};
+use models::{ARCHITECTURES, Architecture};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Name of the measured figures inside an output directory.
 pub const METRICS: &str = "metrics.json";
@@ -68,8 +69,10 @@ pub struct Metrics {
 pub struct Fidelity {
     /// Against the lists that the target answers: what the attacker could copy.
     pub answered: Figures,
-    /// Against the target model's own lists and scores, before its policy touched them: what the attacker wanted.
-    pub own: Figures,
+    /// Against the target model's own lists and scores, before its policy touched them: what the attacker wanted. Absent where the target
+    /// is run by others, of which nothing is seen but what it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Figures>,
 }
 
 /// `protocol.json`: of what, and how, the figures were taken.
@@ -153,18 +156,78 @@ impl fmt::Display for Conditions {
     }
 }
 
+/// What a model is: one of the registry, or one of which nothing is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// What files call it.
+    pub name: &'static str,
+    /// What people call it.
+    pub title: &'static str,
+}
+
+impl Network {
+    /// That of a target that others run.
+    pub const FOREIGN: Self = Self { name: "foreign", title: "run by others" };
+}
+
+impl From<Architecture> for Network {
+    fn from(architecture: Architecture) -> Self {
+        Self { name: architecture.name, title: architecture.title }
+    }
+}
+
+/// In the order of the registry, those that are not known last.
+impl Ord for Network {
+    fn cmp(&self, other: &Self) -> Ordering {
+        ARCHITECTURES.position(self.name).cmp(&ARCHITECTURES.position(other.name))
+    }
+}
+
+impl PartialOrd for Network {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.name)
+    }
+}
+
+/// By name.
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name == Self::FOREIGN.name {
+            return Ok(Self::FOREIGN);
+        }
+        ARCHITECTURES.find(&name).map(|&found| found.into()).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What stands for a defence or a policy that nobody knows.
+pub const UNKNOWN: &str = "unknown";
+
 /// A model that was evaluated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subject {
     /// Its network.
-    pub architecture: Architecture,
+    pub architecture: Network,
     /// The defence it went through; of a surrogate, the defence of the target it copies.
     #[serde(alias = "defense")]
     pub defence: String,
     /// What happens to its answers.
     pub policy: String,
-    /// BLAKE3 of its checkpoint, which tells apart targets of the same defence.
+    /// BLAKE3 of its checkpoint, which tells apart targets of the same defence; the address of a target that others run and that does not
+    /// tell it.
     pub checkpoint: String,
     /// Of a surrogate: what the attack asked, where its checkpoint says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,11 +18,10 @@ use artifact::report::REPORT_TABLE;
 use chart::{Chart, Group, Panel};
 use grouping::{Run, names_of};
 use markdown::markdown;
-use models::Architecture;
 use stage::{Flags, Plan, settings};
 use table::{Model, Table};
 
-use crate::figures::{METRICS, PROTOCOL, grouped};
+use crate::figures::{METRICS, Network, PROTOCOL, grouped};
 
 /// Name of the readable report.
 pub const REPORT: &str = "report.md";
@@ -123,7 +122,7 @@ fn picture_of(table: &Table) -> Chart {
         grouped(shared.users as u64)
     );
     let (several, colours) = (targets.len() > 1, series.len());
-    let panel = |figure: &String, target: Architecture| Panel {
+    let panel = |figure: &String, target: Network| Panel {
         name: if several { format!("{} target: {figure}", target.title) } else { figure.clone() },
         scale: figure.clone(),
         popular: table.popular().and_then(|row| row.figures.get(figure)).copied(),
@@ -144,7 +143,7 @@ fn picture_of(table: &Table) -> Chart {
 
 /// The bars of one target: a group for each of its defences, and for each variant of one. A second surrogate of one kind,
 /// of which there is no colour left, starts a group of its own.
-fn groups_of(table: &Table, target: Architecture, figure: &str, colours: usize) -> Vec<Group> {
+fn groups_of(table: &Table, target: Network, figure: &str, colours: usize) -> Vec<Group> {
     let kinds = table.surrogates();
     let mut groups: Vec<Group> = Vec::new();
     for row in table.rows.iter().filter(|row| row.target == Some(target)) {

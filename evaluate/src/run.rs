@@ -1,4 +1,7 @@
 //! The command `run`: a dataset, a target and perhaps a surrogate in; metrics.json, protocol.json and ranks.parquet out.
+//!
+//! The target is a checkpoint, or a recommender that others run ([`remote`]), which is asked as its customers ask it and judged by its
+//! lists alone.
 
 pub mod candidates;
 pub mod measurement;
@@ -18,15 +21,17 @@ use candle_core::Device;
 use indexmap::IndexMap;
 use measurement::{Measured, Questions, Target, measure, quality, service_of};
 use metrics::{Bootstrap, Ks};
-use models::{Recommender, memory};
-use service::key::Key;
+use models::{ARCHITECTURES, Recommender, memory};
+use remote::{Address, Ledger};
 use service::policies::key_of;
 use stage::memory::{Need, check_loading};
-use stage::{Flags, Kernels, OtherSplit, Plan, Refusal, Settings, progress, settings, splits};
+use stage::{
+    Checked, Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Settings, progress, settings, splits,
+};
 
 use crate::figures::{
-    Conditions, Fidelity, Figure, Figures, METRICS, Metrics, POPULAR_RANK, PROTOCOL, Protocol,
-    SURROGATE_RANK, Subject, TARGET_RANK,
+    Conditions, Fidelity, Figure, Figures, METRICS, Metrics, Network, POPULAR_RANK, PROTOCOL, Protocol,
+    SURROGATE_RANK, Subject, TARGET_RANK, UNKNOWN,
 };
 
 /// What `gro-evaluate run` is told.
@@ -35,9 +40,12 @@ pub struct Arguments {
     /// Dataset made by `gro-preprocess run`
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// Directory of the target, protected or not (its model.safetensors)
-    #[arg(long, value_name = "DIR")]
-    pub target: PathBuf,
+    /// Directory of the target, protected or not (its model.safetensors), http(s)://…, or 'command:PROGRAM ARGUMENTS'
+    ///
+    /// A target that others run is judged by its lists of evaluate.top_k items, and a surrogate by how far it agrees with these: one
+    /// question for each user. Its items are those of the dataset, in any order. Ask only systems that you may test.
+    #[arg(long, value_name = "TARGET")]
+    pub target: Address,
     /// Key of a guarded target; by default answer.key beside its model
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
@@ -50,6 +58,14 @@ pub struct Arguments {
     /// Directory to write metrics.json, protocol.json and ranks.parquet to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Go on where an interrupted run was that asked a target that others run
+    ///
+    /// Every answer is kept in OUT.state as it comes, and none is asked for twice.
+    #[arg(long)]
+    pub resume: bool,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub remote: remote::Flags,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
     #[command(flatten)]
     pub flags: Flags,
@@ -60,61 +76,146 @@ pub struct Arguments {
 /// Fails, as a refusal, where an input is missing, damaged, of another dataset, or a K exceeds the catalogue.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     kernels::set_plain(arguments.flags.kernels == Kernels::Plain);
+    arguments.remote.check(&arguments.target)?;
     let settings = settings::load(&arguments.flags)?;
-    let target = arguments.target.join(MODEL);
-    let surrogate = arguments.surrogate.as_ref().map(|directory| directory.join(MODEL));
-    let plan = Plan::new("gro-evaluate run", &arguments.out, &arguments.flags, &settings, &["evaluate"])
-        .inputs(dataset::files(&arguments.data))
-        .input(&target)
-        .inputs(arguments.key.clone())
-        .inputs(surrogate.clone())
-        .other_split(arguments.other_split);
-    plan.produce(|directory| {
+    match &arguments.target {
+        Address::Directory(directory) => run_checkpoint(arguments, &settings, directory),
+        service => run_service(arguments, &settings, service),
+    }
+}
+
+impl Arguments {
+    fn surrogate(&self) -> Option<PathBuf> {
+        self.surrogate.as_ref().map(|directory| directory.join(MODEL))
+    }
+
+    /// The plan to make the output, before it names the target.
+    fn plan(&self, settings: &Checked) -> Plan {
+        Plan::new("gro-evaluate run", &self.out, &self.flags, settings, &["evaluate"])
+            .inputs(dataset::files(&self.data))
+            .other_split(self.other_split)
+    }
+}
+
+fn run_checkpoint(arguments: &Arguments, settings: &Checked, directory: &Path) -> anyhow::Result<()> {
+    if arguments.resume {
+        let message = "--resume is for a target that others run, whose answers are kept; this is measured anew in no time";
+        return Err(Refusal::new(message).into());
+    }
+    let (target, surrogate) = (directory.join(MODEL), arguments.surrogate());
+    let plan =
+        arguments.plan(settings).input(&target).inputs(arguments.key.clone()).inputs(surrogate.clone());
+    plan.produce(|out| {
         let device = models::device(arguments.flags.device)?;
         plan.runs_on(models::name_of(&device));
-        let models = (&*target, surrogate.as_deref(), arguments.other_split);
-        let key =
-            |description: &Description| Ok(key_of(description, &arguments.target, arguments.key.as_deref())?);
-        let evaluation = Evaluation::read(&arguments.data, models, &key, &settings, &device)?;
+        let mut inputs = Inputs::read(&arguments.data, settings, arguments.other_split)?;
+        let (model, description) = inputs.load(&target, &device)?;
+        let key = key_of(&description, directory, arguments.key.as_deref())?;
+        let model: Arc<dyn Recommender> = model.into();
+        let service = service_of(&model, &description, key, &device)?;
+        let subject = subject(&target, &description)?;
+        let copied = inputs.surrogate(surrogate.as_deref(), (&subject, &target), &device)?;
+        let target = Target::Checkpoint { model, service };
+        let evaluation = Evaluation { inputs, target, target_subject: subject, surrogate: copied };
         if device.is_cpu() {
-            evaluation.need(&settings, kernels::fused(&device)).check()?;
+            evaluation.need(settings, kernels::fused(&device)).check()?;
         }
-        evaluation.write(&settings, &device, arguments.flags.quiet, directory)
+        evaluation.write(settings, &device, arguments.flags.quiet, out)
     })?;
     Ok(())
 }
 
-/// The inputs of an evaluation, found to belong together.
-struct Evaluation {
+/// Measures a recommender that others run.
+fn run_service(arguments: &Arguments, settings: &Checked, address: &Address) -> anyhow::Result<()> {
+    if arguments.key.is_some() {
+        let message = format!(
+            "--key is for a guarded target in a directory; {address} has its own, and one that it wants of its users is given with --key-env"
+        );
+        return Err(Refusal::new(message).into());
+    }
+    if settings.evaluate.ranking != Ranking::Full {
+        let message = format!(
+            "evaluate.ranking is {}, and {address} cannot be asked to rank candidates; set it to full",
+            format!("{:?}", settings.evaluate.ranking).to_lowercase()
+        );
+        return Err(Refusal::new(message).into());
+    }
+    let interruption = Interruption::watch();
+    let interrupted = || interruption.requested();
+    let mut opened = remote::open(address, &arguments.remote, &interrupted)?;
+    let surrogate = arguments.surrogate();
+    let mut plan = arguments
+        .plan(settings)
+        .argument("target", address)
+        .argument("catalogue", opened.catalogue.digest())
+        .inputs(arguments.remote.files())
+        .inputs(surrogate.clone());
+    if let Some(prefix) = &arguments.remote.account_prefix {
+        plan = plan.argument("account-prefix", prefix);
+    }
+    let identity = plan.identity()?;
+    plan.produce(|out| {
+        let device = models::device(arguments.flags.device)?;
+        plan.runs_on(format!(
+            "{address}; the surrogate, where there is one, on {}",
+            models::name_of(&device)
+        ));
+        let mut inputs = Inputs::read(&arguments.data, settings, arguments.other_split)?;
+        let (data, name) = (arguments.data.display().to_string(), opened.name.clone());
+        opened.catalogue =
+            opened.catalogue.renumbered(dataset::read_raw_items(&arguments.data)?, &name, &data)?;
+        opened.check_k("evaluate.top_k", settings.evaluate.top_k)?;
+        let place = Path::new(&name);
+        inputs.other_split |=
+            splits::differ(place, &opened.catalogue.splits, &arguments.data, arguments.other_split)?;
+        let subject = Subject {
+            architecture: Network::FOREIGN,
+            defence: UNKNOWN.to_owned(),
+            policy: UNKNOWN.to_owned(),
+            checkpoint: opened.catalogue.target.clone().unwrap_or_else(|| name.clone()),
+            queries: None,
+            price: None,
+            learning: None,
+        };
+        let copied = inputs.surrogate(surrogate.as_deref(), (&subject, place), &device)?;
+        let users = inputs.dataset.tested().len() as u64;
+        if let Some(budget) = arguments.remote.budget.filter(|&budget| budget < users) {
+            let message =
+                format!("{users} users are asked for, a question each, and --budget is {budget}; allow more");
+            return Err(Refusal::new(message).into());
+        }
+        let ledger = Ledger::open(&plan.state_dir(), &identity, arguments.resume, arguments.remote.budget)?;
+        let mut service = opened.target(ledger, &interrupted, "evaluate.top_k", "user-");
+        let target = Target::Foreign(&mut service);
+        let evaluation = Evaluation { inputs, target, target_subject: subject, surrogate: copied };
+        if device.is_cpu() {
+            evaluation.need(settings, kernels::fused(&device)).check()?;
+        }
+        let measured = evaluation.write(settings, &device, arguments.flags.quiet, out);
+        service.conclude()?;
+        measured
+    })?;
+    Ok(())
+}
+
+/// A model and what is said of it.
+type Copied = (Box<dyn Recommender>, Subject);
+
+/// What every model of an evaluation is asked.
+struct Inputs<'a> {
+    data: &'a Path,
+    allowed: OtherSplit,
     dataset: Dataset,
     /// BLAKE3 of the sequences.
     sequences: String,
     /// Whether a model was trained on others.
     other_split: bool,
     questions: Questions,
-    target: Target,
-    target_subject: Subject,
-    surrogate: Option<(Box<dyn Recommender>, Subject)>,
 }
 
-impl Evaluation {
-    fn read(
-        data: &Path,
-        (target, surrogate, allowed): (&Path, Option<&Path>, OtherSplit),
-        key: &dyn Fn(&Description) -> anyhow::Result<Option<Key>>,
-        settings: &Settings,
-        device: &Device,
-    ) -> anyhow::Result<Self> {
+impl<'a> Inputs<'a> {
+    fn read(data: &'a Path, settings: &Settings, allowed: OtherSplit) -> anyhow::Result<Self> {
         let dataset = Dataset::read(data)?;
-        let mut other_split = false;
-        let mut load = |path: &Path| -> anyhow::Result<(Box<dyn Recommender>, Description)> {
-            check_loading(path)?;
-            let (model, description) =
-                models::load(path, device).with_context(|| format!("loading {}", path.display()))?;
-            description.check_dataset(&dataset, path, data)?;
-            other_split |= splits::differ(path, &description.splits, data, allowed)?;
-            Ok((model, description))
-        };
         if dataset.tested().is_empty() {
             return Err(Refusal::new(format!(
                 "{} holds no users with a test item, so there is nothing to evaluate",
@@ -124,52 +225,71 @@ impl Evaluation {
         }
         let sequences = splits::of(data)?;
         let questions = questions(settings, &dataset)?;
-        let (model, description) = load(target)?;
-        let model: Arc<dyn Recommender> = model.into();
-        let service = service_of(&model, &description, key(&description)?, device)?;
-        let target_subject = subject(target, &description)?;
-        let surrogate = match surrogate {
-            Some(path) => {
-                let (model, found) = load(path)?;
-                let copied = found.queries.as_ref().and_then(|queries| queries.target.as_ref());
-                if copied.is_some_and(|copied| *copied != target_subject.checkpoint) {
-                    tracing::warn!(
-                        "{} copies another target than {}: its queries were answered by another checkpoint",
-                        path.display(),
-                        target.display()
-                    );
-                }
-                let found = Subject { defence: description.defence.title(), ..subject(path, &found)? };
-                Some((model, found))
-            }
-            None => None,
-        };
-        Ok(Self {
-            dataset,
-            sequences,
-            other_split,
-            questions,
-            target: Target { model, service },
-            target_subject,
-            surrogate,
-        })
+        Ok(Self { data, allowed, dataset, sequences, other_split: false, questions })
     }
 
+    /// A checkpoint that was found to belong to the dataset.
+    fn load(&mut self, path: &Path, device: &Device) -> anyhow::Result<(Box<dyn Recommender>, Description)> {
+        check_loading(path)?;
+        let (model, description) =
+            models::load(path, device).with_context(|| format!("loading {}", path.display()))?;
+        description.check_dataset(&self.dataset, path, self.data)?;
+        self.other_split |= splits::differ(path, &description.splits, self.data, self.allowed)?;
+        Ok((model, description))
+    }
+
+    /// The surrogate at `path`, where there is one, of a target that is described and lies somewhere.
+    fn surrogate(
+        &mut self,
+        path: Option<&Path>,
+        (target, place): (&Subject, &Path),
+        device: &Device,
+    ) -> anyhow::Result<Option<Copied>> {
+        let Some(path) = path else { return Ok(None) };
+        let (model, found) = self.load(path, device)?;
+        let copied = found.queries.as_ref().and_then(|queries| queries.target.as_ref());
+        if copied.is_some_and(|copied| *copied != target.checkpoint) {
+            tracing::warn!(
+                "{} copies another target than {}: its queries were answered by another checkpoint",
+                path.display(),
+                place.display()
+            );
+        }
+        let found = Subject { defence: found.defence.title(), ..subject(path, &found)? };
+        Ok(Some((model, found)))
+    }
+}
+
+/// What is measured, found to belong together.
+struct Evaluation<'a> {
+    inputs: Inputs<'a>,
+    target: Target<'a>,
+    target_subject: Subject,
+    surrogate: Option<Copied>,
+}
+
+impl Evaluation<'_> {
     /// What measuring holds in memory beside the models, which are loaded.
     fn need(&self, settings: &Settings, fused: bool) -> Need {
-        let (evaluate, dataset) = (&settings.evaluate, &self.dataset);
+        let (evaluate, dataset) = (&settings.evaluate, &self.inputs.dataset);
         let users = dataset.users();
         let rows = evaluate.batch.min(users) as f64;
         let history = (0..users).map(|user| dataset.train(user).len() + 2).max().unwrap_or(0);
-        let asked = |model: &dyn Recommender, architecture| {
+        let asked = |model: &dyn Recommender, network: Network| {
             let longest = model.sizes().max_len.min(history) as f64;
-            memory::pass(architecture, model.sizes(), rows * longest, longest, fused)
+            // A model was built, so it is in the registry.
+            ARCHITECTURES.find(network.name).map_or(0.0, |&architecture| {
+                memory::pass(architecture, model.sizes(), rows * longest, longest, fused)
+            })
         };
-        let mut asking = asked(&*self.target.model, self.target_subject.architecture);
+        let mut asking = match &self.target {
+            Target::Checkpoint { model, .. } => asked(&**model, self.target_subject.architecture),
+            Target::Foreign(_) => 0.0,
+        };
         if let Some((model, subject)) = &self.surrogate {
             asking += asked(&**model, subject.architecture);
         }
-        let negatives = self.questions.candidates.as_ref().map_or(0, |_| evaluate.negatives);
+        let negatives = self.inputs.questions.candidates.as_ref().map_or(0, |_| evaluate.negatives);
         let sections = if self.surrogate.is_some() { 5.0 } else { 2.0 };
         let columns = sections * (2 * evaluate.ks.len() + 1) as f64;
         let resampled = evaluate.bootstrap as f64 * (24.0 + 8.0 * (columns + 1.0));
@@ -188,7 +308,9 @@ impl Evaluation {
         quiet: bool,
         directory: &Path,
     ) -> anyhow::Result<()> {
-        let Self { dataset, sequences, other_split, questions, target, target_subject, surrogate } = self;
+        let Self { inputs, target, target_subject, surrogate } = self;
+        let Inputs { dataset, sequences, other_split, questions, .. } = inputs;
+        let foreign = matches!(target, Target::Foreign(_));
         let bar = progress::bar(dataset.tested().len() as u64, "users", quiet);
         let (model, surrogate_subject) = match surrogate {
             Some((model, subject)) => (Some(model), Some(subject)),
@@ -223,6 +345,13 @@ impl Evaluation {
         };
         artifact::metrics::write(&directory.join(PROTOCOL), &protocol)?;
         tracing::info!("{}", protocol.conditions);
+        if foreign {
+            tracing::info!(
+                "the target is seen through its lists of {} alone: an item outside is a miss, and neither its ranking beyond them nor its scores \
+                 can be measured",
+                protocol.conditions.top_k
+            );
+        }
         summarise(&metrics, &protocol.ks);
         Ok(())
     }
@@ -266,7 +395,7 @@ fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusa
 /// Of what a checkpoint is, for protocols.
 pub(crate) fn subject(path: &Path, description: &Description) -> anyhow::Result<Subject> {
     Ok(Subject {
-        architecture: *models::architecture_of(description, path)?,
+        architecture: (*models::architecture_of(description, path)?).into(),
         defence: description.defence.title(),
         policy: match description.defence.acts_on {
             ActsOn::Answers => description.defence.name.clone(),
@@ -290,7 +419,9 @@ fn metrics_of(
     if let Some(surrogate) = &measured.surrogate {
         sections.push(quality(&surrogate.ranks, ks));
         sections.push(surrogate.answered.columns());
-        sections.push([surrogate.own.columns(), surrogate.scores.columns()].concat());
+        if let Some((lists, scores)) = &surrogate.own {
+            sections.push([lists.columns(), scores.columns()].concat());
+        }
     }
     let columns: Vec<&[f64]> = sections.iter().flatten().map(|(_, values)| values.as_slice()).collect();
     let mut intervals =
@@ -304,7 +435,7 @@ fn metrics_of(
         popular: figures.next().unwrap_or_default(),
         target: figures.next().unwrap_or_default(),
         surrogate: figures.next(),
-        fidelity: figures.next().zip(figures.next()).map(|(answered, own)| Fidelity { answered, own }),
+        fidelity: figures.next().map(|answered| Fidelity { answered, own: figures.next() }),
     })
 }
 
@@ -316,7 +447,8 @@ fn ranks_of(measured: &Measured) -> Ranks {
     }
     columns.push((POPULAR_RANK.to_owned(), Column::Counts(measured.popular_ranks.clone())));
     if let Some(surrogate) = &measured.surrogate {
-        let fidelity = surrogate.answered.columns().into_iter().chain(surrogate.scores.columns());
+        let scores = surrogate.own.iter().flat_map(|(_, scores)| scores.columns());
+        let fidelity = surrogate.answered.columns().into_iter().chain(scores);
         columns.extend(
             fidelity.map(|(name, values)| (name, Column::Values(values.into_iter().map(Some).collect()))),
         );

@@ -23,6 +23,16 @@ pub trait BlackBox {
     /// [`Error::Request`] for an empty history, an id outside the catalogue, or `k` outside 1..=items.
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers>;
 
+    /// As [`Self::top_k`], told which account asks each history: a service of somebody else's wants to know. What this one answers an
+    /// account depends on its history alone.
+    ///
+    /// # Errors
+    /// As [`Self::top_k`].
+    fn top_k_for(&mut self, accounts: &[u64], histories: &[&[u32]], k: usize) -> Result<Answers> {
+        debug_assert_eq!(accounts.len(), histories.len(), "each history is an account's");
+        self.top_k(histories, k)
+    }
+
     /// Number of items in the catalogue, which every customer can see.
     fn items(&self) -> usize;
 

@@ -19,6 +19,9 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A service that others run did not answer, or not in time.
+    #[error("{0}")]
+    Failed(String),
     /// A signal came; what was answered is kept.
     #[error("interrupted; what was done is kept in {}, and --resume goes on from there", .0.display())]
     Interrupted(PathBuf),

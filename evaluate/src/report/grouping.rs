@@ -10,11 +10,10 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use artifact::ranks::Ranks;
-use models::Architecture;
 use service::policies::POLICIES;
 use stage::Refusal;
 
-use crate::figures::{Metrics, PROTOCOL, Protocol, Subject};
+use crate::figures::{Metrics, Network, PROTOCOL, Protocol, Subject};
 
 /// What one evaluation left behind.
 #[derive(Debug, Clone)]
@@ -49,7 +48,7 @@ pub type Repetitions<'a> = BTreeMap<u64, &'a Run>;
 #[derive(Debug)]
 pub struct Target<'a> {
     /// Its network.
-    pub architecture: Architecture,
+    pub architecture: Network,
     /// Its defence.
     pub defence: &'a str,
     /// What tells it from another target of that defence; none where there is no other.
@@ -64,7 +63,7 @@ pub struct Target<'a> {
 #[derive(Debug)]
 pub struct Surrogate<'a> {
     /// Its network.
-    pub architecture: Architecture,
+    pub architecture: Network,
     /// What tells it from another surrogate of that architecture; none where there is no other.
     pub variant: Option<String>,
     /// The run that evaluated it, for every seed.
@@ -128,7 +127,7 @@ fn same_target(left: &Run, right: &Run) -> bool {
 
 /// The surrogates among the runs of one target.
 fn surrogates<'a>(evaluated: &[&'a Run]) -> anyhow::Result<Vec<Surrogate<'a>>> {
-    let mut by_architecture: BTreeMap<Architecture, Vec<&Run>> = BTreeMap::new();
+    let mut by_architecture: BTreeMap<Network, Vec<&Run>> = BTreeMap::new();
     for run in evaluated {
         if let Some(surrogate) = &run.protocol.surrogate {
             by_architecture.entry(surrogate.architecture).or_default().push(run);

@@ -8,11 +8,10 @@
 use std::fmt::Write as _;
 
 use metrics::{Better, Cut, Ks, Measure};
-use models::Architecture;
 use service::policies::POLICIES;
 
 use super::table::{Model, Row, Spread, Table, Value};
-use crate::figures::{Figure, budget_of};
+use crate::figures::{Figure, Network, budget_of};
 
 /// The report of a table.
 pub fn markdown(table: &Table) -> String {
@@ -47,6 +46,14 @@ fn introduce(table: &Table, text: &mut String) {
         policies.join(" or "),
         table.protocol.top_k
     );
+    if table.targets().contains(&Network::FOREIGN) {
+        let _ = writeln!(
+            text,
+            "Of a target run by others nothing is seen but its answered lists of {}: outside the list is a miss, its defence is not known, and \
+             neither its ranking beyond the list nor its scores can be measured.\n",
+            table.protocol.top_k
+        );
+    }
     legend(&metrics::of_ranks(Ks::First(&table.ks)), text);
     text.push('\n');
     let budgets = budgets(table);
@@ -208,7 +215,7 @@ fn grid(table: &Table, with_target: bool, cell: impl Fn(&Row) -> Option<String>)
 }
 
 /// The surrogate of an architecture that copied the target of a row.
-pub fn surrogate_of<'a>(table: &'a Table, target: &Row, architecture: Architecture) -> Option<&'a Row> {
+pub fn surrogate_of<'a>(table: &'a Table, target: &Row, architecture: Network) -> Option<&'a Row> {
     table.rows.iter().find(|row| {
         row.surrogate == Some(architecture) && row.target == target.target && row.defence == target.defence
     })

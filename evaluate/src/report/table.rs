@@ -21,12 +21,11 @@ use artifact::queries::QueryHeader;
 use artifact::ranks::{Column, RANKS};
 use indexmap::IndexMap;
 use metrics::{Bootstrap, Ks, Measure, mean, paired_difference};
-use models::Architecture;
 use serde::Serialize;
 use stage::Refusal;
 
 use super::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
-use crate::figures::{Conditions, Figure, Figures, METRICS, PROTOCOL, SURROGATE_RANK, TARGET_RANK};
+use crate::figures::{Conditions, Figure, Figures, METRICS, Network, PROTOCOL, SURROGATE_RANK, TARGET_RANK};
 
 /// What a row speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -100,13 +99,13 @@ pub struct Row {
     pub model: Model,
     /// The target's network; none for the most popular items.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<Architecture>,
+    pub target: Option<Network>,
     /// The target's defence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub defence: Option<String>,
     /// The surrogate's network, where the row speaks of one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub surrogate: Option<Architecture>,
+    pub surrogate: Option<Network>,
     /// What tells the row from another of the same networks and defence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
@@ -187,12 +186,12 @@ impl Table {
     }
 
     /// The architectures of all targets, each once.
-    pub fn targets(&self) -> Vec<Architecture> {
+    pub fn targets(&self) -> Vec<Network> {
         distinct(self.rows.iter().filter_map(|row| row.target))
     }
 
     /// The architectures of all surrogates, each once.
-    pub fn surrogates(&self) -> Vec<Architecture> {
+    pub fn surrogates(&self) -> Vec<Network> {
         distinct(self.rows.iter().filter_map(|row| row.surrogate))
     }
 
@@ -221,7 +220,7 @@ fn shared_ks(first: &Run, runs: &[Run]) -> anyhow::Result<Vec<usize>> {
     Ok(shared)
 }
 
-fn distinct(architectures: impl Iterator<Item = Architecture>) -> Vec<Architecture> {
+fn distinct(architectures: impl Iterator<Item = Network>) -> Vec<Network> {
     architectures.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
@@ -267,9 +266,11 @@ fn surrogate_row(
     figures.extend(gather(runs, "fidelity.answered", &lists, |run| {
         run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.answered)
     })?);
-    figures.extend(gather(runs, "fidelity.own", &scores, |run| {
-        run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.own)
-    })?);
+    if target.architecture != Network::FOREIGN {
+        figures.extend(gather(runs, "fidelity.own", &scores, |run| {
+            run.metrics.fidelity.as_ref().and_then(|fidelity| fidelity.own.as_ref())
+        })?);
+    }
     let of_run = |run: &&Run| run.protocol.surrogate.as_ref().and_then(|subject| subject.queries.clone());
     Ok(Row {
         model: Model::Surrogate,

@@ -4,7 +4,7 @@
 //! it: where among *all* n items the user's test item stands, and which items head the list. The target is asked through
 //! its answer policy, as any client would ask it: with policy `none` an answer is the model's own ranking, which can be
 //! followed past the end of a list by counting; under any other policy the rank is the place in the answered list, and
-//! an item outside of it is a miss.
+//! an item outside of it is a miss. A target that others run is asked as behind any other policy, for nothing else can be seen of it.
 //!
 //! `exclude_seen` takes the items of the history out of the rankings (and out of the answered list) before the test item
 //! is placed; fidelity is always that of the lists as answered.
@@ -52,11 +52,34 @@ pub struct Questions {
 }
 
 /// The target of an evaluation.
-pub struct Target {
-    /// The model itself, for its own ranking.
-    pub model: Arc<dyn Recommender>,
-    /// The service around it, where its policy changes answers.
-    pub service: Option<ProtectedTarget>,
+pub enum Target<'a> {
+    /// A checkpoint, of which all is known.
+    Checkpoint {
+        /// The model itself, for its own ranking.
+        model: Arc<dyn Recommender>,
+        /// The service around it, where its policy changes answers.
+        service: Option<ProtectedTarget>,
+    },
+    /// A recommender that others run, of which nothing is seen but what it answers. Account i is user i of the dataset.
+    Foreign(&'a mut dyn BlackBox),
+}
+
+/// What a target makes of some users.
+struct Told {
+    /// The ranks of their test items.
+    ranks: Vec<Option<u32>>,
+    /// What it answers, flat `(users, k)`.
+    answers: Vec<u32>,
+    /// What its model itself would say; none where nobody knows.
+    own: Option<Own>,
+}
+
+/// What a model itself would say, before a policy touches it.
+struct Own {
+    /// Its lists, flat `(users, k)`.
+    lists: Vec<u32>,
+    /// Its scores of these, `(users, k)`.
+    scores: Vec<Vec<f32>>,
 }
 
 /// Values user by user.
@@ -79,17 +102,15 @@ pub struct SurrogateMeasured {
     pub ranks: Vec<Option<u32>>,
     /// Fidelity to the lists that the target answers.
     pub answered: Values<OfLists>,
-    /// Fidelity to the target model's own lists.
-    pub own: Values<OfLists>,
-    /// Fidelity to the target model's scores of its own lists.
-    pub scores: Values<OfScores>,
+    /// Fidelity to the target model's own lists, and to its scores of these; none of a target that others run.
+    pub own: Option<(Values<OfLists>, Values<OfScores>)>,
 }
 
 impl SurrogateMeasured {
-    fn new(ks: &[usize]) -> Self {
+    fn new(ks: &[usize], of_checkpoint: bool) -> Self {
         let lists = Values::new(metrics::of_lists(Ks::Each(ks)));
         let scores = Values::new(metrics::of_scores(Ks::Each(ks)));
-        Self { ranks: Vec::new(), answered: lists.clone(), own: lists, scores }
+        Self { ranks: Vec::new(), answered: lists.clone(), own: of_checkpoint.then_some((lists, scores)) }
     }
 }
 
@@ -134,7 +155,7 @@ pub fn quality(ranks: &[Option<u32>], ks: &[usize]) -> Vec<Column> {
 /// Fails where a tensor operation does.
 pub fn measure(
     dataset: &Dataset,
-    mut target: Target,
+    mut target: Target<'_>,
     surrogate: Option<&dyn Recommender>,
     questions: &Questions,
     device: &Device,
@@ -142,7 +163,8 @@ pub fn measure(
 ) -> anyhow::Result<Measured> {
     let popularity = Popularity::of(dataset);
     let mut measured = Measured {
-        surrogate: surrogate.map(|_| SurrogateMeasured::new(&questions.ks)),
+        surrogate: surrogate
+            .map(|_| SurrogateMeasured::new(&questions.ks, matches!(target, Target::Checkpoint { .. }))),
         ..Measured::default()
     };
     for users in dataset.tested().chunks(questions.batch.max(1)) {
@@ -165,39 +187,36 @@ pub fn measure(
             [first, .., last] => format!("asking about users {} to {}", first + 1, last + 1),
             _ => format!("asking about user {}", users[0] + 1),
         };
-        let states = batch.states(target.model.as_ref()).with_context(what)?;
-        let own = lists(target.model.as_ref(), &states, questions.top_k).with_context(what)?;
-        let answered = match &mut target.service {
-            Some(service) => Some(service.top_k(&batch.histories, questions.top_k).with_context(what)?.ids),
-            None => None,
-        };
-        measured.target_ranks.extend(match (&answered, &target.service, &batch.candidates) {
-            (Some(_), Some(service), Some(candidates)) => {
-                batch.places_among(service, candidates, questions.top_k).with_context(what)?
+        let told = match &mut target {
+            Target::Checkpoint { model, service } => {
+                batch.told(model.as_ref(), service.as_mut(), questions.top_k, surrogate.is_some())
             }
-            (Some(ids), _, _) => batch.places(ids, questions.top_k),
-            (None, _, _) => batch.ranks(target.model.as_ref(), &states).with_context(what)?,
-        });
+            Target::Foreign(service) => batch.told_by(*service, users, questions.top_k),
+        };
+        let Told { ranks, answers, own } = told.with_context(what)?;
+        measured.target_ranks.extend(ranks);
         measured.popular_ranks.extend(batch.popular_ranks(&popularity));
 
         if let (Some(model), Some(found)) = (surrogate, &mut measured.surrogate) {
             let copied = batch.states(model).with_context(what)?;
             found.ranks.extend(batch.ranks(model, &copied).with_context(what)?);
             let lists = lists(model, &copied, questions.top_k).with_context(what)?;
-            let answers = answered.as_ref().unwrap_or(&own);
-            for ((own, answer), list) in own
-                .chunks_exact(questions.top_k)
-                .zip(answers.chunks_exact(questions.top_k))
-                .zip(lists.chunks_exact(questions.top_k))
+            for (answer, list) in
+                answers.chunks_exact(questions.top_k).zip(lists.chunks_exact(questions.top_k))
             {
                 found.answered.push(|measure| measure.value(answer, list));
-                found.own.push(|measure| measure.value(own, list));
             }
-            let ids = Tensor::from_slice(&own, (batch.tests.len(), questions.top_k), device)?;
-            let of_target = target.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?;
-            let of_surrogate = model.catalogue().pick(&copied, &ids)?.to_vec2::<f32>()?;
-            for (target, surrogate) in of_target.iter().zip(&of_surrogate) {
-                found.scores.push(|measure| measure.value(target, surrogate));
+            if let (Some(own), Some((of_lists, of_scores))) = (own, &mut found.own) {
+                for (own, list) in
+                    own.lists.chunks_exact(questions.top_k).zip(lists.chunks_exact(questions.top_k))
+                {
+                    of_lists.push(|measure| measure.value(own, list));
+                }
+                let ids = Tensor::from_slice(&own.lists, (batch.tests.len(), questions.top_k), device)?;
+                let of_surrogate = model.catalogue().pick(&copied, &ids)?.to_vec2::<f32>()?;
+                for (target, surrogate) in own.scores.iter().zip(&of_surrogate) {
+                    of_scores.push(|measure| measure.value(target, surrogate));
+                }
             }
         }
         advance(batch.tests.len());
@@ -235,6 +254,43 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
+    /// What a checkpoint makes of the users; its scores where these are `compared`.
+    fn told(
+        &self,
+        model: &dyn Recommender,
+        service: Option<&mut ProtectedTarget>,
+        k: usize,
+        compared: bool,
+    ) -> anyhow::Result<Told> {
+        let states = self.states(model)?;
+        let own = lists(model, &states, k)?;
+        let (ranks, answers) = match service {
+            Some(service) => {
+                let answers = service.top_k(&self.histories, k)?.ids;
+                let ranks = match &self.candidates {
+                    Some(candidates) => self.places_among(service, candidates, k)?,
+                    None => self.places(&answers, k),
+                };
+                (ranks, answers)
+            }
+            None => (self.ranks(model, &states)?, own.clone()),
+        };
+        let scores = if compared {
+            let ids = Tensor::from_slice(&own, (self.tests.len(), k), self.device)?;
+            model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?
+        } else {
+            Vec::new()
+        };
+        Ok(Told { ranks, answers, own: Some(Own { lists: own, scores }) })
+    }
+
+    /// What a recommender that others run makes of `users`.
+    fn told_by(&self, service: &mut dyn BlackBox, users: &[usize], k: usize) -> anyhow::Result<Told> {
+        let accounts: Vec<u64> = users.iter().map(|&user| user as u64 + 1).collect();
+        let answers = service.top_k_for(&accounts, &self.histories, k)?.ids;
+        Ok(Told { ranks: self.places(&answers, k), answers, own: None })
+    }
+
     /// `(users, hidden)`
     fn states(&self, model: &dyn Recommender) -> anyhow::Result<Tensor> {
         let placed = model.contexts(&self.histories).upload(self.device)?;

@@ -12,12 +12,11 @@ use artifact::checkpoint::Learning;
 use artifact::queries::{Price, QueryHeader};
 use indexmap::IndexMap;
 use metrics::{Ks, Measure, OfRank};
-use models::Architecture;
 use serde::Serialize;
 use serde_json::Value as Json;
 use stage::Refusal;
 
-use crate::figures::{Conditions, PROTOCOL};
+use crate::figures::{Conditions, Network, PROTOCOL};
 use crate::report::grouping::{Repetitions, Run, in_order, order_of};
 use crate::report::table::{Values, check_alike, gather};
 
@@ -28,11 +27,11 @@ pub const SHARES: [f64; 3] = [0.5, 0.8, 0.9];
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Thief {
     /// The target's network.
-    pub target: Architecture,
+    pub target: Network,
     /// Its defence.
     pub defence: String,
     /// The copy's network.
-    pub surrogate: Architecture,
+    pub surrogate: Network,
     /// How items are chosen, with whatever departs from the defaults.
     pub strategy: String,
     /// Length of the lists asked for.
@@ -69,7 +68,7 @@ pub struct Curve {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Source {
     /// Its network.
-    pub architecture: Architecture,
+    pub architecture: Network,
     /// Its defence.
     pub defence: String,
     /// Quality of what it answers.
@@ -115,8 +114,13 @@ impl Theft {
             .ok_or_else(|| Refusal::new("no run to draw curves of: name the directories after --runs"))?;
         check_alike(first, runs)?;
         let mut by_thief: BTreeMap<Thief, BTreeMap<u64, (Price, Repetitions<'_>)>> = BTreeMap::new();
-        let mut by_target: BTreeMap<(Architecture, String), Repetitions<'_>> = BTreeMap::new();
+        let mut by_target: BTreeMap<(Network, String), Repetitions<'_>> = BTreeMap::new();
         for run in runs {
+            if run.protocol.target.architecture == Network::FOREIGN {
+                let message = "the target is run by others, and how far a copy agrees with its own lists, which curves show, nobody knows; \
+                               leave it out, `gro-evaluate report` shows what was measured";
+                return Err(run.refuse(PROTOCOL, message));
+            }
             let (thief, price) = thief_of(run)?;
             by_target
                 .entry((thief.target, thief.defence.clone()))
@@ -254,7 +258,7 @@ fn plain(value: &Json) -> String {
 fn point(price: Price, runs: &Repetitions<'_>) -> anyhow::Result<Point> {
     let mut figures = gather(runs, "surrogate", &quality(), |run| run.metrics.surrogate.as_ref())?;
     figures.extend(gather(runs, "fidelity.own", &metrics::of_lists(KS), |run| {
-        run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.own)
+        run.metrics.fidelity.as_ref().and_then(|fidelity| fidelity.own.as_ref())
     })?);
     Ok(Point {
         price,

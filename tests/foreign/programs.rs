@@ -1,0 +1,118 @@
+//! Targets behind a pipe.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::scene::{Place, said};
+
+/// A program that answers everybody the same ten items and writes each question to `questions`.
+const POPULAR: &str = r#"#!/bin/sh
+echo '{"items": [{"id": "a"}, {"id": "b"}, {"id": 3}, "d", "e", "f", "g", "h", "i", "j", "k", "l"], "max_len": 4}'
+while read -r question; do
+  echo "$question" >> questions
+  echo '{"items": ["j", "i", "h", "g", "f", "e", "d", 3, "b", "a"]}'
+done
+echo ended >> ends
+"#;
+
+fn place(script: &str) -> Place {
+    let place = Place::new();
+    std::fs::write(place.path("popular.sh"), script).unwrap();
+    place
+}
+
+const TARGET: &str = "command:sh popular.sh";
+
+fn lines(place: &Place, name: &str) -> Vec<String> {
+    std::fs::read_to_string(place.path(name)).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_program_is_asked_a_line_at_a_time() {
+    let place = place(POPULAR);
+    let log = place.asked(TARGET, "asked", &["--budget", "96"]);
+    assert!(log.contains("96 questions asked, 96 answered, 0 lost"), "{log}");
+    let queries = place.queries("asked");
+    assert_eq!(queries.len(), 24);
+    for query in &queries {
+        assert_eq!(query.sequence.len(), 4, "as many as the program says that it reads");
+        assert!(query.answers.chunks(10).all(|list| *list == [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]));
+    }
+    let questions = lines(&place, "questions");
+    assert_eq!(questions.len(), 96);
+    let item =
+        ["a", "b", "3", "d", "e", "f", "g", "h", "i", "j", "k", "l"][queries[0].sequence[0] as usize - 1];
+    assert_eq!(questions[0], format!("{{\"account\":\"0\",\"history\":[\"{item}\"],\"k\":10}}"));
+    assert_eq!(lines(&place, "ends"), ["ended"], "it ends by itself");
+    // Three copies of it, and accounts of another name.
+    place.asked(TARGET, "three", &["--concurrency", "3", "--account-prefix", "t-"]);
+    assert!(place.log("three") == place.log("asked"));
+    assert!(lines(&place, "questions")[96..].iter().all(|line| line.starts_with("{\"account\":\"t-")));
+    assert_eq!(lines(&place, "ends").len(), 4);
+}
+
+#[test]
+fn its_items_may_stand_in_a_file() {
+    let silent: String =
+        POPULAR.lines().filter(|line| !line.contains("max_len")).collect::<Vec<_>>().join("\n");
+    let place = place(&silent);
+    std::fs::write(place.path("items.txt"), "a\nb\n3\nd\ne\nf\ng\nh\ni\nj\nk\nl\n").unwrap();
+    place.asked(TARGET, "asked", &["--catalogue", "items.txt"]);
+    // Nobody says how much it reads, so model.max_len does.
+    assert_eq!(place.queries("asked")[0].sequence.len(), 6);
+}
+
+#[test]
+fn a_kill_ends_the_program_and_the_answers_are_there_for_the_next() {
+    let place = place(POPULAR);
+    place.asked(TARGET, "whole", &[]);
+    std::fs::remove_file(place.path("questions")).unwrap();
+    let slow = POPULAR.replace("  echo '{", "  sleep 0.01\n  echo '{");
+    std::fs::write(place.path("popular.sh"), &slow).unwrap();
+    let arguments = ["generate", "--target", TARGET, "--out", "killed", "--resume", "--quiet"];
+    let mut kills = 0;
+    while !place.path("killed").exists() && kills < 4 {
+        let mut child = place.command("attack", &arguments).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        child.kill().unwrap();
+        kills += usize::from(!child.wait().unwrap().success());
+    }
+    place.asked(TARGET, "killed", &["--resume"]);
+    assert!(place.log("killed") == place.log("whole"));
+    let asked = lines(&place, "questions").len();
+    assert!(
+        (96..=96 + kills).contains(&asked),
+        "{asked} questions after {kills} kills, one of which is lost at each"
+    );
+}
+
+#[test]
+fn what_a_program_does_wrong_is_told() {
+    let first = POPULAR.lines().nth(1).unwrap();
+    for (script, code, expected) in [
+        ("exit 3".to_owned(), 1, "`sh` ended (exit status: 3) before it answered"),
+        (format!("{first}\nread -r question; exit 4"), 1, "`sh` ended (exit status: 4) before it answered"),
+        (format!("{first}\nsleep 30"), 1, "`sh` wrote no line in 400ms"),
+        ("echo hello; cat".to_owned(), 2, "the catalogue of `sh` is not {\"items\""),
+        (
+            format!("{first}\nwhile read -r q; do echo '{{\"list\": []}}'; done"),
+            2,
+            "it began with \"{\\\"list\\\": []}\"",
+        ),
+        (
+            format!("{first}\nwhile read -r q; do echo '{{\"items\": [\"a\"]}}'; done"),
+            2,
+            "set generate.top_k to 1 or less",
+        ),
+    ] {
+        let place = place(&script);
+        let output = place.generate(TARGET, "out", &["--timeout", "0.4", "--quiet"]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{script}: {text}");
+        assert!(
+            text.starts_with("error: ") && text.contains(expected) && text.lines().count() == 1,
+            "{script}: {text}"
+        );
+        assert!(!place.path("out").exists());
+    }
+}
