@@ -62,13 +62,11 @@ impl ProtectedTarget {
         device: Device,
     ) -> Result<Self> {
         let answering = policy_of(description, key)?;
-        if let Answering::ByAccount(guard) = &answering
-            && guard.items() != model.sizes().items
-        {
+        let items = model.sizes().items;
+        if description.items != items {
             return Err(Error::Request(format!(
-                "the guard was fitted to a catalogue of {} items, the model has {}",
-                guard.items(),
-                model.sizes().items
+                "the description is of a catalogue of {} items, the model has {items}",
+                description.items
             )));
         }
         let standings = Standings::default();

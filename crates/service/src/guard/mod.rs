@@ -107,12 +107,19 @@ pub struct Guard {
 const REPLAYED: usize = 128;
 
 impl Guard {
-    /// A guard with these parameters and this key.
+    /// A guard with these parameters and this key, of a catalogue of `items`.
     ///
     /// # Errors
-    /// Damaged parameters; a key other than the one that they were made with.
-    pub fn new(parameters: Parameters, key: Key) -> std::result::Result<Self, Invalid> {
+    /// Damaged parameters; those of another catalogue; a key other than the one that they were made with.
+    pub fn new(parameters: Parameters, key: Key, items: usize) -> std::result::Result<Self, Invalid> {
         parameters.check()?;
+        // Before anything of that size is made.
+        let fitted = parameters.bins.last().map_or(0, |&end| end as usize);
+        if fitted != items {
+            return Err(Invalid::new(format!(
+                "the guard was fitted to a catalogue of {fitted} items, the model has {items}"
+            )));
+        }
         check_key(&key, &parameters.key)?;
         Ok(Self::with(parameters, key))
     }
