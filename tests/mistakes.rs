@@ -508,6 +508,18 @@ fn a_guarded_target_needs_its_key_and_no_other() {
         &format!("{protect} guard --set defend.guard.top_k=40"),
         "the catalogue holds 40 items",
     );
+    // A key that protected nothing is not left behind, and one that was there is.
+    for file in ["new.key", "service.key"] {
+        let words = format!("{protect} guard --key {file} --set defend.guard.top_k=40");
+        refused("defend", &words, "the catalogue holds 40 items");
+    }
+    refused(
+        "defend",
+        "--config settings.yaml --data data --target missing --method guard --key new.key",
+        "missing",
+    );
+    assert!(!place.at("new.key").exists());
+    assert_eq!(key("service.key"), key("service/answer.key"));
     let protect = "--config settings.yaml --target target --method guard";
     refused("defend", protect, "guard needs the dataset; give it with --data");
     fs::write(place.at("guarded/answer.key"), "00").unwrap();

@@ -11,6 +11,7 @@ use anyhow::Result;
 use artifact::checkpoint::MODEL;
 use artifact::dataset;
 use service::key::Key;
+use stage::settings::Checked;
 use stage::{Flags, Kernels, OtherSplit, Plan, Refusal, Resume, Schema};
 
 use crate::methods::{DEFENCES, Job, Method, missing_data};
@@ -79,12 +80,33 @@ pub fn run(cli: &Cli) -> Result<()> {
         return Err(missing_data(method).into());
     }
     let key = cli.key.as_deref();
-    if let Some(path) = key {
-        prepare_key(method, path)?;
+    let made = key.map_or(Ok(false), |path| prepare_key(method, path))?;
+    let done = protect(cli, &settings, &sections, &target, data);
+    if let (true, Some(path)) = (made, key) {
+        if done.is_ok() {
+            tracing::info!(
+                "a new key in {}; keep it, for without it no answer can be repeated and no theft proved",
+                path.display()
+            );
+        } else if let Err(error) = std::fs::remove_file(path) {
+            tracing::warn!("{} holds a key that nothing was protected with: {error}", path.display());
+        }
     }
-    let plan = Plan::new("gro-defend", &cli.out, &cli.flags, &settings, &sections)
+    done
+}
+
+/// Protects the `target` with what `cli` asks for; a key that it names is there.
+fn protect(
+    cli: &Cli,
+    settings: &Checked,
+    sections: &[&str],
+    target: &PathBuf,
+    data: Option<&Path>,
+) -> Result<()> {
+    let (method, key) = (cli.method, cli.key.as_deref());
+    let plan = Plan::new("gro-defend", &cli.out, &cli.flags, settings, sections)
         .argument("method", method.name)
-        .input(&target)
+        .input(target)
         .inputs(data.map(dataset::files).into_iter().flatten())
         .inputs(key.map(Path::to_owned));
     let plan = plan.other_split(cli.other_split);
@@ -92,9 +114,9 @@ pub fn run(cli: &Cli) -> Result<()> {
     plan.produce(|directory| {
         (method.protect)(&Job {
             method,
-            settings: &settings,
+            settings,
             data,
-            target: &target,
+            target,
             key,
             output: directory,
             plan: &plan,
@@ -107,8 +129,8 @@ pub fn run(cli: &Cli) -> Result<()> {
     Ok(())
 }
 
-/// Makes the key where there is none, and refuses one that would not be used.
-fn prepare_key(method: &Method, path: &Path) -> Result<()> {
+/// Makes the key where there is none, and says whether it did; refuses one that would not be used.
+fn prepare_key(method: &Method, path: &Path) -> Result<bool> {
     if !method.keyed {
         return Err(Refusal::new(format!(
             "--key {} would not be used: {} has no key; leave it out",
@@ -117,12 +139,9 @@ fn prepare_key(method: &Method, path: &Path) -> Result<()> {
         ))
         .into());
     }
-    if !path.try_exists()? {
+    let missing = !path.try_exists()?;
+    if missing {
         Key::random()?.write(path)?;
-        tracing::info!(
-            "a new key in {}; keep it, for without it no answer can be repeated and no theft proved",
-            path.display()
-        );
     }
-    Ok(())
+    Ok(missing)
 }

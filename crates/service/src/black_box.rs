@@ -9,7 +9,7 @@ use metrics::Answers;
 use models::Recommender;
 use rayon::prelude::*;
 
-use crate::guard::{Before, Guard, Question, Standing, Standings};
+use crate::guard::{Guard, Question, Room, Standing, Standings};
 use crate::key::Key;
 use crate::policies::{Answering, policy_of};
 use crate::prefix_cache::{PrefixCache, states};
@@ -72,13 +72,11 @@ impl ProtectedTarget {
         device: Device,
     ) -> Result<Self> {
         let answering = policy_of(description, key)?;
-        if let Answering::ByAccount(guard) = &answering
-            && guard.items() != model.sizes().items
-        {
+        let items = model.sizes().items;
+        if description.items != items {
             return Err(Error::Request(format!(
-                "the guard was fitted to a catalogue of {} items, the model has {}",
-                guard.items(),
-                model.sizes().items
+                "the description is of a catalogue of {} items, the model has {items}",
+                description.items
             )));
         }
         let standings = Standings::default();
@@ -162,7 +160,7 @@ fn standings_before(
     guard: &Guard,
     model: &dyn Recommender,
     histories: &[&[u32]],
-    kept: &mut [Option<Standing>],
+    kept: &mut [Option<Box<Standing>>],
     k: usize,
     device: &Device,
 ) -> Result<()> {
@@ -180,7 +178,7 @@ fn answer_accounts(
     guard: &Guard,
     model: &dyn Recommender,
     (histories, states): (&[&[u32]], &Tensor),
-    kept: &mut [Option<Standing>],
+    kept: &mut [Option<Box<Standing>>],
     k: usize,
     device: &Device,
 ) -> Result<()> {
@@ -198,36 +196,44 @@ fn answer_accounts(
         guard.canaries_of(model, &firsts, &rows_of(&new)?, k, device)?
     }
     .into_iter();
-    let places = places_outside(model, histories, kept, device)?;
+    let places = places_of(model, histories, kept, device)?;
     let (ways, states) = (guard.ways(k), states.flatten_all()?.to_vec1::<f32>()?);
-    let width = states.len() / histories.len().max(1);
+    let (width, mut room) = (states.len() / histories.len().max(1), Room::default());
     for (row, history) in histories.iter().enumerate() {
-        let before = match kept[row].take() {
-            Some(standing) => Before::Account { standing, outside: places[row] },
-            None => Before::Nothing { canaries: canaries.next().unwrap_or_default() },
-        };
         let question = Question {
             history,
             ranked: &ranked[row * k..(row + 1) * k],
             state: &states[row * width..(row + 1) * width],
         };
-        kept[row] = Some(guard.step(&ways, before, &question));
+        match &mut kept[row] {
+            Some(standing) => guard.step(&ways, (standing, places[row]), &question, &mut room),
+            none => {
+                *none = Some(guard.begin(&ways, canaries.next().unwrap_or_default(), &question, &mut room))
+            }
+        }
     }
     Ok(())
 }
 
-/// The places of the latest items in the model's own ranking before, for those that were not in the lists shown.
-fn places_outside(
+/// Where accounts took their latest items from: the places in the lists that they were shown, or else in the model's own ranking before; 0
+/// for who begins.
+fn places_of(
     model: &dyn Recommender,
     histories: &[&[u32]],
-    kept: &[Option<Standing>],
+    kept: &[Option<Box<Standing>>],
     device: &Device,
-) -> Result<Vec<Option<u32>>> {
+) -> Result<Vec<u32>> {
     let taken = |row: usize| histories[row].last().copied().unwrap_or(0);
-    let unseen = |row: usize| kept[row].as_ref().filter(|before| before.place_of(taken(row)).is_none());
-    let outside: Vec<(usize, &Standing)> =
-        (0..histories.len()).filter_map(|row| Some((row, unseen(row)?))).collect();
-    let mut places = vec![None; histories.len()];
+    let mut outside: Vec<(usize, &Standing)> = Vec::new();
+    let mut places = vec![0; histories.len()];
+    for (row, before) in kept.iter().enumerate() {
+        if let Some(before) = before {
+            match before.place_of(taken(row)) {
+                Some(place) => places[row] = place,
+                None => outside.push((row, before)),
+            }
+        }
+    }
     if let Some((_, first)) = outside.first() {
         let shape = (outside.len(), first.state.len());
         let before: Vec<f32> =
@@ -237,7 +243,7 @@ fn places_outside(
         let ranks =
             model.catalogue().ranks(&Tensor::from_vec(before, shape, device)?, &items)?.to_vec1::<u32>()?;
         for ((row, _), rank) in outside.into_iter().zip(ranks) {
-            places[row] = Some(rank);
+            places[row] = rank;
         }
     }
     Ok(places)
@@ -254,18 +260,16 @@ impl BlackBox for ProtectedTarget {
         let ids = match &self.answering {
             Answering::ByAccount(guard) => {
                 let before = |history: &&[u32]| self.standings.take(&history[..history.len() - 1], k);
-                let mut kept: Vec<Option<Standing>> = histories.iter().map(before).collect();
+                let mut kept: Vec<Option<Box<Standing>>> = histories.iter().map(before).collect();
                 let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
                 batches.zip(kept.par_chunks_mut(batch)).try_for_each(|((cache, histories), kept)| {
                     let states = cache.states(model, histories, device)?;
                     answer_accounts(guard, model, (histories, &states), kept, k, device)
                 })?;
                 let mut ids = Vec::with_capacity(histories.len() * k);
-                for (history, standing) in histories.iter().zip(kept) {
-                    if let Some(standing) = standing {
-                        ids.extend_from_slice(&standing.shown);
-                        self.standings.keep(history, standing);
-                    }
+                for standing in kept.into_iter().flatten() {
+                    ids.extend_from_slice(&standing.shown);
+                    self.standings.keep(standing);
                 }
                 ids
             }

@@ -224,10 +224,14 @@ fn a_guard_without_its_key_is_refused() {
     assert!(service(&guard(&written), None).contains("needs its key"));
     written.insert("threshold".to_owned(), Value::Null);
     assert!(service(&guard(&written), Some(Key::of_seed(3))).contains("threshold"));
-    let other = guard::Parameters { bins: bins(ITEMS + 1), ..parameters(1.0) };
-    assert!(Guard::new(other.clone(), Key::of_seed(3)).is_ok());
-    let Value::Object(other) = serde_json::to_value(other).unwrap() else { panic!() };
-    assert!(
-        service(&guard(&other), Some(Key::of_seed(3))).contains("a catalogue of 91 items, the model has 90")
-    );
+    // The second would need 16 GiB for its decoys alone.
+    for end in [91, u32::MAX] {
+        let mut bins = bins(ITEMS);
+        *bins.last_mut().unwrap() = end;
+        let other = guard::Parameters { bins, ..parameters(1.0) };
+        assert!(end > 91 || Guard::new(other.clone(), Key::of_seed(3), 91).is_ok());
+        let Value::Object(other) = serde_json::to_value(other).unwrap() else { panic!() };
+        let message = service(&guard(&other), Some(Key::of_seed(3)));
+        assert!(message.contains(&format!("a catalogue of {end} items, the model has 90")), "{message}");
+    }
 }

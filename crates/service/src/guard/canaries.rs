@@ -9,6 +9,8 @@
 //! takes them all the same. One that the model has come to rank among the best is no canary in that list. Their places are drawn for
 //! every question anew.
 
+use std::hint::select_unpredictable;
+
 use streams::{below, mark};
 
 use crate::key::Key;
@@ -53,32 +55,82 @@ impl<'a> Canaries<'a> {
         worst.into_iter().map(|(_, item)| item).take(self.count).collect()
     }
 
-    /// Puts an account's `canaries` into `list`, whose other items close up behind them: as many as there may be, times `doubt`, 0 to 1.
-    /// Returns those that it put there; none that the list holds itself.
-    pub fn put(&self, doubt: f64, history: &[u32], canaries: &[u32], list: &mut [u32]) -> Vec<u32> {
+    /// Puts an account's `canaries` into `list`, whose other items close up behind them: as many as there may be, times `doubt`, 0 to 1;
+    /// none that the list holds itself. Those that it put there are written to `chosen`.
+    pub fn put(
+        &self,
+        doubt: f64,
+        history: &[u32],
+        canaries: &[u32],
+        list: &mut [u32],
+        (chosen, room): (&mut Vec<u32>, &mut Room),
+    ) {
+        chosen.clear();
         let count = (doubt * self.count as f64).round() as usize;
         if count == 0 {
-            return Vec::new();
+            return;
         }
-        // Counted to the end of the list, which takes fewer instructions than to stop where it is found.
-        let held = |item: u32| list.iter().filter(|&&other| other == item).count() > 0;
-        let canaries: Vec<u32> = canaries.iter().copied().filter(|&item| !held(item)).take(count).collect();
-        let ends = [history.first(), history.last()].map(|item| item.copied().unwrap_or(0));
-        let mut stream = self.key.stream("places of canaries", &[ends[0], history.len() as u32, ends[1]]);
-        let places = mark(list.len() - self.honest, canaries.len(), &mut stream);
-        // From behind, so that an item moves before its place is taken: so many fall off the end.
-        let (mut from, mut next) = (list.len() - canaries.len(), canaries.len());
-        for (place, canary) in places.into_iter().enumerate().rev() {
-            let to = self.honest + place;
-            if canary {
-                next -= 1;
-                list[to] = canaries[next];
-            } else {
-                from -= 1;
-                list[to] = list[from];
+        room.note(list);
+        chosen.reserve(count);
+        for &item in canaries {
+            if chosen.len() == count {
+                break;
+            }
+            if !room.holds(item, list) {
+                chosen.push(item);
             }
         }
-        canaries
+        let ends = [history.first(), history.last()].map(|item| item.copied().unwrap_or(0));
+        let mut stream = self.key.stream("places of canaries", &[ends[0], history.len() as u32, ends[1]]);
+        let places = mark(list.len() - self.honest, chosen.len(), &mut stream);
+        // The places are random: a processor that guesses at each what it is for guesses wrong. Canaries and true items are copied one
+        // behind the other first, so that none is overwritten before it moved.
+        let tail = &mut list[self.honest..];
+        room.items.clear();
+        room.items.extend_from_slice(chosen);
+        room.items.extend_from_slice(tail);
+        let mut put = 0;
+        for (number, (place, canary)) in tail.iter_mut().zip(places).enumerate() {
+            *place = room.items[select_unpredictable(canary, put, chosen.len() + number - put)];
+            put += usize::from(canary);
+        }
+    }
+}
+
+/// Room to work in, which lists take one after the other.
+#[derive(Debug)]
+pub struct Room {
+    /// The number of the latest list that held an item, by the last bits of the item's id: few others look as if the list held them.
+    latest: Vec<u16>,
+    number: u16,
+    items: Vec<u32>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { latest: vec![0; Self::SLOTS], number: 0, items: Vec::new() }
+    }
+}
+
+impl Room {
+    const SLOTS: usize = 4096;
+
+    /// The items of `list` are those asked about from now on.
+    fn note(&mut self, list: &[u32]) {
+        self.number = self.number.wrapping_add(1);
+        if self.number == 0 {
+            self.latest.fill(0);
+            self.number = 1;
+        }
+        for &item in list {
+            self.latest[item as usize % Self::SLOTS] = self.number;
+        }
+    }
+
+    fn holds(&self, item: u32, list: &[u32]) -> bool {
+        // Counted to the end of the list, which takes fewer instructions than to stop where it is found.
+        self.latest[item as usize % Self::SLOTS] == self.number
+            && list.iter().filter(|&&other| other == item).count() > 0
     }
 }
 
@@ -99,14 +151,18 @@ mod tests {
         lowest.sort_unstable_by_key(|item| std::cmp::Reverse(*item));
         assert_eq!(chosen, lowest[..9], "the nine of 36 that score lowest, the lowest first");
         let mut list: Vec<u32> = (1..=100).collect();
-        assert_eq!(canaries.put(1.0, &[3, 4], &chosen, &mut list), chosen);
+        let (mut put, mut room) = (Vec::new(), Room::default());
+        canaries.put(1.0, &[3, 4], &chosen, &mut list, (&mut put, &mut room));
+        assert_eq!(put, chosen);
         assert_eq!(list[..10], (1..=10).collect::<Vec<u32>>());
         let honest: Vec<u32> = list.iter().copied().filter(|item| !chosen.contains(item)).collect();
         assert_eq!(honest, (1..=91).collect::<Vec<u32>>(), "the others close up");
         assert_eq!(list.len(), 100);
         let mut list: Vec<u32> = (1..=100).collect();
-        assert_eq!(canaries.put(0.3, &[3, 4], &chosen, &mut list), chosen[..3]);
-        assert!(canaries.put(0.0, &[3, 4], &chosen, &mut list).is_empty());
+        canaries.put(0.3, &[3, 4], &chosen, &mut list, (&mut put, &mut room));
+        assert_eq!(put, chosen[..3]);
+        canaries.put(0.0, &[3, 4], &chosen, &mut list, (&mut put, &mut room));
+        assert!(put.is_empty());
     }
 
     #[test]
@@ -123,8 +179,26 @@ mod tests {
         let key = Key::of_seed(1);
         assert_eq!(Canaries::new(&key, 10, 0.1, 10).candidates(1, 50), Vec::<u32>::new());
         let canaries = Canaries::new(&key, 2, 0.5, 8);
+        let (mut put, mut room) = (vec![7], Room::default());
         let mut list: Vec<u32> = (1..=8).collect();
-        assert!(canaries.put(1.0, &[1], &[5, 6], &mut list).is_empty());
+        canaries.put(1.0, &[1], &[5, 6], &mut list, (&mut put, &mut room));
+        assert!(put.is_empty());
+        // 4099 looks like 3, and is not held.
+        canaries.put(1.0, &[1], &[5, 4099], &mut list, (&mut put, &mut room));
+        assert_eq!((&put[..], list.contains(&4099)), (&[4099][..], true));
+        let mut list: Vec<u32> = (1..=8).collect();
+        canaries.put(1.0, &[1], &[5, 6], &mut list, (&mut put, &mut room));
         assert_eq!(list, (1..=8).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn what_the_list_before_held_is_forgotten() {
+        let mut room = Room::default();
+        // More lists than can be numbered.
+        for number in 1..=70_000 {
+            let list = [number, number + 1];
+            room.note(&list);
+            assert!(room.holds(number, &list) && !room.holds(number - 1, &list), "{number}");
+        }
     }
 }

@@ -23,8 +23,9 @@ use models::{Contexts, Mode, Recommender};
 use serde::{Deserialize, Serialize};
 
 use self::canaries::Canaries;
+pub(crate) use self::canaries::Room;
 use self::decoys::Decoys;
-use self::evidence::{Chance, Evidence, Ways};
+use self::evidence::{Chance, Ways};
 pub use self::standing::Taken;
 pub(crate) use self::standing::{Standing, Standings};
 use crate::Result;
@@ -106,12 +107,19 @@ pub struct Guard {
 const REPLAYED: usize = 128;
 
 impl Guard {
-    /// A guard with these parameters and this key.
+    /// A guard with these parameters and this key, of a catalogue of `items`.
     ///
     /// # Errors
-    /// Damaged parameters; a key other than the one that they were made with.
-    pub fn new(parameters: Parameters, key: Key) -> std::result::Result<Self, Invalid> {
+    /// Damaged parameters; those of another catalogue; a key other than the one that they were made with.
+    pub fn new(parameters: Parameters, key: Key, items: usize) -> std::result::Result<Self, Invalid> {
         parameters.check()?;
+        // Before anything of that size is made.
+        let fitted = parameters.bins.last().map_or(0, |&end| end as usize);
+        if fitted != items {
+            return Err(Invalid::new(format!(
+                "the guard was fitted to a catalogue of {fitted} items, the model has {items}"
+            )));
+        }
         check_key(&key, &parameters.key)?;
         Ok(Self::with(parameters, key))
     }
@@ -146,33 +154,63 @@ impl Guard {
         &self.decoys
     }
 
-    /// Where an account stands after it took the last item of `history`, and what it is answered. `before` is where it stood; an item that was
-    /// not in the list shown then was taken from `outside` of it, at its place in the model's own ranking.
-    pub(crate) fn step(&self, ways: &Ways, before: Before, question: &Question<'_>) -> Standing {
+    /// Where an account stands that begins with this question, and what it is answered; `drawn` are its canaries.
+    pub(crate) fn begin(
+        &self,
+        ways: &Ways,
+        drawn: Vec<u32>,
+        question: &Question<'_>,
+        room: &mut Room,
+    ) -> Box<Standing> {
+        let mut standing = Box::new(Standing {
+            history: question.history.to_vec(),
+            evidence: ways.begin(),
+            taken: None,
+            flagged: false,
+            shown: Vec::with_capacity(question.ranked.len()),
+            canaries: Vec::new(),
+            drawn,
+            state: Vec::with_capacity(question.state.len()),
+        });
+        self.answer(&mut standing, question, room);
+        standing
+    }
+
+    /// Where an account stands after it took the last item of `history` from `place`, and what it is answered. `standing` is where it
+    /// stood before: a place in the list shown then, or else in the model's own ranking.
+    pub(crate) fn step(
+        &self,
+        ways: &Ways,
+        (standing, place): (&mut Standing, u32),
+        question: &Question<'_>,
+        room: &mut Room,
+    ) {
         let k = question.ranked.len();
-        let (evidence, taken, drawn) = match before {
-            Before::Nothing { canaries } => (ways.begin(), None, canaries),
-            Before::Account { standing, outside } => {
-                let item = question.history[question.history.len() - 1];
-                let place = standing.place_of(item).or(outside).unwrap_or(self.items() as u32);
-                let canary = standing.canaries.contains(&item);
-                let shown = standing.canaries.len();
-                let mut evidence: Evidence = standing.evidence;
-                ways.take(&mut evidence, place, self.parameters.chance.weigh(shown, k, canary));
-                (evidence, Some(Taken { place, canary, canaries: shown }), standing.drawn)
-            }
-        };
-        let nats = evidence.nats();
-        let flagged = nats > self.parameters.threshold;
-        let mut shown = question.ranked.to_vec();
-        let canaries = if flagged {
-            self.decoys.replace(&mut shown);
-            Vec::new()
+        let item = question.history[question.history.len() - 1];
+        let (shown, canary) = (standing.canaries.len(), standing.canaries.contains(&item));
+        ways.take(&mut standing.evidence, place, self.parameters.chance.weigh(shown, k, canary));
+        standing.taken = Some(Taken { place, canary, canaries: shown });
+        standing.history.push(item);
+        self.answer(standing, question, room);
+    }
+
+    /// What an account is answered that stands here.
+    fn answer(&self, standing: &mut Standing, question: &Question<'_>, room: &mut Room) {
+        let nats = standing.evidence.nats();
+        standing.flagged = nats > self.parameters.threshold;
+        standing.shown.clear();
+        standing.shown.extend_from_slice(question.ranked);
+        standing.state.clear();
+        standing.state.extend_from_slice(question.state);
+        standing.canaries.clear();
+        if standing.flagged {
+            self.decoys.replace(&mut standing.shown);
         } else {
             let doubt = (1.0 + nats / self.parameters.trust).clamp(0.0, 1.0);
-            self.canaries(k).put(doubt, question.history, &drawn, &mut shown)
-        };
-        Standing { evidence, taken, flagged, shown, canaries, drawn, state: question.state.to_vec() }
+            let canaries = self.canaries(question.ranked.len());
+            let Standing { shown, canaries: put, drawn, .. } = standing;
+            canaries.put(doubt, question.history, drawn, shown, (put, room));
+        }
     }
 
     /// The canaries of accounts that begin with these items, whose model's states are `(accounts, hidden)`.
@@ -232,9 +270,11 @@ impl Guard {
         (history, until, k): (&[u32], usize, usize),
         device: &Device,
         mut visit: impl FnMut(&Standing),
-    ) -> Result<Option<Standing>> {
-        let (ways, catalogue) = (self.ways(k), model.catalogue());
-        let mut latest: Option<Before> = None;
+    ) -> Result<Option<Box<Standing>>> {
+        let (ways, catalogue, mut room) = (self.ways(k), model.catalogue(), Room::default());
+        let mut latest: Option<Box<Standing>> = None;
+        // The place of the next item in the model's own ranking after the prefix before.
+        let mut outside = 0;
         for first in (1..=until).step_by(REPLAYED) {
             let prefixes: Vec<usize> = (first..=until).take(REPLAYED).collect();
             let mut contexts = Contexts::new();
@@ -247,44 +287,30 @@ impl Guard {
             let next = catalogue
                 .ranks(&states, &Tensor::from_vec(next, prefixes.len(), device)?)?
                 .to_vec1::<u32>()?;
-            if first == 1 {
-                let canaries =
-                    self.canaries_of(model, &history[..1], &states.narrow(0, 0, 1)?, k, device)?.concat();
-                latest = Some(Before::Nothing { canaries });
-            }
+            let mut drawn = if first == 1 {
+                self.canaries_of(model, &history[..1], &states.narrow(0, 0, 1)?, k, device)?.concat()
+            } else {
+                Vec::new()
+            };
             let states = states.to_vec2::<f32>()?;
             for (row, &length) in prefixes.iter().enumerate() {
-                let Some(before) = latest.take() else { break };
                 let question =
                     Question { history: &history[..length], ranked: &ranked[row], state: &states[row] };
-                let standing = self.step(&ways, before, &question);
+                let standing = match latest.take() {
+                    None => self.begin(&ways, std::mem::take(&mut drawn), &question, &mut room),
+                    Some(mut standing) => {
+                        let place = standing.place_of(history[length - 1]).unwrap_or(outside);
+                        self.step(&ways, (&mut standing, place), &question, &mut room);
+                        standing
+                    }
+                };
                 visit(&standing);
-                latest = Some(Before::Account { standing, outside: Some(next[row]) });
+                latest = Some(standing);
+                outside = next[row];
             }
         }
-        Ok(latest.and_then(|latest| match latest {
-            Before::Account { standing, .. } => Some(standing),
-            Before::Nothing { .. } => None,
-        }))
+        Ok(latest)
     }
-}
-
-/// Where an account stood before its latest item.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one lives on the stack for the time of a step")]
-pub(crate) enum Before {
-    /// It begins, and these are its canaries.
-    Nothing {
-        /// All there may be in a list.
-        canaries: Vec<u32>,
-    },
-    /// It was answered before.
-    Account {
-        /// Where it stood.
-        standing: Standing,
-        /// The place of the latest item in the model's own ranking, where it was not in the list shown.
-        outside: Option<u32>,
-    },
 }
 
 /// What a guard makes of an account at one of its questions.

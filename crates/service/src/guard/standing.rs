@@ -1,16 +1,21 @@
 //! Where accounts stand: what a service keeps of each between two questions, so that the next one costs a look-up. What is kept is
 //! bounded; an account that was forgotten is worked out again from its history, and answered the same.
 
-use hashbrown::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::evidence::Evidence;
 
 /// Accounts that are kept at most, about 1 kB each.
 const KEPT: usize = 1 << 16;
 
-/// Where an account stands after a question.
+/// Where an account stands after a question. The next question changes it where it lies, and nothing is allocated anew.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Standing {
+    /// What the account took so far, oldest first.
+    pub(crate) history: Vec<u32>,
     pub(crate) evidence: Evidence,
     /// What is known of the last item taken; none where it is the first.
     pub(crate) taken: Option<Taken>,
@@ -46,23 +51,34 @@ impl Standing {
 /// The accounts that a service remembers, by their histories. When the newer half is full, the older half is forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Standings {
-    newer: HashMap<Vec<u32>, Standing>,
-    older: HashMap<Vec<u32>, Standing>,
+    newer: HashTable<Box<Standing>>,
+    older: HashTable<Box<Standing>>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Standings {
     /// Where the account with this history stands after lists of `k`; forgotten here, for it is about to move on.
-    pub(crate) fn take(&mut self, history: &[u32], k: usize) -> Option<Standing> {
-        let found = self.newer.remove(history).or_else(|| self.older.remove(history));
+    pub(crate) fn take(&mut self, history: &[u32], k: usize) -> Option<Box<Standing>> {
+        let hash = self.hasher.hash_one(history);
+        let of = |table: &mut HashTable<Box<Standing>>| {
+            let found = table.find_entry(hash, |standing| standing.history == history).ok()?;
+            Some(found.remove().0)
+        };
+        let found = of(&mut self.newer).or_else(|| of(&mut self.older));
         found.filter(|standing| standing.shown.len() == k)
     }
 
-    /// Remembers where the account with this history stands.
-    pub(crate) fn keep(&mut self, history: &[u32], standing: Standing) {
+    /// Remembers where an account stands.
+    pub(crate) fn keep(&mut self, standing: Box<Standing>) {
         if self.newer.len() >= KEPT / 2 {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(history.to_vec(), standing);
+        let hash_of = |standing: &Box<Standing>| self.hasher.hash_one(&standing.history[..]);
+        let hash = hash_of(&standing);
+        match self.newer.entry(hash, |other| other.history == standing.history, hash_of) {
+            Entry::Occupied(mut occupied) => *occupied.get_mut() = standing,
+            Entry::Vacant(vacant) => _ = vacant.insert(standing),
+        }
     }
 }
 
@@ -71,8 +87,9 @@ mod tests {
     use super::super::evidence::Ways;
     use super::*;
 
-    fn standing() -> Standing {
-        Standing {
+    fn standing(history: &[u32]) -> Box<Standing> {
+        Box::new(Standing {
+            history: history.to_vec(),
             evidence: Ways::new(&[2, 4], &[1.0, 1.0], 2).begin(),
             taken: None,
             flagged: false,
@@ -80,17 +97,17 @@ mod tests {
             canaries: Vec::new(),
             drawn: Vec::new(),
             state: Vec::new(),
-        }
+        })
     }
 
     #[test]
     fn an_account_is_found_by_its_history_and_the_length_of_its_lists() {
         let mut standings = Standings::default();
-        standings.keep(&[1, 2], standing());
+        standings.keep(standing(&[1, 2]));
         assert_eq!(standings.take(&[1], 2), None);
-        assert_eq!(standings.take(&[1, 2], 2), Some(standing()));
+        assert_eq!(standings.take(&[1, 2], 2), Some(standing(&[1, 2])));
         assert_eq!(standings.take(&[1, 2], 2), None, "it moved on");
-        standings.keep(&[1, 2], standing());
+        standings.keep(standing(&[1, 2]));
         assert_eq!(standings.take(&[1, 2], 3), None, "lists of another length");
     }
 
@@ -98,7 +115,7 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut standings = Standings::default();
         for account in 1..=(2 * KEPT) as u32 {
-            standings.keep(&[account], standing());
+            standings.keep(standing(&[account]));
         }
         assert!(standings.newer.len() + standings.older.len() <= KEPT);
         assert!(standings.take(&[2 * KEPT as u32], 2).is_some());

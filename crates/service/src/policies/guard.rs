@@ -10,7 +10,7 @@ pub(super) const POLICY: Policy = Policy {
     name: "guard",
     title: "Answers accounts that take like thieves with decoys",
     section: None,
-    build: Build::Keyed(|parameters, key| {
-        Ok(Answering::ByAccount(Box::new(Guard::new(read_all::<Parameters>(parameters)?, key)?)))
+    build: Build::Keyed(|parameters, key, items| {
+        Ok(Answering::ByAccount(Box::new(Guard::new(read_all::<Parameters>(parameters)?, key, items)?)))
     }),
 };

@@ -51,8 +51,8 @@ pub enum Answering {
 pub enum Build {
     /// From its parameters alone.
     Open(fn(&Sections) -> std::result::Result<Answering, Invalid>),
-    /// From its parameters, of which `key` is the fingerprint of the key, and that key.
-    Keyed(fn(&Sections, Key) -> std::result::Result<Answering, Invalid>),
+    /// From its parameters, of which `key` is the fingerprint of the key, that key, and the number of items in the catalogue.
+    Keyed(fn(&Sections, Key, usize) -> std::result::Result<Answering, Invalid>),
 }
 
 /// An answer policy: its names, its settings, and how it comes about.
@@ -98,7 +98,7 @@ pub fn policy_of(description: &Description, key: Option<Key>) -> Result<Answerin
             let key = key.ok_or_else(|| {
                 Error::Request(format!("the target answers by `{}`, which needs its key", defence.name))
             })?;
-            build(&defence.parameters, key).map_err(refused)
+            build(&defence.parameters, key, description.items).map_err(refused)
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) const POLICY: Policy = Policy {
     name: "replace",
     title: "A share of every list replaced by other items",
     section: Some(Section::new::<Replace>("defend", "replace")),
-    build: Build::Keyed(|parameters, key| {
+    build: Build::Keyed(|parameters, key, _| {
         let settings = read_all::<Replace>(parameters)?;
         check_key(&key, &settings.key)?;
         Ok(Answering::ByQuestion(Box::new(Keyed { settings, key })))

@@ -13,7 +13,7 @@ pub(super) const POLICY: Policy = Policy {
     name: "tail",
     title: "The first places as ranked, noise behind them",
     section: Some(Section::new::<Tail>("defend", "tail")),
-    build: Build::Keyed(|parameters, key| {
+    build: Build::Keyed(|parameters, key, _| {
         let settings = read_all::<Tail>(parameters)?;
         check_key(&key, &settings.key)?;
         Ok(Answering::ByQuestion(Box::new(Keyed { settings, key })))
