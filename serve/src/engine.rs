@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use service::black_box::{BlackBox, ProtectedTarget};
+use axum::http::StatusCode;
+use service::black_box::BlackBox;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::problem::Problem;
@@ -17,10 +18,25 @@ const TOGETHER: usize = 256;
 /// Requests that may wait; whoever comes then is told to come again.
 const WAITING: usize = 4096;
 
-/// A history and the length of its list.
-pub type Asked = (Vec<u32>, usize);
+/// What a model is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// A number that stands for the account.
+    pub account: u64,
+    /// Its history.
+    pub history: Vec<u32>,
+    /// Length of the list.
+    pub k: usize,
+}
 
-type Answered = Result<Vec<Vec<u32>>, String>;
+/// Lists, or why there are none: the model's failure, or that of whoever stands behind it.
+type Answered = Result<Vec<Vec<u32>>, Failure>;
+
+#[derive(Clone, Debug)]
+enum Failure {
+    Ours(String),
+    Theirs(String),
+}
 
 /// The questions of a request, and where their answers go.
 struct Job {
@@ -39,7 +55,7 @@ impl Engine {
     ///
     /// # Errors
     /// Where the system starts no thread.
-    pub fn start(target: ProtectedTarget, telemetry: Arc<Telemetry>) -> Result<Self> {
+    pub fn start(target: Box<dyn BlackBox + Send>, telemetry: Arc<Telemetry>) -> Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING);
         std::thread::Builder::new()
             .name("model".to_owned())
@@ -56,20 +72,25 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.jobs.try_send(Job { questions, reply }).map_err(|_| {
             let busy = "more is asked than the model can answer; try again";
-            Problem::new(axum::http::StatusCode::SERVICE_UNAVAILABLE, busy).after(1)
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, busy).after(1)
         })?;
         match answer.await {
             Ok(Ok(lists)) => Ok(lists),
-            Ok(Err(message)) => {
+            Ok(Err(Failure::Ours(message))) => {
                 tracing::error!("{message}");
                 Err(Problem::internal("the model failed; the service's log says how"))
+            }
+            Ok(Err(Failure::Theirs(message))) => {
+                tracing::error!("{message}");
+                let detail = "the recommender behind this service does not answer";
+                Err(Problem::new(StatusCode::BAD_GATEWAY, detail).after(1))
             }
             Err(_) => Err(Problem::internal("the model's thread has ended")),
         }
     }
 }
 
-fn answer(mut target: ProtectedTarget, mut waiting: mpsc::Receiver<Job>, telemetry: &Telemetry) {
+fn answer(mut target: Box<dyn BlackBox + Send>, mut waiting: mpsc::Receiver<Job>, telemetry: &Telemetry) {
     let mut jobs = Vec::new();
     while let Some(first) = waiting.blocking_recv() {
         let mut questions = first.questions.len();
@@ -83,8 +104,8 @@ fn answer(mut target: ProtectedTarget, mut waiting: mpsc::Receiver<Job>, telemet
         jobs.retain(|job| !job.reply.is_closed());
         let asked: Vec<&Asked> = jobs.iter().flat_map(|job| &job.questions).collect();
         telemetry.passed(asked.len());
-        let answered = catch_unwind(AssertUnwindSafe(|| lists(&mut target, &asked)))
-            .unwrap_or_else(|_| Err("the model panicked".to_owned()));
+        let answered = catch_unwind(AssertUnwindSafe(|| lists(&mut *target, &asked)))
+            .unwrap_or_else(|_| Err(Failure::Ours("the model panicked".to_owned())));
         match answered {
             Ok(lists) => {
                 let mut lists = lists.into_iter();
@@ -94,9 +115,9 @@ fn answer(mut target: ProtectedTarget, mut waiting: mpsc::Receiver<Job>, telemet
                     _ = job.reply.send(Ok(own));
                 }
             }
-            Err(message) => {
+            Err(failure) => {
                 for job in jobs.drain(..) {
-                    _ = job.reply.send(Err(message.clone()));
+                    _ = job.reply.send(Err(failure.clone()));
                 }
             }
         }
@@ -105,13 +126,18 @@ fn answer(mut target: ProtectedTarget, mut waiting: mpsc::Receiver<Job>, telemet
 
 /// The lists of questions of any lengths. The target is asked once for each length of lists, shorter histories first: such as are as long
 /// as each other may go on from what the model has read.
-fn lists(target: &mut ProtectedTarget, asked: &[&Asked]) -> Answered {
+fn lists(target: &mut dyn BlackBox, asked: &[&Asked]) -> Answered {
     let mut order: Vec<usize> = (0..asked.len()).collect();
-    order.sort_by_key(|&place| (asked[place].1, asked[place].0.len()));
+    order.sort_by_key(|&place| (asked[place].k, asked[place].history.len()));
     let mut lists = vec![Vec::new(); asked.len()];
-    for places in order.chunk_by(|&a, &b| asked[a].1 == asked[b].1) {
-        let histories: Vec<&[u32]> = places.iter().map(|&place| &*asked[place].0).collect();
-        let answers = target.top_k(&histories, asked[places[0]].1).map_err(|error| format!("{error:#}"))?;
+    for places in order.chunk_by(|&a, &b| asked[a].k == asked[b].k) {
+        let histories: Vec<&[u32]> = places.iter().map(|&place| &*asked[place].history).collect();
+        let accounts: Vec<u64> = places.iter().map(|&place| asked[place].account).collect();
+        let answers = target.top_k_for(&accounts, &histories, asked[places[0]].k);
+        let answers = answers.map_err(|error| match error {
+            service::Error::Failed(_) => Failure::Theirs(format!("{error:#}")),
+            error => Failure::Ours(format!("{error:#}")),
+        })?;
         for (&place, list) in places.iter().zip(answers.iter()) {
             lists[place] = list.to_vec();
         }

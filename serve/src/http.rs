@@ -11,9 +11,11 @@ use anyhow::{Context, Result};
 use artifact::queries::QueryHeader;
 use axum::body::Bytes;
 use serde_json::json;
+use service::black_box::BlackBox;
 use stage::{Interruption, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::catalogue::Catalogue;
 use crate::demo::Demo;
 use crate::engine::Engine;
 use crate::journal::Journal;
@@ -22,7 +24,6 @@ use crate::limits::Rates;
 use crate::listen::{self, Door};
 use crate::protocol::Bounds;
 use crate::routes::{Current, Service, router};
-use crate::target::Target;
 use crate::telemetry::Telemetry;
 use crate::{Machine, target};
 
@@ -35,6 +36,22 @@ pub struct Arguments {
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
     #[command(flatten)]
     pub target: target::Arguments,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub listening: Listening,
+    /// Show a page at / on which lists with and without the defence stand side by side
+    ///
+    /// It shows what the defence hides, so the service must listen on this machine alone.
+    #[arg(long, conflicts_with = "keys")]
+    pub demo: bool,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub machine: Machine,
+}
+
+/// Where a service listens, to whom, and how much it lets be asked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Listening {
     /// Address and port; port 0 takes a free one, which the first line on stdout names
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
@@ -74,48 +91,91 @@ pub struct Arguments {
     /// Seconds for a request to arrive and be answered, and for a client to take the answer
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
-    /// Show a page at / on which lists with and without the defence stand side by side
-    ///
-    /// It shows what the defence hides, so the service must listen on this machine alone.
-    #[arg(long, conflicts_with = "keys")]
-    pub demo: bool,
-    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
-    #[command(flatten)]
-    pub machine: Machine,
 }
 
-/// Answers until a signal comes.
+/// What a service answers for, and how it is called.
+pub struct Source {
+    /// What answers.
+    pub service: Box<dyn BlackBox + Send>,
+    /// The items, by their names.
+    pub catalogue: Catalogue,
+    /// What is written of it in a log.
+    pub header: QueryHeader,
+    /// Items of a history that it reads.
+    pub max_len: usize,
+    /// Length of the longest list that it answers; that of the catalogue where nobody says.
+    pub max_k: Option<usize>,
+    /// What the page at `/` shows, where there is one.
+    pub demo: Option<Demo>,
+}
+
+/// Answers for a target until a signal comes.
 ///
 /// # Errors
 /// Refusals: an address that is taken or that everybody can reach, a target or keys that cannot be read, a log that is another's.
 pub fn http(arguments: &Arguments) -> Result<()> {
-    check(arguments)?;
+    if arguments.demo && !arguments.listening.listen.ip().is_loopback() {
+        return Err(Refusal::new(format!(
+            "--demo shows what the defence hides, and others can reach {}; listen on 127.0.0.1",
+            arguments.listening.listen
+        ))
+        .into());
+    }
+    serve(&arguments.listening, &arguments.machine, &|| {
+        let target = target::read(&arguments.target, &arguments.machine)?;
+        let demo = arguments.demo.then(|| Demo::new(&target, &arguments.target)).transpose()?;
+        let header = QueryHeader {
+            items: target.catalogue.items(),
+            fingerprint: target.description.fingerprint.clone(),
+            splits: target.description.splits.clone(),
+            target: Some(target.digest),
+            ..QueryHeader::default()
+        };
+        let max_len = target.description.network.max_len;
+        Ok(Source {
+            service: Box::new(target.service),
+            catalogue: target.catalogue,
+            header,
+            max_len,
+            max_k: None,
+            demo,
+        })
+    })
+}
+
+/// Answers for what `read` reads, at the start and at each SIGHUP, until a signal comes.
+///
+/// # Errors
+/// Refusals, those of `read` among them.
+pub fn serve(listening: &Listening, machine: &Machine, read: &dyn Fn() -> Result<Source>) -> Result<()> {
+    check(listening)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = arguments.machine.threads {
+    if let Some(threads) = machine.threads {
         builder.worker_threads(threads.get());
     }
     let runtime = builder.enable_all().build().context("cannot start the threads of the service")?;
-    let listener = runtime.block_on(listen::bind(arguments.listen))?;
-    let tls = match arguments.tls.as_deref() {
+    let listener = runtime.block_on(listen::bind(listening.listen))?;
+    let tls = match listening.tls.as_deref() {
         Some([certificate, key]) => Some(listen::tls(certificate, key)?),
         _ => None,
     };
     let telemetry = Arc::new(Telemetry::default());
-    let target = target::read(&arguments.target, &arguments.machine)?;
-    let keys = keys(arguments, None)?;
-    let header = header(&target);
-    let current = current(target, arguments, Arc::clone(&telemetry))?;
-    let log = arguments.log.as_deref();
+    let keys = keys(listening, None)?;
+    let source = read()?;
+    let header = source.header.clone();
+    let longest = listening.max_k.get().min(source.max_k.unwrap_or(usize::MAX));
+    let current = current(source, listening, Arc::clone(&telemetry))?;
+    let log = listening.log.as_deref();
     let log =
-        log.map(|log| Journal::open(log, header, Duration::from_secs(arguments.log_every))).transpose()?;
+        log.map(|log| Journal::open(log, header, Duration::from_secs(listening.log_every))).transpose()?;
     let (journal, writing) = log.unzip();
     let service = Arc::new(Service {
         current: RwLock::new(Arc::new(current)),
         keys: RwLock::new(Arc::new(keys)),
         journal,
-        bounds: Bounds { k: arguments.max_k.get(), history: arguments.max_history.get() },
-        body: arguments.max_body,
-        patience: Duration::from_secs(arguments.timeout),
+        bounds: Bounds { k: longest, history: listening.max_history.get() },
+        body: listening.max_body,
+        patience: Duration::from_secs(listening.timeout),
         telemetry: Arc::clone(&telemetry),
     });
     let interruption = Interruption::watch_saying("what was asked is answered, and the service ends");
@@ -126,8 +186,8 @@ pub fn http(arguments: &Arguments) -> Result<()> {
     let door = Door {
         listener,
         tls,
-        connections: arguments.connections.get(),
-        patience: Duration::from_secs(arguments.timeout),
+        connections: listening.connections.get(),
+        patience: Duration::from_secs(listening.timeout),
     };
     runtime.block_on(async {
         let ended = async {
@@ -138,7 +198,7 @@ pub fn http(arguments: &Arguments) -> Result<()> {
         tokio::select! {
             () = listen::serve(door, router(Arc::clone(&service)), telemetry, ended) => Ok(()),
             // It never comes back.
-            failed = reload_at_signals(&service, arguments) => failed,
+            failed = reload_at_signals(&service, listening, read) => failed,
         }
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -150,7 +210,7 @@ pub fn http(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn check(arguments: &Arguments) -> Result<(), Refusal> {
+fn check(arguments: &Listening) -> Result<(), Refusal> {
     let loopback = arguments.listen.ip().is_loopback();
     if !loopback && arguments.keys.is_none() && !arguments.open {
         return Err(Refusal::new(format!(
@@ -159,42 +219,24 @@ fn check(arguments: &Arguments) -> Result<(), Refusal> {
             arguments.listen
         )));
     }
-    if arguments.demo && !loopback {
-        return Err(Refusal::new(format!(
-            "--demo shows what the defence hides, and others can reach {}; listen on 127.0.0.1",
-            arguments.listen
-        )));
-    }
     Ok(())
 }
 
-fn keys(arguments: &Arguments, before: Option<&Keys>) -> Result<Keys> {
+fn keys(arguments: &Listening, before: Option<&Keys>) -> Result<Keys> {
     match &arguments.keys {
         None => Ok(Keys::open(arguments.rates)),
         Some(path) => Keys::read(path, arguments.rates, before),
     }
 }
 
-/// What a log says of a target.
-fn header(target: &Target) -> QueryHeader {
-    QueryHeader {
-        items: target.catalogue.items(),
-        fingerprint: target.description.fingerprint.clone(),
-        splits: target.description.splits.clone(),
-        target: Some(target.digest.clone()),
-        ..QueryHeader::default()
-    }
-}
-
-fn current(target: Target, arguments: &Arguments, telemetry: Arc<Telemetry>) -> Result<Current> {
-    let demo = arguments.demo.then(|| Demo::new(&target, &arguments.target)).transpose()?;
-    let Target { service, description, digest, catalogue, .. } = target;
+fn current(source: Source, listening: &Listening, telemetry: Arc<Telemetry>) -> Result<Current> {
+    let Source { service, catalogue, header, max_len, max_k, demo } = source;
     let about = json!({
-        "fingerprint": description.fingerprint,
-        "splits": description.splits,
-        "target": digest,
-        "max_len": description.network.max_len,
-        "max_k": arguments.max_k.get().min(catalogue.items()),
+        "fingerprint": header.fingerprint,
+        "splits": header.splits,
+        "target": header.target,
+        "max_len": max_len,
+        "max_k": listening.max_k.get().min(catalogue.items()).min(max_k.unwrap_or(usize::MAX)),
     });
     let about = about.to_string();
     // The items are long, and are JSON already.
@@ -203,12 +245,16 @@ fn current(target: Target, arguments: &Arguments, telemetry: Arc<Telemetry>) -> 
 }
 
 /// At each SIGHUP, reads target and keys again. What cannot be read is told, and what was there stays.
-async fn reload_at_signals(service: &Arc<Service>, arguments: &Arguments) -> Result<()> {
+async fn reload_at_signals(
+    service: &Arc<Service>,
+    listening: &Listening,
+    read: &dyn Fn() -> Result<Source>,
+) -> Result<()> {
     let mut hangups = signal(SignalKind::hangup()).context("cannot heed SIGHUP")?;
     loop {
         hangups.recv().await;
         // Reading a model takes a moment, in which the others go on.
-        match tokio::task::block_in_place(|| reload(service, arguments)) {
+        match tokio::task::block_in_place(|| reload(service, listening, read)) {
             Ok(None) => tracing::info!("read again; the target is the same"),
             Ok(Some(header)) => {
                 if let Some(journal) = &service.journal {
@@ -223,18 +269,22 @@ async fn reload_at_signals(service: &Arc<Service>, arguments: &Arguments) -> Res
 }
 
 /// Returns what the log is to say of a target that is another than before.
-fn reload(service: &Service, arguments: &Arguments) -> Result<Option<QueryHeader>> {
-    let keys = keys(arguments, Some(&service.keys()))?;
-    let target = target::read(&arguments.target, &arguments.machine)?;
+fn reload(
+    service: &Service,
+    listening: &Listening,
+    read: &dyn Fn() -> Result<Source>,
+) -> Result<Option<QueryHeader>> {
+    let keys = keys(listening, Some(&service.keys()))?;
+    let source = read()?;
     let before = service.current();
-    if target.catalogue.items() != before.catalogue.items()
+    if source.catalogue.items() != before.catalogue.items()
         || (1..=before.catalogue.items() as u32)
-            .any(|item| target.catalogue.id(item) != before.catalogue.id(item))
+            .any(|item| source.catalogue.id(item) != before.catalogue.id(item))
     {
         return Err(Refusal::new("the target is of another catalogue; start another service for it").into());
     }
-    let header = header(&target);
-    let current = current(target, arguments, Arc::clone(&service.telemetry))?;
+    let header = source.header.clone();
+    let current = current(source, listening, Arc::clone(&service.telemetry))?;
     let same = current.items == before.items;
     *service.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
     *service.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);

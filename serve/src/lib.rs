@@ -1,6 +1,6 @@
 //! A protected target as a service: the door that users and thieves come to.
 //!
-//! `http` answers over a network, `once` answers one question on a terminal, and `key` makes the keys that clients come with. Whatever
+//! `http` answers over a network, `proxy` does so with the lists of a recommender that others run, `once` answers one question on a terminal, and `key` makes the keys that clients come with. Whatever
 //! the door, a question goes to [`service::black_box::ProtectedTarget`], as in the attack: the answers are the same, to the byte.
 //!
 //! A request passes [`listen`] (connections, TLS), [`routes`] (paths), [`keys`] and [`limits`] (who asks, and how much he may), the
@@ -18,6 +18,7 @@ pub mod listen;
 pub mod once;
 pub mod problem;
 pub mod protocol;
+pub mod proxy;
 pub mod routes;
 pub mod target;
 pub mod telemetry;
@@ -52,6 +53,13 @@ pub enum Command {
     ///
     /// Example: gro-serve http --target out/ml-100k-sas/protected-guard --data out/ml-100k/data --log out/asked
     Http(Box<http::Arguments>),
+    /// Put a guard in front of a recommender that others run, and answer over HTTP
+    ///
+    /// The lists are the recommender's own; the guard watches who takes from them, puts canaries into them, and answers thieves with decoys by
+    /// its key. Keys, limits and log are those of `http`.
+    ///
+    /// Example: gro-serve proxy --upstream https://recommender.internal --guard out/copy-guard --keys keys.yaml --log out/asked
+    Proxy(Box<proxy::Arguments>),
     /// Answer one question, as a table
     ///
     /// Example: gro-serve once --target out/ml-100k-sas/target --data out/ml-100k/data --history "50 181 258" --k 10
@@ -104,6 +112,7 @@ impl Cli {
     pub fn flags(&self) -> Option<Flags> {
         match &self.command {
             Command::Http(arguments) => Some(arguments.machine.flags()),
+            Command::Proxy(arguments) => Some(arguments.machine.flags()),
             Command::Once(arguments) => Some(arguments.machine.flags()),
             Command::Key(_) => None,
         }
@@ -114,6 +123,7 @@ impl Cli {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Http(arguments) => http::http(&arguments),
+        Command::Proxy(arguments) => proxy::proxy(&arguments),
         Command::Once(arguments) => once::once(&arguments),
         Command::Key(arguments) => keys::make(&arguments),
     }

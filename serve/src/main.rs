@@ -7,5 +7,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
-    stage::main_where(build, service::is_input, serve::Cli::flags, serve::run)
+    stage::main_where(
+        build,
+        |error| service::is_input(error) || remote::is_input(error),
+        serve::Cli::flags,
+        serve::run,
+    )
 }

@@ -76,7 +76,7 @@ pub fn read(arguments: &Arguments, machine: &Machine) -> Result<Target> {
 }
 
 /// Holds the directory against its lock, where it has one: a model cut short by a copy answers, but not as it should.
-fn check_lock(directory: &Path) -> Result<()> {
+pub(crate) fn check_lock(directory: &Path) -> Result<()> {
     if !directory.join("stage.lock").is_file() {
         return Ok(());
     }

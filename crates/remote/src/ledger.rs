@@ -61,14 +61,14 @@ impl Counts {
 pub struct Ledger {
     path: PathBuf,
     budget: Option<u64>,
-    /// For flushing, while another thread writes.
-    disk: File,
+    /// For flushing, while another thread writes; none where nothing is kept.
+    disk: Option<File>,
     pages: Mutex<Pages>,
 }
 
 #[derive(Debug)]
 struct Pages {
-    file: File,
+    file: Option<File>,
     counts: Counts,
     /// Answers from before: where the ids begin, and how many there are.
     earlier: HashMap<Key, (u64, u32)>,
@@ -135,7 +135,14 @@ impl Ledger {
         }
         let disk = file.try_clone().map_err(state)?;
         disk.sync_data().map_err(state)?;
-        Ok(Self { path, budget, disk, pages: Mutex::new(Pages { file, counts, earlier }) })
+        let pages = Mutex::new(Pages { file: Some(file), counts, earlier });
+        Ok(Self { path, budget, disk: Some(disk), pages })
+    }
+
+    /// A ledger that counts and keeps nothing: of a service that asks another as long as it runs, and has a log of its own.
+    pub fn unkept() -> Self {
+        let pages = Pages { file: None, counts: Counts::default(), earlier: HashMap::new() };
+        Self { path: PathBuf::new(), budget: None, disk: None, pages: Mutex::new(pages) }
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -163,8 +170,9 @@ impl Ledger {
     pub fn recall(&self, key: &Key) -> Result<Option<Vec<u32>>> {
         let mut pages = self.pages();
         let Some(&(place, count)) = pages.earlier.get(key) else { return Ok(None) };
+        let Some(file) = &mut pages.file else { return Ok(None) };
         let mut bytes = vec![0; 4 * count as usize];
-        let read = pages.file.seek(SeekFrom::Start(place)).and_then(|_| pages.file.read_exact(&mut bytes));
+        let read = file.seek(SeekFrom::Start(place)).and_then(|_| file.read_exact(&mut bytes));
         read.map_err(|source| self.failed(source))?;
         Ok(Some(ids(&bytes)))
     }
@@ -191,7 +199,7 @@ impl Ledger {
             pages.append(&[Record::Sent(allowed as u32)]).map_err(|source| self.failed(source))?;
             allowed as usize
         };
-        self.disk.sync_data().map_err(|source| self.failed(source))?;
+        self.flush()?;
         Ok(allowed)
     }
 
@@ -219,7 +227,10 @@ impl Ledger {
     /// # Errors
     /// A disk that cannot be written.
     pub fn flush(&self) -> Result<()> {
-        self.disk.sync_data().map_err(|source| self.failed(source))
+        match &self.disk {
+            Some(disk) => disk.sync_data().map_err(|source| self.failed(source)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -229,7 +240,9 @@ impl Pages {
         for record in records {
             record.write(&mut bytes);
         }
-        self.file.write_all(&bytes)?;
+        if let Some(file) = &mut self.file {
+            file.write_all(&bytes)?;
+        }
         for record in records {
             record.count(&mut self.counts);
         }

@@ -3,6 +3,7 @@
 
 pub mod black_box;
 mod error;
+pub mod front;
 pub mod guard;
 pub mod key;
 pub mod policies;

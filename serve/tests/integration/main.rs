@@ -7,5 +7,6 @@ mod log;
 mod misuse;
 mod once;
 mod operation;
+mod proxy;
 mod scene;
 mod tls;

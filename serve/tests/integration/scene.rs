@@ -104,21 +104,35 @@ impl Scene {
         command
     }
 
-    /// Runs the binary to its end.
+    /// Runs the binary to its end, which a service that was to be refused would not come to.
     pub(crate) fn ended(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        let mut command = self.command(arguments);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let id = child.id().to_string();
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        let watcher = std::thread::spawn(move || {
+            if ended.recv_timeout(Duration::from_secs(30)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                _ = Command::new("kill").args(["-KILL", &id]).status();
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(done);
+        watcher.join().unwrap();
+        output
     }
 
     /// A service of the target `name`, on a free port.
     pub(crate) fn serve(&self, name: &str, more: &[&str]) -> Serving {
         let arguments =
             ["http", "--target", name, "--listen", "127.0.0.1:0", "--data", "data", "--device", "cpu"];
-        let mut child = self
-            .command(&[&arguments[..], more].concat())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        self.start(&[&arguments[..], more].concat())
+    }
+
+    /// Starts the binary, which is to listen.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Serving {
+        let mut child =
+            self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit_once("//").map(|(_, address)| address.parse().unwrap());

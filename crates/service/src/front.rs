@@ -1,0 +1,198 @@
+//! A policy in front of a recommender that is not ours. The lists are that recommender's; what a guard must know besides (where an item stands
+//! that was in no list, which items nobody wants after a history) it takes from a model that we have: a copy of it.
+//!
+//! As behind [`ProtectedTarget`](crate::black_box::ProtectedTarget), what an account is answered is a function of its history, the length of
+//! the lists and the key. An account that is not remembered is worked out again, for which the recommender is asked about each
+//! beginning of its history.
+
+use std::sync::Arc;
+
+use artifact::checkpoint::Description;
+use candle_core::{Device, Tensor};
+use metrics::Answers;
+use models::{Contexts, Mode, Recommender};
+
+use crate::black_box::BlackBox;
+use crate::guard::{Guard, Question, Room, Standing, Standings};
+use crate::key::Key;
+use crate::policies::{Answering, policy_of};
+use crate::{Error, Result};
+
+/// A recommender of somebody else's behind a policy of ours.
+pub struct Front {
+    upstream: Box<dyn BlackBox + Send>,
+    model: Arc<dyn Recommender>,
+    answering: Answering,
+    device: Device,
+    standings: Standings,
+    queries: u64,
+    accounts: u64,
+}
+
+impl Front {
+    /// Puts the policy that `description` states in front of `upstream`. `model` is the copy that it was fitted to, and `key` as for
+    /// [`ProtectedTarget::new`](crate::black_box::ProtectedTarget::new).
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a policy that is not known or changes nothing, a key that is missing or another's, a copy of another number
+    /// of items.
+    pub fn new(
+        upstream: Box<dyn BlackBox + Send>,
+        model: Arc<dyn Recommender>,
+        description: &Description,
+        key: Option<Key>,
+        device: Device,
+    ) -> Result<Self> {
+        let answering = policy_of(description, key)?;
+        if matches!(answering, Answering::AsRanked) {
+            let message = format!(
+                "the defence is `{}`, which changes no answer; make one with `gro-defend --method guard`",
+                description.defence.name
+            );
+            return Err(Error::Request(message));
+        }
+        let (items, theirs) = (model.sizes().items, upstream.items());
+        if items != theirs || items != description.items {
+            return Err(Error::Request(format!(
+                "the copy knows {items} items, the recommender behind it {theirs}"
+            )));
+        }
+        let standings = Standings::default();
+        Ok(Self { upstream, model, answering, device, standings, queries: 0, accounts: 0 })
+    }
+}
+
+/// The prefixes of histories that are to be asked about: all of an account that is not remembered, the whole history of one that is.
+fn lengths(histories: &[&[u32]], kept: &[Option<Box<Standing>>]) -> Vec<Vec<usize>> {
+    let of = |(history, kept): (&&[u32], &Option<Box<Standing>>)| {
+        (if kept.is_some() { history.len() } else { 1 }..=history.len()).collect()
+    };
+    histories.iter().zip(kept).map(of).collect()
+}
+
+/// The places in the model's own ranking of `items`, after the histories whose `states` `(items, hidden)` these are.
+fn ranks(model: &dyn Recommender, states: &Tensor, items: Vec<u32>, device: &Device) -> Result<Vec<u32>> {
+    let count = items.len();
+    Ok(model.catalogue().ranks(states, &Tensor::from_vec(items, count, device)?)?.to_vec1::<u32>()?)
+}
+
+/// What a guard answers to histories, with the lists of `upstream`.
+fn guarded(
+    guard: &Guard,
+    (upstream, accounts): (&mut dyn BlackBox, &[u64]),
+    (model, device): (&dyn Recommender, &Device),
+    histories: &[&[u32]],
+    standings: &mut Standings,
+    k: usize,
+) -> Result<Vec<u32>> {
+    let before = |history: &&[u32]| standings.take(&history[..history.len() - 1], k);
+    let kept: Vec<Option<Box<Standing>>> = histories.iter().map(before).collect();
+    let lengths = lengths(histories, &kept);
+    let rows = || histories.iter().zip(&lengths);
+    let prefixes: Vec<&[u32]> =
+        rows().flat_map(|(history, lengths)| lengths.iter().map(|&length| &history[..length])).collect();
+    let owners: Vec<u64> =
+        accounts.iter().zip(&lengths).flat_map(|(&account, lengths)| vec![account; lengths.len()]).collect();
+    let lists = upstream.top_k_for(&owners, &prefixes, k)?;
+
+    let mut contexts = Contexts::new();
+    for (history, lengths) in rows() {
+        model.push_prefixes(history, lengths, &mut contexts);
+    }
+    let states = model.encode(&contexts.upload(device)?, Mode::Evaluate)?; // (prefixes, hidden)
+    // The last prefix of a history has nothing after it, and then any item does.
+    let next = rows().flat_map(|(history, lengths)| {
+        lengths.iter().map(|&length| history.get(length).copied().unwrap_or(1))
+    });
+    let next = ranks(model, &states, next.collect(), device)?;
+    let states = states.to_vec2::<f32>()?;
+
+    let (ways, mut room) = (guard.ways(k), Room::default());
+    let mut shown = Vec::with_capacity(histories.len() * k);
+    let mut row = 0;
+    for ((history, lengths), mut latest) in rows().zip(kept) {
+        // The place of the next item in the copy's own ranking: behind the list, in which it is not.
+        let mut outside = match &latest {
+            None => 0,
+            Some(standing) => {
+                let state = Tensor::from_slice(&standing.state, (1, standing.state.len()), device)?;
+                ranks(model, &state, vec![history[history.len() - 1]], device)?[0]
+            }
+        };
+        for &length in lengths {
+            let question =
+                Question { history: &history[..length], ranked: lists.row(row), state: &states[row] };
+            let standing = match latest.take() {
+                None => {
+                    let state = Tensor::from_slice(&states[row], (1, states[row].len()), device)?;
+                    let drawn = guard.canaries_of(model, &history[..1], &state, k, device)?.concat();
+                    guard.begin(&ways, drawn, &question, &mut room)
+                }
+                Some(mut standing) => {
+                    let place = standing.place_of(history[length - 1]).unwrap_or(outside.max(k as u32 + 1));
+                    guard.step(&ways, (&mut standing, place), &question, &mut room);
+                    standing
+                }
+            };
+            latest = Some(standing);
+            outside = next[row];
+            row += 1;
+        }
+        if let Some(standing) = latest {
+            shown.extend_from_slice(&standing.shown);
+            standings.keep(standing);
+        }
+    }
+    Ok(shown)
+}
+
+impl BlackBox for Front {
+    /// As [`Self::top_k_for`], of accounts that are numbered as they come.
+    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
+        let accounts: Vec<u64> = (self.queries..).take(histories.len()).collect();
+        self.top_k_for(&accounts, histories, k)
+    }
+
+    fn top_k_for(&mut self, accounts: &[u64], histories: &[&[u32]], k: usize) -> Result<Answers> {
+        let items = self.items();
+        let known = |history: &[u32]| history.iter().all(|&item| (1..=items).contains(&(item as usize)));
+        if k == 0 || k > items || histories.iter().any(|history| history.is_empty() || !known(history)) {
+            let message = format!("expected lists of 1 to {items} after at least one of {items} items");
+            return Err(Error::Request(message));
+        }
+        let ids = match &self.answering {
+            Answering::ByAccount(guard) => guarded(
+                guard,
+                (&mut *self.upstream, accounts),
+                (&*self.model, &self.device),
+                histories,
+                &mut self.standings,
+                k,
+            )?,
+            answering => {
+                let mut lists = self.upstream.top_k_for(accounts, histories, k)?.ids;
+                if let Answering::ByQuestion(policy) = answering {
+                    for (history, list) in histories.iter().zip(lists.chunks_exact_mut(k)) {
+                        policy.answer(history, items, list);
+                    }
+                }
+                lists
+            }
+        };
+        self.queries += histories.len() as u64;
+        self.accounts += histories.iter().filter(|history| history.len() == 1).count() as u64;
+        Ok(Answers { k, ids })
+    }
+
+    fn items(&self) -> usize {
+        self.model.sizes().items
+    }
+
+    fn queries(&self) -> u64 {
+        self.queries
+    }
+
+    fn accounts(&self) -> u64 {
+        self.accounts
+    }
+}
