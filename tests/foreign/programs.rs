@@ -7,7 +7,7 @@ use crate::scene::{Place, said};
 
 /// A program that answers everybody the same ten items and writes each question to `questions`.
 const POPULAR: &str = r#"#!/bin/sh
-echo '{"items": [{"id": "a"}, {"id": "b"}, {"id": 3}, "d", "e", "f", "g", "h", "i", "j", "k", "l"], "max_len": 4}'
+echo '{"items": [{"id": "a"}, {"id": "b"}, {"id": 3}, {"id": "d"}, {"id": "e"}, {"id": "f"}, {"id": "g"}, {"id": "h"}, {"id": "i"}, {"id": "j"}, {"id": "k"}, {"id": "l"}], "max_len": 4}'
 while read -r question; do
   echo "$question" >> questions
   echo '{"items": ["j", "i", "h", "g", "f", "e", "d", 3, "b", "a"]}'
@@ -60,6 +60,10 @@ fn its_items_may_stand_in_a_file() {
     place.asked(TARGET, "asked", &["--catalogue", "items.txt"]);
     // Nobody says how much it reads, so model.max_len does.
     assert_eq!(place.queries("asked")[0].sequence.len(), 6);
+    // One that introduces itself all the same is not misunderstood.
+    std::fs::write(place.path("popular.sh"), POPULAR).unwrap();
+    place.asked(TARGET, "introduced", &["--catalogue", "items.txt", "--concurrency", "2"]);
+    assert!(place.log("introduced") == place.log("asked"));
 }
 
 #[test]

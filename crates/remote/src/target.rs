@@ -54,9 +54,10 @@ enum Way {
     Command {
         words: Vec<String>,
         timeout: Duration,
-        /// Whether its first line is its catalogue.
+        /// Whether its first line has to be its catalogue; where that is in a file, it may be.
         introduces: bool,
-        programs: Vec<Mutex<Option<Program>>>,
+        /// Each with whether it has not been asked yet.
+        programs: Vec<Mutex<Option<(Program, bool)>>>,
     },
 }
 
@@ -106,7 +107,7 @@ pub fn open(address: &Address, flags: &Flags, interrupted: &dyn Fn() -> bool) ->
                 None => Catalogue::from_json(&first.line()?, first.name())?,
             };
             let programs: Vec<_> = (0..workers).map(|_| Mutex::new(None)).collect();
-            *lock(&programs[0]) = Some(first);
+            *lock(&programs[0]) = Some((first, true));
             (catalogue, Way::Command { words, timeout, introduces, programs })
         }
     };
@@ -502,23 +503,27 @@ fn unreadable(name: &str, why: &str, answer: &[u8]) -> Error {
 
 /// Asks the program of a worker, which is started where it is not there yet.
 fn ask_program(
-    program: &mut Option<Program>,
+    program: &mut Option<(Program, bool)>,
     words: &[String],
     timeout: Duration,
     introduces: bool,
     question: &Question<'_>,
 ) -> Result<Vec<u8>> {
-    let program = match program {
-        Some(program) => program,
+    let (program, fresh) = match program {
+        Some((program, fresh)) => (program, std::mem::take(fresh)),
         none => {
             let mut started = Program::start(words, timeout)?;
             if introduces {
                 started.line()?;
             }
-            none.insert(started)
+            (&mut none.insert((started, false)).0, true)
         }
     };
-    program.ask(protocol::one(question))
+    let line = program.ask(protocol::one(question))?;
+    if fresh && !introduces && protocol::list(&line).is_err() && Catalogue::from_json(&line, "it").is_ok() {
+        return program.line();
+    }
+    Ok(line)
 }
 
 impl BlackBox for RemoteTarget<'_> {
