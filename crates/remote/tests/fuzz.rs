@@ -1,7 +1,5 @@
 //! What others wrote, damaged: catalogues, mappings, answers and ledgers are read or refused, and nothing panics.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 
 use fuzzing::Target;
