@@ -327,7 +327,7 @@ impl RemoteTarget<'_> {
                 return Err(Error::Interrupted(self.ledger.path().to_owned()));
             }
             let sent = &left[..self.ledger.reserve(together)?];
-            let (wait, why) = match self.send(worker, sent, k) {
+            let (wait, why, of_all) = match self.send(worker, sent, k) {
                 Reply::Lists(lists) => {
                     self.take(sent, lists, k, answers)?;
                     (left, failures) = (&left[sent.len()..], 0);
@@ -343,9 +343,9 @@ impl RemoteTarget<'_> {
                 }
                 Reply::NotNow(wait, why) => {
                     self.ledger.withdraw(sent.len())?;
-                    (wait, why)
+                    (wait, why, true)
                 }
-                Reply::Perhaps(why) => (None, why),
+                Reply::Perhaps(why) => (None, why, false),
                 Reply::Broken(error) => return Err(error),
             };
             failures += 1;
@@ -355,10 +355,11 @@ impl RemoteTarget<'_> {
                     "{why}; asked {failures} times. What was answered is kept in {path}, and --resume goes on from there"
                 )));
             }
-            let pause = wait.unwrap_or_else(|| back_off(failures));
+            // A service that names no time, or that turns away whoever comes when it said, is left alone longer and longer.
+            let pause = wait.map_or_else(|| back_off(failures), |wait| wait.max(back_off(failures) / 8));
             self.note(&why, pause);
-            if wait.is_some() {
-                // The service speaks to all.
+            if of_all {
+                // What turns one away turns all away.
                 self.pace.pause(pause);
             } else if !rest(pause, &interrupted) {
                 return Err(Error::Interrupted(self.ledger.path().to_owned()));
