@@ -96,7 +96,8 @@ enum Command {
         /// Go on where an interrupted run of the same command was
         ///
         /// Every answer is kept in OUT.state as it comes, and none is asked for twice; the result is the same bytes as
-        /// without the interruption. Where there is no state, the work begins anew.
+        /// without the interruption. Where there is no state, the work begins anew. Answers of a target that others run are not thrown
+        /// away: where there are some, a run without this flag is refused.
         #[arg(long)]
         resume: bool,
         #[command(flatten)]

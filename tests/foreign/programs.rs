@@ -1,13 +1,15 @@
 //! Targets behind a pipe.
 
-use std::process::Stdio;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::scene::{Place, said};
+use crate::scene::{Place, said, scene};
 
 /// A program that answers everybody the same ten items and writes each question to `questions`.
 const POPULAR: &str = r#"#!/bin/sh
-echo '{"items": [{"id": "a"}, {"id": "b"}, {"id": 3}, "d", "e", "f", "g", "h", "i", "j", "k", "l"], "max_len": 4}'
+echo '{"items": [{"id": "a"}, {"id": "b"}, {"id": 3}, {"id": "d"}, {"id": "e"}, {"id": "f"}, {"id": "g"}, {"id": "h"}, {"id": "i"}, {"id": "j"}, {"id": "k"}, {"id": "l"}], "max_len": 4}'
 while read -r question; do
   echo "$question" >> questions
   echo '{"items": ["j", "i", "h", "g", "f", "e", "d", 3, "b", "a"]}'
@@ -60,6 +62,10 @@ fn its_items_may_stand_in_a_file() {
     place.asked(TARGET, "asked", &["--catalogue", "items.txt"]);
     // Nobody says how much it reads, so model.max_len does.
     assert_eq!(place.queries("asked")[0].sequence.len(), 6);
+    // One that introduces itself all the same is not misunderstood.
+    std::fs::write(place.path("popular.sh"), POPULAR).unwrap();
+    place.asked(TARGET, "introduced", &["--catalogue", "items.txt", "--concurrency", "2"]);
+    assert!(place.log("introduced") == place.log("asked"));
 }
 
 #[test]
@@ -115,4 +121,43 @@ fn what_a_program_does_wrong_is_told() {
         );
         assert!(!place.path("out").exists());
     }
+}
+
+/// A Python with numpy, where there is one: `GRO_PYTHON`, or `python3`.
+fn python() -> Option<String> {
+    let python = std::env::var("GRO_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let found = Command::new(&python).args(["-c", "import numpy"]).stderr(Stdio::null()).status();
+    found.is_ok_and(|status| status.success()).then_some(python)
+}
+
+#[test]
+fn the_example_of_the_documents_is_stolen_and_measured_through_both_doors() {
+    let Some(python) = python() else {
+        eprintln!("left out: docs/examples/item_item.py, for want of a Python with numpy (GRO_PYTHON)");
+        return;
+    };
+    let place = Place::new();
+    let data = scene().join("data");
+    let data = data.to_str().unwrap();
+    place.done("preprocess", &["export", "--data", data, "--out", "ratings.inter"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/item_item.py");
+    let program = format!("command:{python} '{}' ratings.inter", script.display());
+    let few = ["--catalogue", data, "--set", "generate.sequences=4"];
+    place.asked(&program, "piped", &few);
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let mut service = Command::new(&python)
+        .arg(&script)
+        .args(["ratings.inter", &port])
+        .current_dir(place.path(""))
+        .spawn()
+        .unwrap();
+    // It is asked again until it listens.
+    place.asked(&format!("http://127.0.0.1:{port}"), "http", &few);
+    service.kill().unwrap();
+    service.wait().unwrap();
+    assert!(place.log("http") == place.log("piped"));
+    place.done("attack", &["distill", "--queries", "piped", "--surrogate", "sas", "--out", "copy"]);
+    let measured = ["run", "--data", data, "--target", &program, "--surrogate", "copy", "--out", "measured"];
+    let log = place.done("evaluate", &measured);
+    assert!(log.contains("60 questions asked, 60 answered, 0 lost"), "{log}");
 }

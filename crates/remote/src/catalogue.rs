@@ -46,12 +46,10 @@ struct Written {
     max_k: Option<usize>,
 }
 
-/// An item: an object with an `id`, or the id alone.
+/// An item. That it is an object tells the line of a catalogue from that of an answer.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Item {
-    Bare(Id),
-    Object { id: Id },
+struct Item {
+    id: Id,
 }
 
 impl Catalogue {
@@ -97,9 +95,7 @@ impl Catalogue {
                     "the catalogue of {origin} is not {{\"items\": [{{\"id\": \"…\"}}, …], …}}: {error}"
                 ))
             })?;
-        let ids = written.items.into_iter().map(|item| match item {
-            Item::Bare(id) | Item::Object { id } => id.0,
-        });
+        let ids = written.items.into_iter().map(|item| item.id.0);
         let catalogue = Self::of(ids.collect(), origin)?;
         if written.fingerprint.as_ref().is_some_and(|said| *said != catalogue.fingerprint) {
             return Err(Error::refused(format!(
@@ -209,7 +205,7 @@ mod tests {
 
     #[test]
     fn items_are_numbered_in_their_order_and_ids_are_text() {
-        let found = read(r#"{"items": [{"id": "50", "title": "Star Wars"}, {"id": 7}, "x"], "max_len": 9, "max_k": 2, "more": 1}"#).unwrap();
+        let found = read(r#"{"items": [{"id": "50", "title": "Star Wars"}, {"id": 7}, {"id": "x"}], "max_len": 9, "max_k": 2, "more": 1}"#).unwrap();
         assert_eq!(found.ids(), ["50", "7", "x"]);
         assert_eq!(
             (found.number("7"), found.number("8"), found.id(3), found.id(0), found.id(4)),
@@ -223,13 +219,17 @@ mod tests {
     fn what_is_no_catalogue_is_refused() {
         for (text, expected) in [
             ("[]", "is not {\"items\""),
-            (r#"{"items": ["a", "b"]} x"#, "trailing"),
-            (r#"{"items": [{"name": "a"}, "b"]}"#, "items[0]"),
-            (r#"{"items": [1.5, "b"]}"#, "items[0]"),
-            (r#"{"items": ["a"]}"#, "has 1 items"),
-            (r#"{"items": ["a", "b", "a"]}"#, "the id \"a\" twice, for items 1 and 3"),
-            (r#"{"items": ["a", ""]}"#, "no id for item 2"),
-            (r#"{"items": ["a", "b"], "fingerprint": "beef"}"#, "`fingerprint`"),
+            (r#"{"items": [{"id": "a"}, {"id": "b"}]} x"#, "trailing"),
+            (r#"{"items": [{"name": "a"}, {"id": "b"}]}"#, "missing field `id`"),
+            (r#"{"items": ["a", "b"]}"#, "items[0]"),
+            (r#"{"items": [{"id": 1.5}, {"id": "b"}]}"#, "items[0].id"),
+            (r#"{"items": [{"id": "a"}]}"#, "has 1 items"),
+            (
+                r#"{"items": [{"id": "a"}, {"id": "b"}, {"id": "a"}]}"#,
+                "the id \"a\" twice, for items 1 and 3",
+            ),
+            (r#"{"items": [{"id": "a"}, {"id": ""}]}"#, "no id for item 2"),
+            (r#"{"items": [{"id": "a"}, {"id": "b"}], "fingerprint": "beef"}"#, "`fingerprint`"),
         ] {
             let message = read(text).unwrap_err().to_string();
             assert!(message.contains(expected), "{text}: {message}");
@@ -240,7 +240,7 @@ mod tests {
     fn a_file_is_json_or_a_line_an_id() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        std::fs::write(at("items.json"), r#"{"items": ["a", "b"]}"#).unwrap();
+        std::fs::write(at("items.json"), r#"{"items": [{"id": "a"}, {"id": "b"}]}"#).unwrap();
         std::fs::write(at("items.txt"), "\u{feff}a\r\nb\r\n").unwrap();
         let (json, text) =
             (Catalogue::read(&at("items.json")).unwrap(), Catalogue::read(&at("items.txt")).unwrap());
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn another_order_is_the_same_catalogue_and_other_items_are_not() {
         let ids = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<Vec<_>>();
-        let found = read(r#"{"items": ["a", "b", "c"], "max_k": 2}"#).unwrap();
+        let found = read(r#"{"items": [{"id": "a"}, {"id": "b"}, {"id": "c"}], "max_k": 2}"#).unwrap();
         let renumbered = found.clone().renumbered(ids(&["c", "a", "b"]), "it", "data").unwrap();
         assert_eq!((renumbered.number("c"), renumbered.max_k), (Some(1), Some(2)));
         let message =

@@ -85,7 +85,7 @@ impl Program {
             Ok(Ok(line)) => Ok(line),
             Ok(Err(error)) => Err(Error::Failed(format!("reading what {} writes: {error}", self.name))),
             Err(RecvTimeoutError::Timeout) => {
-                let _ = self.child.kill();
+                self.kill();
                 Err(Error::Failed(format!(
                     "{} wrote no line in {:?}, and was ended; --timeout allows more, and a program has to flush each line",
                     self.name, self.timeout
@@ -103,6 +103,16 @@ impl Program {
         line.push(b'\n');
         let sent = self.questions.as_ref().is_some_and(|questions| questions.send(line).is_ok());
         if sent { self.line() } else { Err(Error::Failed(self.end())) }
+    }
+
+    /// Ends it, and what it started: a script may not be what answers.
+    fn kill(&mut self) {
+        #[cfg(unix)]
+        if let Some(group) = rustix::process::Pid::from_raw(self.child.id() as i32) {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// How it ended.
@@ -130,8 +140,7 @@ impl Drop for Program {
         self.questions = None;
         if self.wait(PATIENCE).is_none() {
             tracing::warn!("{} goes on although its standard input has ended, and was ended", self.name);
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+            self.kill();
         }
     }
 }
@@ -156,7 +165,8 @@ fn next_line(output: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
     Ok(Some(line))
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -54,9 +54,10 @@ enum Way {
     Command {
         words: Vec<String>,
         timeout: Duration,
-        /// Whether its first line is its catalogue.
+        /// Whether its first line has to be its catalogue; where that is in a file, it may be.
         introduces: bool,
-        programs: Vec<Mutex<Option<Program>>>,
+        /// Each with whether it has not been asked yet.
+        programs: Vec<Mutex<Option<(Program, bool)>>>,
     },
 }
 
@@ -106,7 +107,7 @@ pub fn open(address: &Address, flags: &Flags, interrupted: &dyn Fn() -> bool) ->
                 None => Catalogue::from_json(&first.line()?, first.name())?,
             };
             let programs: Vec<_> = (0..workers).map(|_| Mutex::new(None)).collect();
-            *lock(&programs[0]) = Some(first);
+            *lock(&programs[0]) = Some((first, true));
             (catalogue, Way::Command { words, timeout, introduces, programs })
         }
     };
@@ -326,7 +327,7 @@ impl RemoteTarget<'_> {
                 return Err(Error::Interrupted(self.ledger.path().to_owned()));
             }
             let sent = &left[..self.ledger.reserve(together)?];
-            let (wait, why) = match self.send(worker, sent, k) {
+            let (wait, why, of_all) = match self.send(worker, sent, k) {
                 Reply::Lists(lists) => {
                     self.take(sent, lists, k, answers)?;
                     (left, failures) = (&left[sent.len()..], 0);
@@ -342,9 +343,9 @@ impl RemoteTarget<'_> {
                 }
                 Reply::NotNow(wait, why) => {
                     self.ledger.withdraw(sent.len())?;
-                    (wait, why)
+                    (wait, why, true)
                 }
-                Reply::Perhaps(why) => (None, why),
+                Reply::Perhaps(why) => (None, why, false),
                 Reply::Broken(error) => return Err(error),
             };
             failures += 1;
@@ -354,10 +355,11 @@ impl RemoteTarget<'_> {
                     "{why}; asked {failures} times. What was answered is kept in {path}, and --resume goes on from there"
                 )));
             }
-            let pause = wait.unwrap_or_else(|| back_off(failures));
+            // A service that names no time, or that turns away whoever comes when it said, is left alone longer and longer.
+            let pause = wait.map_or_else(|| back_off(failures), |wait| wait.max(back_off(failures) / 8));
             self.note(&why, pause);
-            if wait.is_some() {
-                // The service speaks to all.
+            if of_all {
+                // What turns one away turns all away.
                 self.pace.pause(pause);
             } else if !rest(pause, &interrupted) {
                 return Err(Error::Interrupted(self.ledger.path().to_owned()));
@@ -502,23 +504,27 @@ fn unreadable(name: &str, why: &str, answer: &[u8]) -> Error {
 
 /// Asks the program of a worker, which is started where it is not there yet.
 fn ask_program(
-    program: &mut Option<Program>,
+    program: &mut Option<(Program, bool)>,
     words: &[String],
     timeout: Duration,
     introduces: bool,
     question: &Question<'_>,
 ) -> Result<Vec<u8>> {
-    let program = match program {
-        Some(program) => program,
+    let (program, fresh) = match program {
+        Some((program, fresh)) => (program, std::mem::take(fresh)),
         none => {
             let mut started = Program::start(words, timeout)?;
             if introduces {
                 started.line()?;
             }
-            none.insert(started)
+            (&mut none.insert((started, false)).0, true)
         }
     };
-    program.ask(protocol::one(question))
+    let line = program.ask(protocol::one(question))?;
+    if fresh && !introduces && protocol::list(&line).is_err() && Catalogue::from_json(&line, "it").is_ok() {
+        return program.line();
+    }
+    Ok(line)
 }
 
 impl BlackBox for RemoteTarget<'_> {
