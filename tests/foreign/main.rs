@@ -9,4 +9,5 @@ mod mistakes;
 mod pipeline;
 mod programs;
 mod scene;
+mod served;
 mod service;

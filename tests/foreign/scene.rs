@@ -77,11 +77,17 @@ impl Place {
         self.root.path().join(name)
     }
 
+    /// A program as it is.
+    pub(crate) fn bare(&self, stage: &str) -> Command {
+        let mut command = Command::new(binary(stage));
+        command.current_dir(self.root.path());
+        command
+    }
+
     /// A stage with the settings of the scene.
     pub(crate) fn command(&self, stage: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary(stage));
-        command.args(arguments).arg("--config").arg(scene().join("settings.yaml"));
-        command.args(["--threads", "1"]).current_dir(self.root.path());
+        let mut command = self.bare(stage);
+        command.args(arguments).arg("--config").arg(scene().join("settings.yaml")).args(["--threads", "1"]);
         // What the machine has set for itself is not to reach a service of the test.
         for name in [
             "http_proxy",

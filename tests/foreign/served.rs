@@ -1,0 +1,141 @@
+//! The laboratory's own service, `gro-serve`, as the target: the same bytes as from files, whoever is killed in between.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use artifact::asked;
+use streams::{Purpose, Streams, below};
+
+use crate::scene::{Place, QUESTIONS, said, scene};
+
+/// A service of `protected-guard`, killed when it is dropped.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may be dead already.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Starts it at a port, 0 for a free one. Returns where it listens.
+fn start(place: &Place, port: u16, more: &[&str]) -> (Serving, u16) {
+    let (target, data) = (scene().join("protected-guard"), scene().join("data"));
+    let address = format!("127.0.0.1:{port}");
+    let mut command = place.bare("serve");
+    command.args([
+        "http",
+        "--target",
+        target.to_str().unwrap(),
+        "--data",
+        data.to_str().unwrap(),
+        "--listen",
+        &address,
+    ]);
+    let mut child = command.args(more).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let port = line.trim().rsplit_once(':').unwrap_or_else(|| panic!("it does not listen: {line:?}")).1;
+    (Serving(child), port.parse().unwrap())
+}
+
+fn from_files(place: &Place) -> Vec<u8> {
+    place.asked(scene().join("protected-guard").to_str().unwrap(), "from-files", &[]);
+    place.log("from-files")
+}
+
+#[test]
+fn the_service_answers_a_thief_as_files_do() {
+    let place = Place::new();
+    let expected = from_files(&place);
+    let made = place.bare("serve").args(["key", "--keys", "keys.yaml", "--name", "thief"]).output().unwrap();
+    let key = String::from_utf8(made.stdout).unwrap();
+    let (serving, port) = start(&place, 0, &["--keys", "keys.yaml", "--log", "log"]);
+    let url = format!("http://127.0.0.1:{port}");
+    let refused = place.refused(&url, &[]);
+    assert!(refused.contains("a key is needed"), "{refused}");
+    let more = ["generate", "--target", &url, "--key-env", "THE_KEY", "--out", "served"];
+    let output = place.command("attack", &more).env("THE_KEY", key.trim()).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(place.log("served") == expected);
+    // And what the service wrote down is what it was asked.
+    let id = serving.0.id().to_string();
+    std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap();
+    let mut serving = serving;
+    assert_eq!(serving.0.wait().unwrap().code(), Some(0));
+    let (header, sequences) = asked::accounts(&place.path("log/k-10")).unwrap();
+    assert_eq!(header.queries as usize, QUESTIONS);
+    let written: BTreeSet<Vec<u32>> = sequences.into_iter().collect();
+    let asked: BTreeSet<Vec<u32>> = place.queries("served").into_iter().map(|query| query.sequence).collect();
+    assert_eq!(written, asked);
+}
+
+#[test]
+fn whoever_is_killed_goes_on_and_nothing_is_lost() {
+    let place = Place::new();
+    let expected = from_files(&place);
+    // Slowed down, so that both are killed in the middle of it.
+    let (mut serving, port) = start(&place, 0, &["--log", "log"]);
+    let url = format!("http://127.0.0.1:{port}");
+    let generate = [
+        "generate",
+        "--target",
+        &url,
+        "--out",
+        "killed",
+        "--resume",
+        "--rate",
+        "150",
+        "--concurrency",
+        "2",
+        "--retries",
+        "50",
+    ];
+    let mut stream = Streams::new(3).open(Purpose::Generation, 0, 0, 0);
+    let (mut thieves, mut services) = (0, 0);
+    loop {
+        let mut thief = place.command("attack", &generate);
+        let mut thief = thief.stderr(Stdio::null()).spawn().unwrap();
+        let (wait, kill_thief) = (below(&mut stream, 350), below(&mut stream, 2) == 0);
+        let begun = std::time::Instant::now();
+        let ended = loop {
+            match thief.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if begun.elapsed() > Duration::from_millis(150 + u64::from(wait)) => break None,
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        if let Some(status) = ended {
+            assert!(status.success());
+            break;
+        }
+        if kill_thief && thieves < 4 {
+            thief.kill().unwrap();
+            thieves += 1;
+        } else if services < 4 {
+            serving.0.kill().unwrap();
+            serving.0.wait().unwrap();
+            services += 1;
+            serving = start(&place, port, &["--log", "log"]).0;
+            // The thief, who is alive, asks again.
+            assert!(thief.wait().unwrap().success());
+            break;
+        } else {
+            assert!(thief.wait().unwrap().success());
+            break;
+        }
+        thief.wait().unwrap();
+    }
+    assert!(thieves + services >= 1, "nobody was killed");
+    assert!(place.log("killed") == expected);
+    drop(serving);
+    // A last start makes the rest Parquet.
+    drop(start(&place, 0, &["--log", "log"]));
+    let (header, _) = asked::accounts(&place.path("log/k-10")).unwrap();
+    // Answered more than once are only questions whose answers did not arrive: at most what was on its way when somebody died.
+    let most = QUESTIONS + (thieves + services) * 2 * 8;
+    assert!((QUESTIONS..=most).contains(&(header.queries as usize)), "{} of {most}", header.queries);
+}
