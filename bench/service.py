@@ -55,7 +55,7 @@ def load(port, items, k, arguments):
         said = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         sys.exit(said)
-    share = lambda percent: re.search(rf"{percent}%\s+(\S+)", said)[1]
+    share = lambda percent: re.search(rf"^\s+{percent}%\s+(\S+)", said, re.MULTILINE)[1]
     return float(re.search(r"Requests/sec:\s+(\S+)", said)[1]), share(50), share(99)
 
 

@@ -139,3 +139,63 @@ fn whoever_is_killed_goes_on_and_nothing_is_lost() {
     let most = QUESTIONS + (thieves + services) * 2 * 8;
     assert!((QUESTIONS..=most).contains(&(header.queries as usize)), "{} of {most}", header.queries);
 }
+
+/// The lines of a document that begin with `word`, for a small catalogue and a target that is at hand.
+fn commands(document: &str, word: &str) -> Vec<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(document);
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().filter(|line| line.starts_with(word));
+    let fitted = lines.map(|line| line.replace("181", "18").replace("258", "25"));
+    fitted.collect()
+}
+
+#[test]
+fn what_the_documents_tell_one_to_type_works() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.path("out/ml-100k-sas")).unwrap();
+    std::fs::create_dir_all(place.path("out/ml-100k")).unwrap();
+    for (name, target) in [
+        ("ml-100k-sas/target", "target"),
+        ("ml-100k-sas/protected-guard", "protected-guard"),
+        ("ml-100k/data", "data"),
+    ] {
+        std::os::unix::fs::symlink(scene().join(target), place.path("out").join(name)).unwrap();
+    }
+    let binaries =
+        std::env::current_exe().unwrap().parent().and_then(std::path::Path::parent).unwrap().to_owned();
+    let shell = |line: &str| {
+        let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("exec {line}")]).env("PATH", path).current_dir(place.path("."));
+        command
+    };
+    let once =
+        [commands("README.md", "gro-serve once"), commands("docs/service.md", "gro-serve once")].concat();
+    assert_eq!(once.len(), 2);
+    for line in once {
+        let output = shell(&line).output().unwrap();
+        let table = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && table.starts_with("place  id"), "{line}: {table}");
+    }
+    let served =
+        [commands("README.md", "gro-serve http"), commands("docs/service.md", "gro-serve http")].concat();
+    let asked = commands("docs/service.md", "curl -s http://");
+    assert!(served.len() >= 2 && asked.len() == 1, "{served:?} {asked:?}");
+    // The other examples listen for the world.
+    for line in served.iter().filter(|line| !line.contains("--listen")) {
+        let line = line.split('#').next().unwrap();
+        let mut child = shell(&format!("{line} --listen 127.0.0.1:0"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let serving = Serving(child);
+        let port = said.trim().rsplit_once(':').unwrap_or_else(|| panic!("{line}: {said:?}")).1;
+        let output = shell(&asked[0].replace("8080", port)).env("NO_PROXY", "*").output().unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["items"].as_array().unwrap().len(), 5, "{answer}");
+        drop(serving);
+    }
+}

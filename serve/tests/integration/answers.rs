@@ -158,19 +158,17 @@ fn a_browser_draws_the_page() {
     let history = &grown(&scene, "guarded", 1, 20)[0].0;
     let address = format!("http://{}/?history={}", serving.address, raw(history).join("+"));
     let profile = scene.path("profile");
-    let output = std::process::Command::new(browser)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-        ])
-        .args(["--disable-component-update", "--disable-sync", "--virtual-time-budget=5000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(address)
-        .output()
-        .unwrap();
+    let see = |what: &str| {
+        std::process::Command::new(browser)
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"])
+            .args(["--disable-background-networking", "--disable-component-update"])
+            .args(["--virtual-time-budget=5000", "--window-size=1000,1400", what])
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(&address)
+            .output()
+            .unwrap()
+    };
+    let output = see("--dump-dom");
     let drawn = String::from_utf8_lossy(&output.stdout).into_owned();
     let part = |id: &str| {
         drawn.split(&format!("id=\"{id}\"")).nth(1).unwrap().split("</ol>").next().unwrap().to_owned()
@@ -183,4 +181,10 @@ fn a_browser_draws_the_page() {
         assert_eq!(found, expected, "{id}: {drawn}");
     }
     assert!(drawn.contains("<polyline points=") && drawn.contains("decoys above"), "{drawn}");
+
+    let picture = scene.path("page.png");
+    see(&format!("--screenshot={}", picture.display()));
+    let bytes = std::fs::read(picture).unwrap();
+    // An empty page of this size is 5 kB.
+    assert!(bytes.starts_with(b"\x89PNG") && bytes.len() > 20_000, "{} bytes", bytes.len());
 }
