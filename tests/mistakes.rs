@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use artifact::checkpoint::{Checkpoint, MODEL};
 use artifact::dataset::{self, Dataset, UserSequence};
 
 const SETTINGS: &str = "
@@ -153,6 +154,32 @@ fn a_target_is_not_judged_on_other_splits_than_it_was_trained_on() {
     // The flag alone changes nothing that is right.
     place.done("evaluate", &format!("{evaluate} data --other-split --out flagged"));
     assert_eq!(protocol("own"), protocol("flagged"));
+}
+
+#[test]
+fn training_goes_on_from_a_model_of_the_same_items() {
+    let place = Place::new();
+    let train = "--config settings.yaml --set train.epochs=1 --set model.architecture=narm --set model.hidden=12 --from";
+    // Steps so small that the weights stay what they were.
+    let still = "--set optimizer.learning_rate=1e-12";
+    let log = place.done("train", &format!("{train} target --data data {still} --out still"));
+    assert!(log.contains("going on from the"), "{log}");
+    let read = |directory: &str| Checkpoint::read(&place.at(directory).join(MODEL)).unwrap();
+    let (target, stayed) = (read("target"), read("still"));
+    assert_eq!(stayed.description, target.description, "the sizes are those of the model");
+    for (name, tensor) in &target.tensors {
+        let moved = tensor.values.iter().zip(&stayed.tensors[name].values).map(|(a, b)| (a - b).abs());
+        assert!(moved.fold(0.0, f32::max) < 1e-6, "{name}");
+    }
+    place.done("train", &format!("{train} target --data data --out moved"));
+    assert_ne!(read("moved").tensors, target.tensors);
+
+    let message = place.refused("train", &format!("{train} target --data reversed --out other"));
+    assert!(message.contains("trained on other splits than those of reversed"), "{message}");
+    place.done("train", &format!("{train} target --data reversed --other-split --out other"));
+    assert_eq!(read("other").description.splits.len(), 2, "it has seen both");
+    let message = place.refused("train", &format!("{train} missing --data data --out nothing"));
+    assert!(message.contains("missing/model.safetensors"), "{message}");
 }
 
 #[test]

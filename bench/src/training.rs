@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use artifact::dataset::Dataset;
-use artifact::settings::{Loss, Optimizer, Train};
+use artifact::settings::{Loss, Train};
 use models::{Architecture, bert4rec, narm, sasrec};
-use streams::Streams;
+use streams::{Purpose, Streams};
 use train::gold::Gold;
 use training::samples::{Samples, windows};
 
@@ -79,6 +79,6 @@ pub fn steps(
     let sizes = learners::sizes(max_len, dataset.items());
     let streams = Streams::new(SEED);
     let samples = Samples::new(dataset, max_len, train.batch, train, streams)?;
-    let (optimizer, device) = (Optimizer::default(), learners::device()?);
-    Ok(learners::steps(Gold::new(architecture, &sizes, dataset, samples, &optimizer, streams, &device)?))
+    let target = learners::trainee(architecture, &sizes, Purpose::TargetWeights)?;
+    Ok(learners::steps(Gold::new(target, dataset, samples, streams, &learners::device()?)))
 }

@@ -209,6 +209,64 @@ fn probes(count: usize, items: usize, longest: usize, seed: u64) -> Vec<Vec<u32>
     (0..count).map(one).collect()
 }
 
+/// What a suspect answered where the target has its own ten.
+struct Pairs {
+    /// How often item a stood in the target's list and item b in the suspect's, by a.
+    by_true: Vec<Vec<(u32, u32)>>,
+    /// Items that the two had in common, over all lists.
+    shared: usize,
+    /// Items of all lists of one of them.
+    whole: f64,
+}
+
+impl Pairs {
+    /// Asks both about the histories in `asked`, for lists of `top`.
+    fn of(
+        target: &dyn Recommender,
+        suspect: &mut ProtectedTarget,
+        asked: &[&[u32]],
+        top: usize,
+        device: &Device,
+    ) -> service::Result<Self> {
+        let mut by_true: Vec<Vec<(u32, u32)>> = vec![Vec::new(); suspect.items() + 1];
+        let mut shared = 0;
+        for histories in asked.chunks(TOGETHER) {
+            let states = target.encode(&target.contexts(histories).upload(device)?, Mode::Evaluate)?;
+            let own = target.catalogue().top_k(&states, top)?.to_vec2::<u32>()?;
+            let answers = suspect.top_k(histories, top)?;
+            for (own, answered) in own.iter().zip(&answers) {
+                shared += own.iter().filter(|item| answered.contains(item)).count();
+                for &a in own {
+                    for &b in answered {
+                        let row = &mut by_true[a as usize];
+                        match row.iter_mut().find(|(item, _)| *item == b) {
+                            Some((_, times)) => *times += 1,
+                            None => row.push((b, 1)),
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Self { by_true, shared, whole: (asked.len() * top) as f64 })
+    }
+
+    /// Mean agreement of the suspect's lists with the decoys of a key, 0 to 1.
+    fn agreement(&self, key: &Key) -> f64 {
+        let decoys = Decoys::new(key, self.by_true.len() - 1);
+        let hits = self.by_true.iter().enumerate().map(|(item, answered)| {
+            let decoy = decoys.of(item as u32);
+            answered.iter().find(|(other, _)| *other == decoy).map_or(0, |(_, times)| *times)
+        });
+        f64::from(hits.sum::<u32>()) / self.whole
+    }
+}
+
+/// How many of the `others` agree at least as much as `found`, and the chance of that where one is as likely as the other.
+fn chance(found: f64, others: &[f64]) -> (usize, f64) {
+    let at_least_as_high = others.iter().filter(|other| **other >= found).count();
+    (at_least_as_high, (1 + at_least_as_high) as f64 / (others.len() + 1) as f64)
+}
+
 fn compare(
     target: Guarded,
     mut suspect: Suspect,
@@ -237,49 +295,20 @@ fn compare(
         .into());
     }
     let asked: Vec<&[u32]> = drawn.iter().map(Vec::as_slice).collect();
-    // How often item a stood in the target's ten and item b in the suspect's, by a.
-    let mut pairs: Vec<Vec<(u32, u32)>> = vec![Vec::new(); items + 1];
-    let mut shared = 0;
-    for histories in asked.chunks(TOGETHER) {
-        let contexts = target.model.contexts(histories).upload(device)?;
-        let states = target.model.encode(&contexts, Mode::Evaluate)?;
-        let own = target.model.catalogue().top_k(&states, top)?.to_vec2::<u32>()?;
-        let answers = suspect.service.top_k(histories, top)?;
-        for (own, answered) in own.iter().zip(&answers) {
-            shared += own.iter().filter(|item| answered.contains(item)).count();
-            for &a in own {
-                for &b in answered {
-                    let row = &mut pairs[a as usize];
-                    match row.iter_mut().find(|(item, _)| *item == b) {
-                        Some((_, times)) => *times += 1,
-                        None => row.push((b, 1)),
-                    }
-                }
-            }
-        }
-    }
-    let whole = (asked.len() * top) as f64;
-    let agreement = |key: &Key| {
-        let decoys = Decoys::new(key, items);
-        let hits = (1..=items as u32).map(|item| {
-            let decoy = decoys.of(item);
-            pairs[item as usize].iter().find(|(other, _)| *other == decoy).map_or(0, |(_, times)| *times)
-        });
-        f64::from(hits.sum::<u32>()) / whole
-    };
-    let found = agreement(&target.key);
+    let pairs = Pairs::of(&*target.model, &mut suspect.service, &asked, top, device)?;
+    let found = pairs.agreement(&target.key);
     let bar = progress::bar(keys as u64, "keys", quiet);
     let others: Vec<f64> = (0..keys as u64)
         .into_par_iter()
         .map(|number| {
             bar.inc(1);
-            agreement(&Key::public(number))
+            pairs.agreement(&Key::public(number))
         })
         .collect();
     bar.finish_and_clear();
     let mean = metrics::mean(&others);
     let squares: Vec<f64> = others.iter().map(|other| (other - mean).powi(2)).collect();
-    let at_least_as_high = others.iter().filter(|other| **other >= found).count();
+    let (at_least_as_high, p) = chance(found, &others);
     let proof = Proof {
         suspect: suspect.checkpoint,
         suspect_architecture: suspect.architecture,
@@ -297,15 +326,65 @@ fn compare(
             highest: others.iter().copied().fold(0.0, f64::max),
         },
         at_least_as_high,
-        p: (1 + at_least_as_high) as f64 / (keys + 1) as f64,
-        agreement_with_true_lists: shared as f64 / whole,
+        p,
+        agreement_with_true_lists: pairs.shared as f64 / pairs.whole,
     };
     Ok((proof, others))
 }
 
 #[cfg(test)]
 mod tests {
+    use artifact::checkpoint::Kind;
+    use artifact::settings::Network;
+    use models::{Parameters, Sizes, sasrec};
+
     use super::*;
+
+    const ITEMS: usize = 150;
+
+    /// A model of nobody's lists.
+    fn model(seed: u64) -> (Box<dyn Recommender>, Description) {
+        let network =
+            Network { hidden: 8, blocks: 1, heads: 1, max_len: 20, dropout: 0.0, attention_dropout: 0.0 };
+        let (architecture, sizes) = (sasrec::ARCHITECTURE, Sizes { items: ITEMS, network });
+        let (declared, streams) = ((architecture.declare)(&sizes), Streams::new(seed));
+        let weights =
+            Parameters::initial(&declared, 1.0, &streams, Purpose::TargetWeights, &Device::Cpu).unwrap();
+        let model = (architecture.build)(&sizes, &weights.detached()).unwrap();
+        (model, sizes.describe(Kind::Target, architecture, ""))
+    }
+
+    #[test]
+    fn under_many_keys_the_chance_of_an_innocent_model_is_uniform() {
+        let ((target, _), (suspect, description)) = (model(1), model(2));
+        let mut suspect = ProtectedTarget::new(suspect.into(), &description, None, Device::Cpu).unwrap();
+        let drawn = probes(100, ITEMS, 20, 1);
+        let asked: Vec<&[u32]> = drawn.iter().map(Vec::as_slice).collect();
+        let pairs = Pairs::of(&*target, &mut suspect, &asked, TOP, &Device::Cpu).unwrap();
+        let (keys, public) = (400, 999);
+        let others: Vec<f64> = (0..public).map(|number| pairs.agreement(&Key::public(number))).collect();
+        let mut chances: Vec<f64> =
+            (0..keys).map(|seed| chance(pairs.agreement(&Key::of_seed(seed)), &others).1).collect();
+        chances.sort_by(f64::total_cmp);
+        let steps = chances.iter().enumerate();
+        let (keys, public) = (keys as f64, public as f64);
+        let distance = steps
+            .map(|(place, p)| (p - place as f64 / keys).abs().max((p - (place + 1) as f64 / keys).abs()))
+            .fold(0.0, f64::max);
+        // Kolmogorov and Smirnov's bound at one in a hundred, of two samples: all keys are compared with the same public ones.
+        let bound = 1.63 * ((keys + public) / (keys * public)).sqrt();
+        assert!(distance < bound, "{distance} {bound}");
+        assert!(chances[0] < 0.02 && chances[399] > 0.98, "{} {}", chances[0], chances[399]);
+        // Who answers with the decoys of a key stands above all others.
+        let thief = Decoys::new(&Key::of_seed(7), ITEMS);
+        let mut stolen = Pairs { by_true: vec![Vec::new(); ITEMS + 1], shared: 0, whole: ITEMS as f64 };
+        for item in 1..=ITEMS as u32 {
+            stolen.by_true[item as usize].push((thief.of(item), 1));
+        }
+        let others: Vec<f64> = (0..99).map(|number| stolen.agreement(&Key::public(number))).collect();
+        assert_eq!(stolen.agreement(&Key::of_seed(7)), 1.0);
+        assert_eq!(chance(1.0, &others), (0, 0.01));
+    }
 
     #[test]
     fn probes_are_different_items_of_the_catalogue_and_the_same_every_time() {

@@ -1,10 +1,8 @@
 //! The gold target: a model that learns its users' histories by the objective of its own architecture.
 
-use anyhow::Result;
 use artifact::dataset::Dataset;
-use artifact::settings::Optimizer;
 use candle_core::{Device, Tensor};
-use models::{Architecture, Parameters, Sizes};
+use models::Parameters;
 use streams::{Purpose, Streams};
 use training::Learner;
 use training::samples::Samples;
@@ -23,31 +21,15 @@ pub struct Gold<'a> {
 }
 
 impl<'a> Gold<'a> {
-    /// A target with fresh weights.
+    /// What is to learn these `samples`.
     pub fn new(
-        architecture: Architecture,
-        sizes: &Sizes,
+        target: Trainee,
         dataset: &'a Dataset,
         samples: Samples<'a>,
-        optimizer: &Optimizer,
         streams: Streams,
         device: &Device,
-    ) -> Result<Self> {
-        let declared = (architecture.declare)(sizes);
-        let parameters = Parameters::initial(
-            &declared,
-            optimizer.embedding_deviation,
-            &streams,
-            Purpose::TargetWeights,
-            device,
-        )?;
-        Ok(Self {
-            dataset,
-            samples,
-            streams,
-            device: device.clone(),
-            target: Trainee::new(architecture, sizes, parameters, optimizer)?,
-        })
+    ) -> Self {
+        Self { dataset, samples, streams, device: device.clone(), target }
     }
 
     /// The weights as they are now.

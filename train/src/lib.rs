@@ -11,12 +11,14 @@ pub mod torch;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use artifact::checkpoint::{Checkpoint, Description, Kind, MODEL};
+use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
-use models::{ARCHITECTURES, Architecture, Sizes, memory};
-use stage::memory::Need;
-use stage::{Flags, Interruption, Kernels, Plan, Refusal, Resume, Schema, progress};
-use streams::Streams;
+use candle_core::Device;
+use models::{ARCHITECTURES, Architecture, Parameters, Sizes, memory};
+use stage::memory::{Need, check_loading};
+use stage::{Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Resume, Schema, progress};
+use streams::{Purpose, Streams};
+use training::Trainee;
 use training::fit::{Keep, Run, Schedule, fit};
 use training::samples::Samples;
 use training::state::Saving;
@@ -81,6 +83,14 @@ struct Training {
     /// Directory to write the target to
     #[arg(long, value_name = "DIR", required = true)]
     out: Option<PathBuf>,
+    /// Go on from the weights of the model in this directory, instead of fresh ones
+    ///
+    /// Any model of the same items: a target, a surrogate, a protected target (its weights, not its answers). Architecture and sizes are
+    /// its own, and the settings' are not used. Only what was learned here can be kept: the weights as they were are not.
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    other_split: OtherSplit,
     #[command(flatten)]
     resume: Resume,
     #[command(flatten)]
@@ -103,8 +113,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         (Some(Command::Import { from, arch, data, out, flags }), _) => {
             import::import(from, **arch, data, out, flags)
         }
-        (None, Training { data: Some(data), out: Some(out), resume, flags }) => {
-            train(data, out, resume, flags)
+        (None, Training { data: Some(data), out: Some(out), from, other_split, resume, flags }) => {
+            train((data, from.as_deref(), out), *other_split, resume, flags)
         }
         (None, _) => Err(Refusal::new("give the dataset with --data and the output with --out").into()),
     }
@@ -115,19 +125,33 @@ pub(crate) fn schema() -> Schema {
     Schema::default().names(&ARCHITECTURES, models::SETTINGS)
 }
 
-fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> {
+fn train(
+    (data, from, out): (&Path, Option<&Path>, &Path),
+    other_split: OtherSplit,
+    resume: &Resume,
+    flags: &Flags,
+) -> Result<()> {
     kernels::set_plain(flags.kernels == Kernels::Plain);
     let settings = schema().load(flags)?;
+    let from = from.map(|directory| directory.join(MODEL));
     let plan = Plan::new("gro-train", out, flags, &settings, &["model", "optimizer", "train"])
-        .inputs(dataset::files(data));
+        .inputs(dataset::files(data))
+        .inputs(from.clone())
+        .other_split(other_split);
     let identity = plan.identity()?;
     plan.produce(|directory| {
         let device = models::device(flags.device)?;
         plan.runs_on(models::name_of(&device));
         let dataset = Dataset::read(data)?;
-        let (model, train) = (&settings.model, &settings.train);
-        let architecture = *ARCHITECTURES.find(&model.architecture)?;
-        let sizes = Sizes { items: dataset.items(), network: model.network };
+        let train = &settings.train;
+        let begun = from.as_deref().map(|path| begin(path, (&dataset, data), other_split, &device)).transpose()?;
+        let (architecture, sizes) = match &begun {
+            Some((_, earlier)) => (*ARCHITECTURES.find(&earlier.architecture)?, Sizes::from(earlier)),
+            None => (
+                *ARCHITECTURES.find(&settings.model.architecture)?,
+                Sizes { items: dataset.items(), network: settings.model.network },
+            ),
+        };
         let streams = Streams::new(settings.seed);
         let samples = Samples::new(&dataset, sizes.max_len, train.batch, train, streams)?;
         if device.is_cpu() {
@@ -147,16 +171,29 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
                 .check()?;
         }
         tracing::info!(
-            "training {} on {} users, {} items, {} windows of at most {} items, {} steps an epoch",
-            model.architecture,
+            "training {architecture} on {} users, {} items, {} windows of at most {} items, {} steps an epoch",
             dataset.users(),
             dataset.items(),
             samples.count(),
             sizes.max_len,
             samples.steps(),
         );
-        let mut gold =
-            Gold::new(architecture, &sizes, &dataset, samples, &settings.optimizer, streams, &device)?;
+        let splits = match &begun {
+            Some((_, earlier)) => stage::splits::with(&earlier.splits, data)?,
+            None => vec![stage::splits::of(data)?],
+        };
+        let parameters = match begun {
+            Some((parameters, _)) => parameters,
+            None => Parameters::initial(
+                &(architecture.declare)(&sizes),
+                settings.optimizer.embedding_deviation,
+                &streams,
+                Purpose::TargetWeights,
+                &device,
+            )?,
+        };
+        let target = Trainee::new(architecture, &sizes, parameters, &settings.optimizer)?;
+        let mut gold = Gold::new(target, &dataset, samples, streams, &device);
         let schedule = Schedule {
             epochs: train.epochs,
             patience: train.patience,
@@ -183,10 +220,33 @@ fn train(data: &Path, out: &Path, resume: &Resume, flags: &Flags) -> Result<()> 
             fitted.kept_score
         );
         let described = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
-        let description = Description { splits: vec![stage::splits::of(data)?], ..described };
+        let description = Description { splits, ..described };
         let tensors = gold.parameters().to_arrays().context("cannot read the trained weights")?;
         Checkpoint { description, tensors }.write(&directory.join(MODEL))?;
         Ok(())
     })?;
     Ok(())
+}
+
+/// The model at `path`, to go on from with this data.
+fn begin(
+    path: &Path,
+    (dataset, data): (&Dataset, &Path),
+    other_split: OtherSplit,
+    device: &Device,
+) -> Result<(Parameters, Description)> {
+    check_loading(path)?;
+    let (parameters, description) = models::load_parameters(path, device)?;
+    description.check_dataset(dataset, path, data)?;
+    stage::splits::differ(path, &description.splits, data, other_split)?;
+    let Description { architecture, defence, .. } = &description;
+    tracing::info!("going on from the {architecture} in {}", path.display());
+    if defence.acts_on == ActsOn::Answers && defence.name != Defence::none().name {
+        tracing::warn!(
+            "`{}` acts on what {} answers, and is no part of what is learned",
+            defence.name,
+            path.display()
+        );
+    }
+    Ok((parameters, description))
 }

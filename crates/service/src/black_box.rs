@@ -208,7 +208,8 @@ fn answer_accounts(
         match &mut kept[row] {
             Some(standing) => guard.step(&ways, (standing, places[row]), &question, &mut room),
             none => {
-                *none = Some(guard.begin(&ways, canaries.next().unwrap_or_default(), &question, &mut room))
+                let drawn = canaries.next().unwrap_or_default();
+                *none = Some(guard.begin(&ways, drawn, &question, &mut room));
             }
         }
     }

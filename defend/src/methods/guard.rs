@@ -52,7 +52,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { honest: 10, canaries: 0.3, trust: 4.0, false_alarms: 0.05, top_k: 100, users: 2000 }
+        Self { honest: 10, canaries: 0.5, trust: 4.0, false_alarms: 0.05, top_k: 100, users: 2000 }
     }
 }
 

@@ -101,14 +101,14 @@ impl<'a> Canaries<'a> {
 #[derive(Debug)]
 pub struct Room {
     /// The number of the latest list that held an item, by the last bits of the item's id: few others look as if the list held them.
-    latest: Vec<u16>,
+    latest: Box<[u16; Room::SLOTS]>,
     number: u16,
     items: Vec<u32>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { latest: vec![0; Self::SLOTS], number: 0, items: Vec::new() }
+        Self { latest: Box::new([0; Self::SLOTS]), number: 0, items: Vec::new() }
     }
 }
 
@@ -128,9 +128,7 @@ impl Room {
     }
 
     fn holds(&self, item: u32, list: &[u32]) -> bool {
-        // Counted to the end of the list, which takes fewer instructions than to stop where it is found.
-        self.latest[item as usize % Self::SLOTS] == self.number
-            && list.iter().filter(|&&other| other == item).count() > 0
+        self.latest[item as usize % Self::SLOTS] == self.number && list.contains(&item)
     }
 }
 

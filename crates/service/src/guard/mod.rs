@@ -60,7 +60,7 @@ impl Default for Parameters {
     fn default() -> Self {
         Self {
             honest: 10,
-            canaries: 0.3,
+            canaries: 0.5,
             trust: 4.0,
             false_alarms: 0.05,
             threshold: f64::INFINITY,

@@ -73,9 +73,13 @@ impl Standings {
         if self.newer.len() >= KEPT / 2 {
             self.older = std::mem::take(&mut self.newer);
         }
-        let hash_of = |standing: &Box<Standing>| self.hasher.hash_one(&standing.history[..]);
-        let hash = hash_of(&standing);
-        match self.newer.entry(hash, |other| other.history == standing.history, hash_of) {
+        let hash_of = |history: &[u32]| self.hasher.hash_one(history);
+        let hash = hash_of(&standing.history);
+        match self.newer.entry(
+            hash,
+            |other| other.history == standing.history,
+            |other| hash_of(&other.history),
+        ) {
             Entry::Occupied(mut occupied) => *occupied.get_mut() = standing,
             Entry::Vacant(vacant) => _ = vacant.insert(standing),
         }
