@@ -2,8 +2,9 @@
 
     bench/service.py [--binary target/release/gro-serve] [--peer PYTHON] [--seconds 5] [--connections 64] TARGET ...
 
-Each TARGET is the directory of an undefended target. The load generator runs on the same cores, on one thread; a question has a history
-of 1 to 50 random items. PYTHON has torch, safetensors, fastapi and uvicorn; without it there is no peer. Answers of the two are compared
+Each TARGET is the directory of an undefended target. The load generator runs on the same cores, on one thread. Two loads: `strangers`, each
+question with a history of 1 to 50 random items that nobody has seen before; and `accounts`, a thousand of them in turn, each with one random item
+more than before, until it has 50 and begins anew. PYTHON has torch, safetensors, fastapi and uvicorn; without it there is no peer. Answers of the two are compared
 first: they must be the same lists.
 """
 
@@ -20,15 +21,30 @@ import urllib.request
 from pathlib import Path
 
 # Bodies are made by wrk itself, so that no two questions are the same.
-LUA = """
-math.randomseed(7)
-request = function()
-  local history = {}
-  for place = 1, math.random(50) do history[place] = tostring(math.random(%d)) end
+SEND = """
   return wrk.format("POST", "/v1/recommend", {["Content-Type"] = "application/json"},
-    '{"account":"' .. math.random(1000) .. '","history":[' .. table.concat(history, ",") .. '],"k":%d}')
+    '{"account":"' .. account .. '","history":[' .. table.concat(history, ",") .. '],"k":%(k)d}')
 end
 """
+LOADS = {
+    "strangers": """
+math.randomseed(7)
+request = function()
+  local account, history = math.random(1000), {}
+  for place = 1, math.random(50) do history[place] = tostring(math.random(%(items)d)) end
+"""
+    + SEND,
+    "accounts": """
+math.randomseed(7)
+local accounts, turn = {}, 0
+request = function()
+  turn = turn %% 1000 + 1
+  local account, history = turn, accounts[turn]
+  if history == nil or #history == 50 then history = {} accounts[turn] = history end
+  history[#history + 1] = tostring(math.random(%(items)d))
+"""
+    + SEND,
+}
 
 
 def ask(port, history, k):
@@ -47,9 +63,9 @@ def wait(port):
     sys.exit(f"nothing answers on port {port}")
 
 
-def load(port, items, k, arguments):
+def load(port, kind, items, k, arguments):
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(LUA % (items, k))
+        script.write(LOADS[kind] % {"items": items, "k": k})
         script.flush()
         command = ["wrk", "-t1", f"-c{arguments.connections}", f"-d{arguments.seconds}s", "--latency", "-s", script.name]
         said = subprocess.run([*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True).stdout
@@ -68,7 +84,8 @@ def main():
     parser.add_argument("--port", type=int, default=18080)
     parser.add_argument("targets", nargs="+")
     arguments = parser.parse_args()
-    print("| target | k | questions a second | p50 | p99 | peer | p50 | p99 | times the peer |\n|---|---|---|---|---|---|---|---|---|")
+    print("| target | load | k | questions a second | p50 | p99 | peer | p50 | p99 | times the peer |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for target in arguments.targets:
         ours = [arguments.binary, "http", "--target", target, "--listen", f"127.0.0.1:{arguments.port}", "--quiet"]
         running = [subprocess.Popen(ours, stdout=subprocess.DEVNULL)]
@@ -86,12 +103,12 @@ def main():
             # Scores that nearly tie may be ordered otherwise by other arithmetic.
             if same < 48:
                 sys.exit(f"{target}: {same} of 50 lists are the peer's")
-        for k in [10, 100]:
+        for kind, k in [(kind, k) for kind in LOADS for k in (10, 100)]:
             # In turn, the idle ones cost nothing.
-            rows = [load(arguments.port + place, items, k, arguments) for place in range(len(running))]
+            rows = [load(arguments.port + place, kind, items, k, arguments) for place in range(len(running))]
             cells = [cell for rate, middle, late in rows for cell in (f"{rate:,.0f}", middle, late)] + ["", "", ""] * (2 - len(rows))
             times = f"{rows[0][0] / rows[1][0]:.1f}" if len(rows) == 2 else ""
-            print(f"| {target} | {k} | {' | '.join(cells)} | {times} |", flush=True)
+            print(f"| {target} | {kind} | {k} | {' | '.join(cells)} | {times} |", flush=True)
         for process in running:
             process.terminate()
             process.wait()

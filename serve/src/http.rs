@@ -133,7 +133,7 @@ pub fn http(arguments: &Arguments) -> Result<()> {
         };
         let max_len = target.description.network.max_len;
         Ok(Source {
-            service: Box::new(target.service),
+            service: Box::new(target.service.remembering()),
             catalogue: target.catalogue,
             header,
             max_len,

@@ -314,7 +314,8 @@ fn read(path: &Path) -> std::io::Result<Option<(QueryHeader, Vec<Record>)>> {
             .map(|half| half.iter().rev().fold(0, |sum, &byte| sum << 8 | u32::from(byte)));
         bytes.clear();
         reader.by_ref().take(u64::from(length)).read_to_end(&mut bytes)?;
-        let record = if crc32c::crc32c(&bytes) == sum { Record::read(&bytes) } else { None };
+        let whole = bytes.len() as u64 == u64::from(length) && crc32c::crc32c(&bytes) == sum;
+        let record = if whole { Record::read(&bytes) } else { None };
         let Some(record) = record else {
             tracing::warn!(
                 "{}: record {} is not whole: a service was killed as it wrote",

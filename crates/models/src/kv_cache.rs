@@ -28,6 +28,56 @@ impl KvCache {
         &self.lengths
     }
 
+    /// The rows of several caches as those of one, in their order.
+    #[must_use]
+    pub fn join(caches: Vec<Self>) -> Self {
+        let blocks = caches.iter().map(|cache| cache.attention.len()).max().unwrap_or(0);
+        let sequences = caches.iter().map(|cache| cache.steps.len()).max().unwrap_or(0);
+        let mut joined = Self {
+            lengths: Vec::with_capacity(caches.len()),
+            attention: (0..blocks).map(|_| Vec::with_capacity(caches.len())).collect(),
+            steps: (0..sequences).map(|_| Vec::with_capacity(caches.len())).collect(),
+        };
+        for Self { lengths, mut attention, mut steps } in caches {
+            // One that has read nothing yet has no blocks either.
+            attention.resize_with(blocks, || vec![KeyValueCache::default(); lengths.len()]);
+            steps.resize_with(sequences, || vec![Vec::new(); lengths.len()]);
+            joined.lengths.extend(lengths);
+            for (all, own) in joined.attention.iter_mut().zip(attention) {
+                all.extend(own);
+            }
+            for (all, own) in joined.steps.iter_mut().zip(steps) {
+                all.extend(own);
+            }
+        }
+        joined
+    }
+
+    /// Each row as a cache of its own.
+    pub fn split(self) -> Vec<Self> {
+        let Self { lengths, attention, steps } = self;
+        let mut rows: Vec<Self> =
+            lengths.into_iter().map(|length| Self { lengths: vec![length], ..Self::default() }).collect();
+        for block in attention {
+            for (row, own) in rows.iter_mut().zip(block) {
+                row.attention.push(vec![own]);
+            }
+        }
+        for sequence in steps {
+            for (row, own) in rows.iter_mut().zip(sequence) {
+                row.steps.push(vec![own]);
+            }
+        }
+        rows
+    }
+
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let attention: usize = self.attention.iter().flatten().map(KeyValueCache::bytes).sum();
+        let steps: usize = self.steps.iter().flatten().map(|steps| size_of::<f32>() * steps.capacity()).sum();
+        attention + steps
+    }
+
     /// Counts one more item in each row, and makes room for so many blocks and sequences if there is none yet.
     pub(crate) fn grow(&mut self, blocks: usize, sequences: usize) {
         let rows = self.lengths.len();

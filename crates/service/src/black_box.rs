@@ -13,6 +13,7 @@ use crate::guard::{Guard, Question, Room, Standing, Standings};
 use crate::key::Key;
 use crate::policies::{Answering, policy_of};
 use crate::prefix_cache::{PrefixCache, states};
+use crate::prefix_memory::PrefixMemory;
 use crate::{Error, Result};
 
 /// A recommender as its users see it.
@@ -52,6 +53,8 @@ pub struct ProtectedTarget {
     accounts: u64,
     /// One for each batch of a thread.
     caches: Vec<PrefixCache>,
+    /// What was read of accounts that come in any order, for a service.
+    memory: Option<PrefixMemory>,
     /// What is kept of accounts, where answers depend on them.
     standings: Standings,
 }
@@ -80,7 +83,24 @@ impl ProtectedTarget {
             )));
         }
         let standings = Standings::default();
-        Ok(Self { model, answering, device, queries: 0, accounts: 0, caches: Vec::new(), standings })
+        Ok(Self {
+            model,
+            answering,
+            device,
+            queries: 0,
+            accounts: 0,
+            caches: Vec::new(),
+            memory: None,
+            standings,
+        })
+    }
+
+    /// The same as a service, to which accounts come in any order: what was read of each is kept, within bounds, so that a causal model reads
+    /// of who comes again with one item more that item alone. Otherwise it expects sequences that grow side by side.
+    #[must_use]
+    pub fn remembering(mut self) -> Self {
+        self.memory = Some(PrefixMemory::default());
+        self
     }
 
     /// Whether a policy stands between the model's ranking and what is answered.
@@ -258,13 +278,18 @@ impl BlackBox for ProtectedTarget {
         let threads = if kernels::fused(device) { rayon::current_num_threads() } else { 1 };
         let batch = histories.len().div_ceil(threads).max(SMALLEST_BATCH);
         self.caches.resize_with(histories.len().div_ceil(batch), PrefixCache::default);
+        let memory = self.memory.as_ref();
+        let read = |cache: &mut PrefixCache, histories: &[&[u32]]| match memory {
+            Some(memory) => memory.states(model, histories, device),
+            None => cache.states(model, histories, device),
+        };
         let ids = match &self.answering {
             Answering::ByAccount(guard) => {
                 let before = |history: &&[u32]| self.standings.take(&history[..history.len() - 1], k);
                 let mut kept: Vec<Option<Box<Standing>>> = histories.iter().map(before).collect();
                 let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
                 batches.zip(kept.par_chunks_mut(batch)).try_for_each(|((cache, histories), kept)| {
-                    let states = cache.states(model, histories, device)?;
+                    let states = read(cache, histories)?;
                     answer_accounts(guard, model, (histories, &states), kept, k, device)
                 })?;
                 let mut ids = Vec::with_capacity(histories.len() * k);
@@ -277,7 +302,7 @@ impl BlackBox for ProtectedTarget {
             answering => {
                 let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
                 let lists = batches.map(|(cache, histories)| {
-                    let states = cache.states(model, histories, device)?;
+                    let states = read(cache, histories)?;
                     Ok(model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?)
                 });
                 let mut ids = lists.collect::<Result<Vec<_>>>()?.concat();

@@ -8,5 +8,6 @@ pub mod guard;
 pub mod key;
 pub mod policies;
 mod prefix_cache;
+mod prefix_memory;
 
 pub use error::{Error, Result, is_input};

@@ -342,6 +342,11 @@ impl KeyValueCache {
         self.tokens
     }
 
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<f32>() * (self.keys.capacity() + self.values.capacity())
+    }
+
     /// Adds a token's key and value, equally long.
     pub(crate) fn push(&mut self, key: &[f32], value: &[f32]) {
         if self.tokens == self.room {
