@@ -179,6 +179,7 @@ impl Opened {
             queries: 0,
             accounts: 0,
             trouble: Mutex::new(BTreeMap::new()),
+            progress: AtomicUsize::new(0),
         }
     }
 
@@ -213,6 +214,8 @@ pub struct RemoteTarget<'a> {
     accounts: u64,
     /// What failed, and how often.
     trouble: Mutex<BTreeMap<String, u64>>,
+    /// How many calls were answered.
+    progress: AtomicUsize,
 }
 
 /// A question that is to go out.
@@ -321,7 +324,7 @@ impl RemoteTarget<'_> {
         answers: &Mutex<Vec<(usize, Vec<u32>)>>,
     ) -> Result<()> {
         let interrupted = || stop.load(Ordering::Relaxed) || (self.interrupted)();
-        let (mut left, mut failures) = (chunk, 0);
+        let (mut left, mut failures, mut seen) = (chunk, 0, 0);
         while !left.is_empty() {
             let together = left.len().min(self.most());
             if !self.pace.wait(together, &interrupted) {
@@ -330,6 +333,7 @@ impl RemoteTarget<'_> {
             let sent = &left[..self.ledger.reserve(together)?];
             let (wait, why, of_all) = match self.send(worker, sent, k) {
                 Reply::Lists(lists) => {
+                    self.progress.fetch_add(1, Ordering::Relaxed);
                     self.take(sent, lists, k, answers)?;
                     (left, failures) = (&left[sent.len()..], 0);
                     continue;
@@ -353,7 +357,10 @@ impl RemoteTarget<'_> {
                 Reply::Perhaps(why) => (None, why, false),
                 Reply::Broken(error) => return Err(error),
             };
-            failures += 1;
+            // Where a service answers some calls and turns away others, each gets its turn in the end.
+            let progress = self.progress.load(Ordering::Relaxed);
+            failures = if of_all && progress != seen { 1 } else { failures + 1 };
+            seen = progress;
             if failures > self.retries {
                 let path = self.ledger.path().display();
                 return Err(Error::Failed(format!(
