@@ -23,9 +23,10 @@ for name in gro gro-preprocess gro-train gro-defend gro-attack gro-evaluate gro-
   complete fish "fish/vendor_completions.d/$name.fish"
 done
 
-mkdir -p "$to/share/gro" "$to/share/doc/gro/docs"
+mkdir -p "$to/share/gro" "$to/share/doc/gro/docs/examples"
 install -m 644 "$root"/pipelines/*.yaml "$to/share/gro"
 # DVC's pipeline calls itself by its place in the repository.
 rm -f "$to/share/gro/dvc.yaml"
 install -m 644 "$root/README.md" "$root/CHANGELOG.md" "$root/LICENSE-MIT" "$root/LICENSE-APACHE" "$to/share/doc/gro"
-install -m 644 "$root"/docs/* "$to/share/doc/gro/docs"
+install -m 644 "$root"/docs/*.* "$to/share/doc/gro/docs"
+install -m 644 "$root"/docs/examples/*.py "$to/share/doc/gro/docs/examples"

@@ -71,7 +71,7 @@ enum Command {
     /// The target may be a recommender that others run, over HTTP or behind a pipe (docs/foreign.md). Ask only systems that are yours,
     /// or whose owner allows you to test them so.
     ///
-    /// Example: gro-attack generate --target https://shop.example --key-env SHOP_KEY --rate 5 --budget 30000 --out out/queries
+    /// Example: `gro-attack generate --target https://shop.example --key-env SHOP_KEY --rate 5 --budget 30000 --out out/queries`
     Generate {
         /// Protected target made by `gro-defend`, or any target: a directory, http(s)://…, or 'command:PROGRAM ARGUMENTS'
         ///

@@ -69,6 +69,7 @@ fn neither_concurrency_nor_failures_change_a_byte() {
     for (name, behaviour, more) in [
         ("alone", Behaviour::default(), &["--concurrency", "1"][..]),
         ("many", Behaviour::default(), &["--concurrency", "16"]),
+        ("limited", Behaviour { at_most: Some(1), ..Behaviour::default() }, &["--concurrency", "2"]),
         ("single", Behaviour { single: true, ..Behaviour::default() }, &["--concurrency", "3"]),
         (
             "troubled",

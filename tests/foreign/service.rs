@@ -46,6 +46,8 @@ pub(crate) struct Behaviour {
     pub(crate) key: Option<&'static str>,
     /// Whether it has no address for several questions at once.
     pub(crate) single: bool,
+    /// How many questions it answers in one call; it asks whoever brings more to come again.
+    pub(crate) at_most: Option<usize>,
     /// Certificate and key in PEM, for TLS.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// How long it takes for each question.
@@ -266,6 +268,9 @@ impl Inner {
             }
             _ => return problem(404, "no such address"),
         };
+        if self.behaviour.at_most.is_some_and(|most| questions.len() > most) {
+            return Some((429, "retry-after: 0\r\n".to_owned(), String::new()));
+        }
         let fault = fault.and_then(|fault| fault(self.calls.fetch_add(1, Ordering::SeqCst)));
         if let Some(Fault::Status(status, wait)) = fault {
             let headers = wait.map_or(String::new(), |seconds| format!("retry-after: {seconds}\r\n"));

@@ -45,8 +45,8 @@ enum Way {
     Own {
         client: Client,
         base: String,
-        /// Whether several questions may go in one call; false once the service said that it knows no such thing.
-        batches: AtomicBool,
+        /// How many questions may go in one call; 1 once the service said that it knows no such thing.
+        most: AtomicUsize,
     },
     /// Any other JSON service.
     Mapped { client: Client, mapping: Box<Mapping> },
@@ -94,7 +94,7 @@ pub fn open(address: &Address, flags: &Flags, interrupted: &dyn Fn() -> bool) ->
             };
             let way = match mapping {
                 Some(mapping) => Way::Mapped { client, mapping: Box::new(mapping) },
-                None => Way::Own { client, base, batches: AtomicBool::new(true) },
+                None => Way::Own { client, base, most: AtomicUsize::new(protocol::MOST) },
             };
             (catalogue, way)
         }
@@ -179,6 +179,7 @@ impl Opened {
             queries: 0,
             accounts: 0,
             trouble: Mutex::new(BTreeMap::new()),
+            progress: AtomicUsize::new(0),
         }
     }
 
@@ -213,6 +214,8 @@ pub struct RemoteTarget<'a> {
     accounts: u64,
     /// What failed, and how often.
     trouble: Mutex<BTreeMap<String, u64>>,
+    /// How many calls were answered.
+    progress: AtomicUsize,
 }
 
 /// A question that is to go out.
@@ -303,10 +306,11 @@ impl RemoteTarget<'_> {
     /// How many of so many questions go in one call.
     fn together(&self, questions: usize) -> usize {
         match &self.way {
-            Way::Own { batches, .. } if batches.load(Ordering::Relaxed) => {
-                questions.div_ceil(self.workers).min(self.pace.at_once()).clamp(1, protocol::MOST)
+            Way::Own { most, .. } => {
+                let most = most.load(Ordering::Relaxed).min(self.pace.at_once());
+                questions.div_ceil(self.workers).clamp(1, most.max(1))
             }
-            _ => 1,
+            Way::Mapped { .. } | Way::Command { .. } => 1,
         }
     }
 
@@ -320,15 +324,16 @@ impl RemoteTarget<'_> {
         answers: &Mutex<Vec<(usize, Vec<u32>)>>,
     ) -> Result<()> {
         let interrupted = || stop.load(Ordering::Relaxed) || (self.interrupted)();
-        let (mut left, mut failures) = (chunk, 0);
+        let (mut left, mut failures, mut seen) = (chunk, 0, 0);
         while !left.is_empty() {
-            let together = if self.batches() { left.len() } else { 1 };
+            let together = left.len().min(self.most());
             if !self.pace.wait(together, &interrupted) {
                 return Err(Error::Interrupted(self.ledger.path().to_owned()));
             }
             let sent = &left[..self.ledger.reserve(together)?];
             let (wait, why, of_all) = match self.send(worker, sent, k) {
                 Reply::Lists(lists) => {
+                    self.progress.fetch_add(1, Ordering::Relaxed);
                     self.take(sent, lists, k, answers)?;
                     (left, failures) = (&left[sent.len()..], 0);
                     continue;
@@ -343,12 +348,19 @@ impl RemoteTarget<'_> {
                 }
                 Reply::NotNow(wait, why) => {
                     self.ledger.withdraw(sent.len())?;
+                    if failures > 0 {
+                        // Perhaps so many at once are always too many.
+                        self.allow(sent.len() / 2);
+                    }
                     (wait, why, true)
                 }
                 Reply::Perhaps(why) => (None, why, false),
                 Reply::Broken(error) => return Err(error),
             };
-            failures += 1;
+            // Where a service answers some calls and turns away others, each gets its turn in the end.
+            let progress = self.progress.load(Ordering::Relaxed);
+            failures = if of_all && progress != seen { 1 } else { failures + 1 };
+            seen = progress;
             if failures > self.retries {
                 let path = self.ledger.path().display();
                 return Err(Error::Failed(format!(
@@ -368,8 +380,19 @@ impl RemoteTarget<'_> {
         Ok(())
     }
 
-    fn batches(&self) -> bool {
-        matches!(&self.way, Way::Own { batches, .. } if batches.load(Ordering::Relaxed))
+    /// How many questions may go in one call.
+    fn most(&self) -> usize {
+        match &self.way {
+            Way::Own { most, .. } => most.load(Ordering::Relaxed),
+            Way::Mapped { .. } | Way::Command { .. } => 1,
+        }
+    }
+
+    /// Lets no more than so many questions go in one call from now on.
+    fn allow(&self, questions: usize) {
+        if let Way::Own { most, .. } = &self.way {
+            most.fetch_min(questions.max(1), Ordering::Relaxed);
+        }
     }
 
     /// Says what failed, once aloud.
@@ -419,7 +442,7 @@ impl RemoteTarget<'_> {
             })
             .collect();
         match &self.way {
-            Way::Own { client, base, batches } => self.send_own(client, base, batches, &questions),
+            Way::Own { client, base, .. } => self.send_own(client, base, &questions),
             Way::Mapped { client, mapping } => {
                 let (url, body) = match mapping.question(&questions[0]) {
                     Ok(question) => question,
@@ -439,13 +462,7 @@ impl RemoteTarget<'_> {
         }
     }
 
-    fn send_own(
-        &self,
-        client: &Client,
-        base: &str,
-        batches: &AtomicBool,
-        questions: &[Question<'_>],
-    ) -> Reply {
+    fn send_own(&self, client: &Client, base: &str, questions: &[Question<'_>]) -> Reply {
         if let [question] = questions {
             let url = format!("{base}{}", protocol::RECOMMEND);
             let outcome = client.ask(&Method::POST, &url, Some(protocol::one(question)));
@@ -463,7 +480,7 @@ impl RemoteTarget<'_> {
                 why,
             } => {
                 tracing::debug!("{why}; questions go one by one");
-                batches.store(false, Ordering::Relaxed);
+                self.allow(1);
                 Reply::OneByOne
             }
             outcome => self.reply(outcome, &|bytes| protocol::lists(bytes, questions.len())),
