@@ -5,9 +5,12 @@
 
 pub mod chart;
 pub mod grouping;
+pub mod inference;
 pub mod markdown;
 pub mod table;
 pub mod tidy;
+pub mod verdict;
+pub mod words;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -113,7 +116,7 @@ fn picture_of(table: &Table) -> Chart {
     let shared = &table.protocol;
     let spread = match table.seeds.len() {
         1 => "whiskers: 95 % bootstrap intervals".to_owned(),
-        count => format!("means over {count} seeds, whiskers: one standard deviation"),
+        count => format!("means over {count} seeds, whiskers: 95 % intervals over users and seeds"),
     };
     let targets = table.targets();
     let subtitle = format!(
