@@ -19,7 +19,7 @@ use stage::Flags;
 ///
 /// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
 /// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
-/// writes report.md, report.json, report.csv, report.parquet and chart.svg; `theft` reads those with a surrogate and writes
+/// writes report.html, a page with pictures, report.md, report.json, report.csv, report.parquet and chart.svg; `theft` reads those with a surrogate and writes
 /// theft.md, theft.json, theft.csv and theft.svg. `detect` reads a dataset, a guarded target and query logs, and writes detect.md,
 /// detect.json, detect.csv and detect.svg.
 ///
@@ -38,9 +38,13 @@ pub struct Cli {
 pub enum Command {
     /// Rank every user's test item against the whole catalogue or sampled negatives, for a target and its surrogate
     Run(run::Arguments),
-    /// Put evaluated runs of one dataset into tables and a chart, and print the tables
+    /// Put evaluated runs of one dataset into tables and a page with pictures, and print the tables
     ///
-    /// Runs that differ in nothing but the seed are one row: mean and standard deviation over the seeds.
+    /// Runs that differ in nothing but the seed are one row: mean and standard deviation over the seeds, with an interval over users and seeds.
+    /// Each defence is judged by what it takes from users and from the strongest thief.
+    ///
+    /// Example: gro-evaluate report --runs out/ml-100k-sas/eval-* --data out/ml-100k/data --histories out/ml-100k-sas/target
+    /// out/ml-100k-sas/surrogate-* --out out/ml-100k-sas/report
     Report(report::Arguments),
     /// Draw the quality of copies over the number of questions, and tell how many a thief needs
     ///

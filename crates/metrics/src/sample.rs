@@ -46,7 +46,9 @@ impl Sample {
             of_users.iter_mut().zip(*column).for_each(|(sum, value)| *sum += value);
         }
         if columns.len() > 1 {
-            of_users.iter_mut().for_each(|sum| *sum /= count);
+            for sum in &mut of_users {
+                *sum /= count;
+            }
         }
         let of_seeds: Vec<f64> = columns.iter().map(|column| mean(column)).collect();
         let centre = mean(&of_seeds);

@@ -65,7 +65,7 @@ pub(super) struct Place(usize);
 
 /// What was found of all samples.
 pub(super) struct Found {
-    found: Vec<Result>,
+    results: Vec<Result>,
     corrected: Vec<f64>,
     tested: IndexMap<String, usize>,
 }
@@ -128,17 +128,17 @@ impl Inference {
             places.iter().zip(holm(&chances)).for_each(|(&place, p)| corrected[place] = p);
         }
         let tested = families.iter().map(|(figure, places)| ((*figure).to_owned(), places.len())).collect();
-        Ok(Found { found: self.found, corrected, tested })
+        Ok(Found { results: self.found, corrected, tested })
     }
 }
 
 impl Found {
     pub(super) fn interval(&self, Place(place): Place) -> Interval {
-        self.found[place].interval
+        self.results[place].interval
     }
 
     pub(super) fn difference(&self, Place(place): Place) -> Option<Difference> {
-        let Result { interval: Interval { mean, low, high }, seeds, ref tested } = self.found[place];
+        let Result { interval: Interval { mean, low, high }, seeds, ref tested } = self.results[place];
         let (_, Comparison { p, effect, users_needed, seeds_needed }) = *tested.as_ref()?;
         let p_corrected = self.corrected[place];
         Some(Difference { mean, low, high, seeds, p, p_corrected, effect, users_needed, seeds_needed })

@@ -205,7 +205,7 @@ h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.75rem 0 .25rem; }
 .caption { color: var(--quiet); max-width: 46rem; margin: .25rem 0 1rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 1.5rem 2rem; }
 .picture { max-width: 34rem; }
-svg { display: block; width: 100%; height: auto; }
+svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { fill: var(--quiet); font: 11px system-ui, sans-serif; }
 svg .name { fill: var(--ink); font-size: 13px; font-weight: 600; } svg .strong { fill: var(--ink); font-size: 12px; font-weight: 600; }
 svg .label { fill: var(--ink); }

@@ -70,11 +70,8 @@ pub fn what_was_found(table: &Table) -> String {
         .collect();
     let mut text = if let [only] = clauses.as_slice() { only.clone() } else { clauses.join("; ") };
     if all > SPOKEN {
-        let _ = write!(
-            text,
-            "; {} more are in the table, where thieves lose less for what users pay",
-            all - SPOKEN
-        );
+        let (more, is) = (all - SPOKEN, if all == SPOKEN + 1 { "is" } else { "are" });
+        let _ = write!(text, "; {more} more {is} in the table, where thieves lose less for what users pay");
     }
     text.push('.');
     capitalised(&text)

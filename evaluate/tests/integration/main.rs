@@ -4,6 +4,8 @@
 mod prove;
 // Detection: a guarded target, thieves, refusals.
 mod detect;
+// The report as a page: its chapters, what it refuses, and how a browser shows it.
+mod page;
 // The report: tables, order, paired differences, refusals.
 mod report;
 // A dataset, models and evaluated runs made by hand, and the binary that meets them.

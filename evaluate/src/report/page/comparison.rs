@@ -82,7 +82,7 @@ fn picture(table: &Table, figure: &str) -> String {
     let bottom = top + rows as f64 * row_height + groups.len() as f64 * (group_height + 6.0);
     let mut svg = Svg::new(bottom + 20.0);
     svg.text("name", (0.0, 14.0), Anchor::Start, figure);
-    let scale = Scale::around(lowest, highest, 148.0, WIDTH - 10.0);
+    let scale = Scale::around(lowest, highest, 148.0, WIDTH - 16.0);
     level_axis(&mut svg, &scale, false, (top, bottom));
     if let Some(popular) = popular {
         let x = scale.at(popular.mean);

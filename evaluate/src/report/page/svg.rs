@@ -127,7 +127,7 @@ fn step(range: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0]
         .map(|times| times * unit)
         .into_iter()
-        .find(|step| range / step <= 5.5)
+        .find(|step| range / step <= 6.5)
         .unwrap_or(10.0 * unit)
 }
 
@@ -226,8 +226,10 @@ pub(super) struct Chapter {
 
 impl Chapter {
     pub(super) fn html(&self) -> String {
-        let pictures: String =
-            self.pictures.iter().map(|picture| format!("<div class=\"picture\">{picture}</div>\n")).collect();
+        let mut pictures = String::new();
+        for picture in &self.pictures {
+            let _ = writeln!(pictures, "<div class=\"picture\">{picture}</div>");
+        }
         format!(
             "<section>\n<h2>{}</h2>\n<p class=\"caption\">{}</p>\n{}<div class=\"pictures\">\n{pictures}</div>\n<details><summary>The \
              numbers behind this</summary>\n{}</details>\n</section>\n",

@@ -1,6 +1,7 @@
 //! Theft curves: how good the copy is that a thief has after so many questions.
 
 use indexmap::IndexMap;
+use models::ARCHITECTURES;
 use serde::Deserialize;
 
 use super::svg::{Anchor, COLOURS, Chapter, Scale, Svg, WIDTH, legend, table, upright_axis};
@@ -17,7 +18,8 @@ pub struct Curves {
     /// How figures were taken.
     pub protocol: Conditions,
     targets: Vec<Source>,
-    curves: Vec<Curve>,
+    #[serde(rename = "curves")]
+    drawn: Vec<Curve>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,7 +58,13 @@ struct Questions {
 
 impl Thief {
     fn way(&self) -> String {
-        format!("{}, lists of {}: {}, copy {}", self.strategy, self.k, self.learning, self.surrogate)
+        format!(
+            "{}, lists of {}: {}, copy {}",
+            self.strategy,
+            self.k,
+            self.learning,
+            ARCHITECTURES.title(&self.surrogate)
+        )
     }
 }
 
@@ -71,13 +79,13 @@ pub(super) fn chapter(files: &[Curves]) -> Option<Chapter> {
             let of = |curve: &&Curve| {
                 (&curve.thief.target, &curve.thief.defence) == (&source.architecture, &source.defence)
             };
-            let mut curves: Vec<&Curve> = file.curves.iter().filter(of).collect();
+            let mut curves: Vec<&Curve> = file.drawn.iter().filter(of).collect();
             for curve in &curves {
                 for point in &curve.points {
                     let value = |name: &String| point.figures.get(name).map_or(String::new(), plain);
                     let thief = &curve.thief;
                     rows.push(vec![
-                        thief.target.clone(),
+                        ARCHITECTURES.title(&thief.target).to_owned(),
                         thief.defence.clone(),
                         thief.way(),
                         grouped(point.price.questions),
@@ -132,7 +140,7 @@ fn picture(source: &Source, curves: &[&Curve], figure: &str, highest: f64, ways:
         "name",
         (0.0, 14.0),
         Anchor::Start,
-        &format!("{} behind {}: {figure}", source.architecture, source.defence),
+        &format!("{} behind {}: {figure}", ARCHITECTURES.title(&source.architecture), source.defence),
     );
     let y = Scale::around(0.0, highest, bottom, top);
     upright_axis(&mut svg, &y, false, (left, right));
@@ -175,5 +183,9 @@ fn picture(source: &Source, curves: &[&Curve], figure: &str, highest: f64, ways:
             svg.whisker(colour, (x, y.at(value.mean)), [(x, y.at(low)), (x, y.at(high))]);
         }
     }
-    svg.finish(&format!("Theft curves of {} behind {}", source.architecture, source.defence))
+    svg.finish(&format!(
+        "Theft curves of {} behind {}",
+        ARCHITECTURES.title(&source.architecture),
+        source.defence
+    ))
 }

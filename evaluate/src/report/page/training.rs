@@ -105,8 +105,11 @@ fn last_and_best(runs: &[Training], columns: &[&str]) -> String {
     table(&heading, &rows)
 }
 
+/// A curve: the place of its run, the run, and what each epoch measured.
+type Drawn<'a> = (usize, &'a Training, Vec<(usize, f64)>);
+
 fn picture(runs: &[Training], column: &str, coloured: bool) -> String {
-    let series: Vec<(usize, &Training, Vec<(usize, f64)>)> = runs
+    let series: Vec<Drawn<'_>> = runs
         .iter()
         .enumerate()
         .map(|(place, run)| {
