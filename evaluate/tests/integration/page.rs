@@ -100,6 +100,8 @@ fn the_page_shows_all_that_it_is_given_with_captions_and_numbers() {
 fn what_is_of_another_dataset_is_refused_by_name() {
     let scene = scene();
     scene.dataset("other", "item 0");
+    // What has no lock is taken as it is.
+    std::fs::remove_file(scene.path("theft/stage.lock")).unwrap();
     scene.amend("theft/theft.json", "/protocol/sequences", |value| *value = "beef".into());
     scene.amend("detect/detect.json", "/fingerprint", |value| *value = "beef".into());
     let runs = ["report", "--quiet", "--out", "report", "--runs", "eval-none", "eval-<gro>"];
