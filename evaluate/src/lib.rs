@@ -5,6 +5,7 @@
 //! with, tell thieves from users. Targets are judged through their answer policy, by what a client sees of them. What is
 //! measured of quality is up to [`metrics::METRICS`], and what detects to [`detect::detectors::DETECTORS`]: none is named here.
 
+pub mod board;
 pub mod detect;
 pub mod figures;
 pub mod prove;
@@ -61,6 +62,12 @@ pub enum Command {
     /// Example: gro-evaluate prove --suspect out/ml-100k-sas/surrogate-guard --protected out/ml-100k-sas/protected-guard --out
     /// out/ml-100k-sas/proof
     Prove(prove::Arguments),
+    /// Put what reports of anyone say of their defences into one table, and print it
+    ///
+    /// A row is a defence of a target: what its users keep, what the strongest thief has and what he paid, and whether theft was proved.
+    ///
+    /// Example: gro-evaluate board --reports out/*/report --proofs out/*/proof --out out/board
+    Board(board::Arguments),
     /// Measure how well a guarded target tells thieves from users, beside detectors from the literature
     ///
     /// Users are those of the part of the dataset that neither fitted the guard nor set its threshold, with all their items; thieves are
@@ -83,6 +90,7 @@ impl Cli {
             Command::Report(arguments) => &arguments.flags,
             Command::Theft(arguments) => &arguments.flags,
             Command::Prove(arguments) => &arguments.flags,
+            Command::Board(arguments) => &arguments.flags,
             Command::Detect(arguments) => &arguments.flags,
         })
     }
@@ -96,6 +104,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Report(arguments) => report::report(arguments),
         Command::Theft(arguments) => theft::theft(arguments),
         Command::Prove(arguments) => prove::prove(arguments),
+        Command::Board(arguments) => board::board(arguments),
         Command::Detect(arguments) => detect::detect(arguments),
     }
 }

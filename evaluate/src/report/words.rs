@@ -156,7 +156,7 @@ fn paid(thief: &Strongest) -> String {
 }
 
 /// A share in percent, with a decimal where it is small.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let hundred = 100.0 * share;
     if hundred.abs() < 0.05 {
         "0 %".to_owned()
@@ -182,7 +182,7 @@ pub(super) fn capitalised(sentence: &str) -> String {
 }
 
 /// A chance, so that it cannot be read as none.
-pub(super) fn chance(p: f64) -> String {
+pub(crate) fn chance(p: f64) -> String {
     if p < 1e-4 {
         "< 0.0001".to_owned()
     } else if p < 0.001 {

@@ -1,5 +1,7 @@
 //! `gro-evaluate` as a user runs it: arguments in; files, stdout, messages and an exit code out.
 
+// The board: reports of anyone, the order of defences, refusals.
+mod board;
 // Proofs of theft: the guilty, the innocent, refusals.
 mod prove;
 // Detection: a guarded target, thieves, refusals.
