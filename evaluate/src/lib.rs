@@ -5,6 +5,7 @@
 //! with, tell thieves from users. Targets are judged through their answer policy, by what a client sees of them. What is
 //! measured of quality is up to [`metrics::METRICS`], and what detects to [`detect::detectors::DETECTORS`]: none is named here.
 
+pub mod board;
 pub mod detect;
 pub mod figures;
 pub mod prove;
@@ -19,7 +20,7 @@ use stage::Flags;
 ///
 /// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
 /// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
-/// writes report.md, report.json, report.csv, report.parquet and chart.svg; `theft` reads those with a surrogate and writes
+/// writes report.html, a page with pictures, report.md, report.json, report.csv, report.parquet and chart.svg; `theft` reads those with a surrogate and writes
 /// theft.md, theft.json, theft.csv and theft.svg. `detect` reads a dataset, a guarded target and query logs, and writes detect.md,
 /// detect.json, detect.csv and detect.svg.
 ///
@@ -38,9 +39,13 @@ pub struct Cli {
 pub enum Command {
     /// Rank every user's test item against the whole catalogue or sampled negatives, for a target and its surrogate
     Run(run::Arguments),
-    /// Put evaluated runs of one dataset into tables and a chart, and print the tables
+    /// Put evaluated runs of one dataset into tables and a page with pictures, and print the tables
     ///
-    /// Runs that differ in nothing but the seed are one row: mean and standard deviation over the seeds.
+    /// Runs that differ in nothing but the seed are one row: mean and standard deviation over the seeds, with an interval over users and seeds.
+    /// Each defence is judged by what it takes from users and from the strongest thief.
+    ///
+    /// Example: gro-evaluate report --runs out/ml-100k-sas/eval-* --data out/ml-100k/data --histories out/ml-100k-sas/target
+    /// out/ml-100k-sas/surrogate-* --out out/ml-100k-sas/report
     Report(report::Arguments),
     /// Draw the quality of copies over the number of questions, and tell how many a thief needs
     ///
@@ -57,6 +62,12 @@ pub enum Command {
     /// Example: gro-evaluate prove --suspect out/ml-100k-sas/surrogate-guard --protected out/ml-100k-sas/protected-guard --out
     /// out/ml-100k-sas/proof
     Prove(prove::Arguments),
+    /// Put what reports of anyone say of their defences into one table, and print it
+    ///
+    /// A row is a defence of a target: what its users keep, what the strongest thief has and what he paid, and whether theft was proved.
+    ///
+    /// Example: gro-evaluate board --reports out/*/report --proofs out/*/proof --out out/board
+    Board(board::Arguments),
     /// Measure how well a guarded target tells thieves from users, beside detectors from the literature
     ///
     /// Users are those of the part of the dataset that neither fitted the guard nor set its threshold, with all their items; thieves are
@@ -79,6 +90,7 @@ impl Cli {
             Command::Report(arguments) => &arguments.flags,
             Command::Theft(arguments) => &arguments.flags,
             Command::Prove(arguments) => &arguments.flags,
+            Command::Board(arguments) => &arguments.flags,
             Command::Detect(arguments) => &arguments.flags,
         })
     }
@@ -92,6 +104,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Report(arguments) => report::report(arguments),
         Command::Theft(arguments) => theft::theft(arguments),
         Command::Prove(arguments) => prove::prove(arguments),
+        Command::Board(arguments) => board::board(arguments),
         Command::Detect(arguments) => detect::detect(arguments),
     }
 }

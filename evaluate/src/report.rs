@@ -1,27 +1,49 @@
-//! The command `report`: evaluated runs in, tables and one chart out.
+//! The command `report`: evaluated runs in, tables, a chart and a page with pictures out.
 //!
-//! It needs files only: no model is loaded and nothing is measured again, except that paired differences are taken from
-//! the ranks of every user that the runs have kept.
+//! It needs files only: no model is loaded and nothing is measured again, except that intervals over seeds and paired differences are
+//! taken from the ranks of every user that the runs have kept. What else the page shows is read from what it is told of, and from nothing
+//! that happens to lie beside the runs.
 
 pub mod chart;
 pub mod grouping;
+pub mod inference;
 pub mod markdown;
+pub mod page;
+pub mod payers;
 pub mod table;
 pub mod tidy;
+pub mod verdict;
+pub mod words;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use artifact::dataset::{self, Dataset};
+use artifact::history::{HISTORY, History};
 use artifact::ranks::{RANKS, Ranks};
 use artifact::report::REPORT_TABLE;
 use chart::{Chart, Group, Panel};
 use grouping::{Run, names_of};
 use markdown::markdown;
+<<<<<<< HEAD
 use stage::{Flags, Plan, settings};
 use table::{Model, Table};
 
 use crate::figures::{METRICS, Network, PROTOCOL, grouped};
+=======
+use models::Architecture;
+use page::{Curves, Detected, Material, Training, page};
+use payers::payers;
+use rayon::prelude::*;
+use stage::output::begun;
+use stage::{Flags, Plan, Refusal, settings, splits};
+use table::{Model, Table};
+
+use crate::detect::DETECT_JSON;
+use crate::figures::{Conditions, METRICS, PROTOCOL, grouped};
+use crate::theft::THEFT_JSON;
+>>>>>>> 8f996500cd6fc204fedd818686c2a259dfe5e562
 
 /// Name of the readable report.
 pub const REPORT: &str = "report.md";
@@ -29,6 +51,8 @@ pub const REPORT: &str = "report.md";
 pub const REPORT_JSON: &str = "report.json";
 /// Name of the same numbers in long form.
 pub const REPORT_CSV: &str = "report.csv";
+/// Name of the page for people.
+pub const PAGE: &str = "report.html";
 /// Name of the picture.
 pub const CHART: &str = "chart.svg";
 
@@ -38,7 +62,20 @@ pub struct Arguments {
     /// Directories made by `gro-evaluate run`, of one dataset and one protocol
     #[arg(long, num_args = 1.., required = true, value_name = "DIR")]
     pub runs: Vec<PathBuf>,
-    /// Directory to write report.md, report.json, report.csv, report.parquet and chart.svg to
+    /// The dataset of the runs: the page then shows who pays for a defence by activity, and by popularity of the test item
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Directories made by `gro-evaluate theft`, whose curves the page is to show
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    pub theft: Vec<PathBuf>,
+    /// Directories made by `gro-evaluate detect`, whose ROC curves the page is to show
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    pub detect: Vec<PathBuf>,
+    /// Directories of trained models (their history.csv), whose training the page is to show; a run that is still going on is shown as far
+    /// as it is
+    #[arg(long, num_args = 1.., value_name = "DIR")]
+    pub histories: Vec<PathBuf>,
+    /// Directory to write report.html, report.md, report.json, report.csv, report.parquet and chart.svg to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
@@ -52,27 +89,124 @@ pub struct Arguments {
 pub fn report(arguments: &Arguments) -> anyhow::Result<()> {
     // No setting takes part in the report, but a misspelt one should not pass unnoticed.
     let settings = settings::load(&arguments.flags)?;
-    let mut runs = arguments.runs.clone();
-    runs.sort();
-    runs.dedup();
+    let once = |directories: &[PathBuf]| {
+        let mut once = directories.to_vec();
+        once.sort();
+        once.dedup();
+        once
+    };
+    let sources = Sources {
+        runs: once(&arguments.runs),
+        data: arguments.data.clone(),
+        theft: once(&arguments.theft),
+        detect: once(&arguments.detect),
+        histories: once(&arguments.histories).into_iter().map(Recorded::of).collect(),
+    };
+    let files = |directories: &[PathBuf], name: &str| {
+        directories.iter().map(|path| path.join(name)).collect::<Vec<_>>()
+    };
     Plan::new("gro-evaluate report", &arguments.out, &arguments.flags, &settings, &[])
-        .inputs(runs.iter().flat_map(|run| [METRICS, PROTOCOL, RANKS].map(|file| run.join(file))))
-        .produce(|directory| write(&runs, directory))?;
+        .inputs(sources.runs.iter().flat_map(|run| [METRICS, PROTOCOL, RANKS].map(|file| run.join(file))))
+        .inputs(sources.data.iter().flat_map(|data| dataset::files(data)))
+        .inputs(files(&sources.theft, THEFT_JSON))
+        .inputs(files(&sources.detect, DETECT_JSON))
+        .inputs(sources.histories.iter().map(|recorded| recorded.file.clone()))
+        .produce(|directory| write(&sources, directory))?;
     print(&arguments.out.join(REPORT), PICTURE)
 }
 
-fn write(runs: &[PathBuf], directory: &Path) -> anyhow::Result<()> {
-    let named = runs.iter().zip(names_of(runs));
-    let runs = named.map(|(path, name)| read(path, name)).collect::<anyhow::Result<Vec<Run>>>()?;
+/// What is read.
+struct Sources {
+    runs: Vec<PathBuf>,
+    data: Option<PathBuf>,
+    theft: Vec<PathBuf>,
+    detect: Vec<PathBuf>,
+    histories: Vec<Recorded>,
+}
+
+/// A history, and whether its run has ended.
+struct Recorded {
+    directory: PathBuf,
+    file: PathBuf,
+    begun: bool,
+}
+
+impl Recorded {
+    /// That of a directory, or of the run that is filling it, where it has written one.
+    fn of(directory: PathBuf) -> Self {
+        let whole = directory.join(HISTORY);
+        let unfinished = begun(&directory).map(|directory| directory.join(HISTORY));
+        match unfinished.filter(|file| !whole.is_file() && file.is_file()) {
+            Some(file) => Self { directory, file, begun: true },
+            None => Self { directory, file: whole, begun: false },
+        }
+    }
+}
+
+fn write(sources: &Sources, directory: &Path) -> anyhow::Result<()> {
+    let named: Vec<(&PathBuf, String)> = sources.runs.iter().zip(names_of(&sources.runs)).collect();
+    let runs =
+        named.into_par_iter().map(|(path, name)| read(path, name)).collect::<anyhow::Result<Vec<Run>>>()?;
     let table = Table::of(&runs)?;
-    let text = format!("{}\n{PICTURE}\n", markdown(&table));
-    let path = directory.join(REPORT);
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let material = material(sources, &runs, &table)?;
+    let put = |name: &str, text: String| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    put(REPORT, format!("{}\n{PICTURE}\n", markdown(&table)))?;
+    put(PAGE, page(&material))?;
     artifact::metrics::write(&directory.join(REPORT_JSON), &table)?;
     let cells = tidy::cells(&table);
     tidy::write_csv(&cells, &directory.join(REPORT_CSV))?;
     artifact::report::write(&directory.join(REPORT_TABLE), &cells)?;
     chart::draw(&picture_of(&table), &directory.join(CHART))
+}
+
+/// What the page shows beside the table, found to be of the same data.
+fn material<'a>(sources: &Sources, runs: &[Run], table: &'a Table) -> anyhow::Result<Material<'a>> {
+    let alike = |file: PathBuf, fingerprint: &str, sequences: &str| {
+        let Conditions { fingerprint: items, sequences: users, .. } = &table.protocol;
+        if fingerprint == items && sequences == users {
+            return Ok(());
+        }
+        let message = format!(
+            "{} is of another dataset than the runs; leave it out, or report on its own",
+            file.display()
+        );
+        Err(Refusal::new(message))
+    };
+    let dataset = match &sources.data {
+        Some(data) => {
+            let dataset = Dataset::read(data)?;
+            alike(data.clone(), dataset.fingerprint(), &splits::of(data)?)?;
+            Some(dataset)
+        }
+        None => None,
+    };
+    let mut theft = Vec::new();
+    for file in sources.theft.iter().map(|directory| directory.join(THEFT_JSON)) {
+        let curves: Curves = artifact::metrics::read(&file)?;
+        alike(file, &curves.protocol.fingerprint, &curves.protocol.sequences)?;
+        theft.push(curves);
+    }
+    let mut detected = Vec::new();
+    for file in sources.detect.iter().map(|directory| directory.join(DETECT_JSON)) {
+        let found: Detected = artifact::metrics::read(&file)?;
+        alike(file, &found.fingerprint, &found.sequences)?;
+        detected.push(found);
+    }
+    let directories: Vec<PathBuf> =
+        sources.histories.iter().map(|recorded| recorded.directory.clone()).collect();
+    let mut trained = Vec::new();
+    for (recorded, name) in sources.histories.iter().zip(names_of(&directories)) {
+        let history = if recorded.begun {
+            History::read_begun(&recorded.file)?
+        } else {
+            History::read(&recorded.file)?
+        };
+        trained.push(Training { name, begun: recorded.begun, history });
+    }
+    Ok(Material { table, payers: payers(runs, table, dataset.as_ref())?, theft, detected, trained })
 }
 
 /// The line of the report that shows the chart; a terminal is spared it.
@@ -112,7 +246,7 @@ fn picture_of(table: &Table) -> Chart {
     let shared = &table.protocol;
     let spread = match table.seeds.len() {
         1 => "whiskers: 95 % bootstrap intervals".to_owned(),
-        count => format!("means over {count} seeds, whiskers: one standard deviation"),
+        count => format!("means over {count} seeds, whiskers: 95 % intervals over users and seeds"),
     };
     let targets = table.targets();
     let subtitle = format!(

@@ -41,6 +41,20 @@ impl History {
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| Error::read(path, "expected a CSV file of epochs", source))?;
+        Self::parse(&text, path)
+    }
+
+    /// Read as much as there is of a history that a run may be writing: a last line without its end is left out.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_begun(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Error::read(path, "expected a CSV file of epochs", source))?;
+        Self::parse(text.rsplit_once('\n').map_or("", |(whole, _)| whole), path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, Error> {
         let mut lines = text.lines().enumerate();
         let Some((_, header)) = lines.next() else { return Ok(Self::default()) };
         let Some(("epoch", rest)) = header.split_once(',').or(Some((header, ""))) else {

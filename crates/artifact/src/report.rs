@@ -34,7 +34,7 @@ pub struct Cell {
     pub figure: String,
     /// Its mean over users and seeds.
     pub mean: f64,
-    /// Lower end of the 95 % interval over users; of one seed.
+    /// Lower end of the 95 % interval, over users, and over seeds where there are several.
     pub low: Option<f64>,
     /// Upper end of that interval.
     pub high: Option<f64>,
@@ -42,10 +42,20 @@ pub struct Cell {
     pub deviation: Option<f64>,
     /// Mean difference to the same model without a defence.
     pub difference: Option<f64>,
-    /// Lower end of its 95 % interval over users.
+    /// Lower end of its 95 % interval, over users, and over seeds where there are several.
     pub difference_low: Option<f64>,
     /// Upper end of that interval.
     pub difference_high: Option<f64>,
+    /// Chance of so large a difference were there none.
+    pub p: Option<f64>,
+    /// The same, corrected for all differences of the report.
+    pub p_corrected: Option<f64>,
+    /// The mean difference over the standard deviation of the users' differences.
+    pub effect: Option<f64>,
+    /// Users with whom half of the difference would be seen.
+    pub users_needed: Option<u64>,
+    /// Seeds with which it would.
+    pub seeds_needed: Option<u64>,
 }
 
 /// Write the cells to `path`, one row each, in a single row group.
@@ -67,7 +77,10 @@ pub fn write(path: &Path, cells: &[Cell]) -> Result<(), Error> {
         Arc::new(cells.iter().flat_map(|cell| cell.seeds.iter().copied()).collect::<UInt64Array>()),
         None,
     );
-    let queries: UInt64Array = cells.iter().map(|cell| cell.queries).collect();
+    let count = |name, of: fn(&Cell) -> Option<u64>| {
+        let values: UInt64Array = cells.iter().map(of).collect();
+        (Field::new(name, DataType::UInt64, true), Arc::new(values) as ArrayRef)
+    };
     let (fields, columns) = [
         text("model", |cell| Some(&cell.model), false),
         text("target", |cell| cell.target.as_deref(), true),
@@ -75,7 +88,7 @@ pub fn write(path: &Path, cells: &[Cell]) -> Result<(), Error> {
         text("surrogate", |cell| cell.surrogate.as_deref(), true),
         text("variant", |cell| cell.variant.as_deref(), true),
         (Field::new("seeds", DataType::List(element(DataType::UInt64)), false), Arc::new(seeds)),
-        (Field::new("queries", DataType::UInt64, true), Arc::new(queries)),
+        count("queries", |cell| cell.queries),
         text("figure", |cell| Some(&cell.figure), false),
         number("mean", |cell| Some(cell.mean), false),
         number("low", |cell| cell.low, true),
@@ -84,6 +97,11 @@ pub fn write(path: &Path, cells: &[Cell]) -> Result<(), Error> {
         number("difference", |cell| cell.difference, true),
         number("difference_low", |cell| cell.difference_low, true),
         number("difference_high", |cell| cell.difference_high, true),
+        number("p", |cell| cell.p, true),
+        number("p_corrected", |cell| cell.p_corrected, true),
+        number("effect", |cell| cell.effect, true),
+        count("users_needed", |cell| cell.users_needed),
+        count("seeds_needed", |cell| cell.seeds_needed),
     ]
     .into_iter()
     .unzip();

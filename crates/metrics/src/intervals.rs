@@ -5,14 +5,24 @@
 //! the thousand means. All columns (HR@1, HR@5, …) are resampled by the *same* draws, which costs the drawing once, and
 //! a paired comparison is the interval of the column of differences ([`paired_difference`]).
 //!
+//! Where a figure was measured with several seeds, the seed is a draw too ([`Bootstrap::over_seeds`]): in each resample users are drawn as
+//! before, every one with all his seeds, and the mean is moved by what the seeds' means leave open. Drawing the three or five seeds that
+//! there are with replacement, as a plain hierarchical bootstrap does, would cover far too seldom: from three seeds at most three times
+//! in four, since it never leaves the range that they span. So the seeds' part is drawn from Student's t with one degree
+//! of freedom less than there are seeds, around the mean and as wide as their standard error. The draws of t are its quantiles at evenly
+//! spaced chances, in an order of their own, which takes the luck out of a heavy tail.
+//!
 //! Each resample has a ChaCha8 stream of its own, numbered by its place, and every sum runs in the order of the users:
 //! the result is the same to the last bit with any number of threads.
+
+use std::collections::BTreeMap;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::Error;
+use crate::{Error, Sample};
 
 /// The mean, summed in order; 0 for no values.
 pub fn mean(values: &[f64]) -> f64 {
@@ -51,6 +61,47 @@ impl Bootstrap {
     ///
     /// Fails where there is no user or no resample, and where columns differ in length.
     pub fn intervals(&self, columns: &[&[f64]]) -> Result<Vec<Interval>, Error> {
+        let resampled = self.resample(columns)?;
+        Ok(columns
+            .iter()
+            .zip(resampled)
+            .map(|(values, resampled)| interval(mean(values), resampled))
+            .collect())
+    }
+
+    /// The intervals of several samples of the same users, in the order given: over users, and over seeds where a sample has several.
+    ///
+    /// Fails where there is no resample, and where samples differ in their number of users.
+    pub fn over_seeds(&self, samples: &[Sample]) -> Result<Vec<Interval>, Error> {
+        let columns: Vec<&[f64]> = samples.iter().map(Sample::users).collect();
+        let resampled = self.resample(&columns)?;
+        let mut drawn: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for sample in samples.iter().filter(|sample| sample.seeds().len() > 1) {
+            drawn.entry(sample.seeds().len()).or_insert_with_key(|&seeds| self.students(seeds));
+        }
+        let with_seeds = samples.iter().zip(resampled).map(|(sample, mut resampled)| {
+            if let Some(drawn) = drawn.get(&sample.seeds().len()) {
+                let error = sample.error_of_seeds().sqrt();
+                resampled.iter_mut().zip(drawn).for_each(|(mean, draw)| *mean += draw * error);
+            }
+            interval(sample.mean(), resampled)
+        });
+        Ok(with_seeds.collect())
+    }
+
+    /// Draws of Student's t with `seeds - 1` degrees of freedom, one a resample.
+    fn students(&self, seeds: usize) -> Vec<f64> {
+        let Ok(t) = StudentsT::new(0.0, 1.0, (seeds - 1) as f64) else { return Vec::new() };
+        let chance = |place: usize| (place as f64 + 0.5) / self.resamples as f64;
+        let mut draws: Vec<f64> = (0..self.resamples).map(|place| t.inverse_cdf(chance(place))).collect();
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(u64::MAX);
+        streams::shuffle(&mut draws, &mut random);
+        draws
+    }
+
+    /// The means of columns in every resample, `(columns, resamples)`.
+    fn resample(&self, columns: &[&[f64]]) -> Result<Vec<Vec<f64>>, Error> {
         let Some(first) = columns.first() else { return Ok(Vec::new()) };
         let users = first.len();
         if let Some(other) = columns.iter().find(|column| column.len() != users) {
@@ -76,20 +127,14 @@ impl Bootstrap {
             )
             .collect();
 
-        Ok(columns
-            .iter()
-            .enumerate()
-            .map(|(column, values)| {
-                let mut resampled: Vec<f64> = means.iter().map(|row| row[column]).collect();
-                resampled.sort_unstable_by(f64::total_cmp);
-                Interval {
-                    mean: mean(values),
-                    low: percentile(&resampled, 0.025),
-                    high: percentile(&resampled, 0.975),
-                }
-            })
-            .collect())
+        Ok((0..columns.len()).map(|column| means.iter().map(|row| row[column]).collect()).collect())
     }
+}
+
+/// The interval between the percentiles of resampled means.
+fn interval(mean: f64, mut resampled: Vec<f64>) -> Interval {
+    resampled.sort_unstable_by(f64::total_cmp);
+    Interval { mean, low: percentile(&resampled, 0.025), high: percentile(&resampled, 0.975) }
 }
 
 /// The column of a paired comparison: `left - right`, user by user. Its interval says whether one is better than the

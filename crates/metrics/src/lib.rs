@@ -39,6 +39,7 @@
 //! share of the catalogue that all lists together cover, is not a metric of this registry: there is nothing to resample.
 
 mod answers;
+mod comparison;
 mod error;
 pub mod fidelity;
 mod intervals;
@@ -46,10 +47,12 @@ mod metric;
 pub mod quality;
 mod ranks;
 mod roc;
+mod sample;
 
 use artifact::names::Registry;
 
 pub use answers::Answers;
+pub use comparison::{Comparison, LEVEL, POWER, holm};
 pub use error::Error;
 pub use fidelity::{agreement, exact_match, kl_divergence, rank_biased_overlap};
 pub use intervals::{Bootstrap, Interval, mean, paired_difference};
@@ -59,6 +62,7 @@ pub use metric::{
 pub use quality::{hit, ndcg, reciprocal};
 pub use ranks::{place_in, rank_of, rank_of_unseen, top_k};
 pub use roc::{RocPoint, area, roc, threshold};
+pub use sample::Sample;
 
 /// Every metric, in the order of tables and files: a function in the file of its family, and a line here.
 pub const METRICS: Registry<Metric> = Registry {

@@ -349,9 +349,7 @@ fn begin(place: &Path, shown: &Path) -> anyhow::Result<(tempfile::TempDir, Optio
     let parent = place.parent().unwrap_or(place);
     // Two that begin at once must not both find nobody. Held for as long as it takes to look and to make a directory.
     let _only_one_looks = only_one(parent);
-    let mut prefix = OsString::from(".");
-    prefix.push(place.file_name().unwrap_or_default());
-    prefix.push(".partial-");
+    let prefix = partial(place);
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             let path = entry.path();
@@ -382,6 +380,25 @@ fn begin(place: &Path, shown: &Path) -> anyhow::Result<(tempfile::TempDir, Optio
         .map_err(|error| unwritable(format!("cannot make a directory in {}", parent.display()), error))?;
     let alive = File::open(beside.path()).ok().filter(|directory| directory.try_lock().is_ok());
     Ok((beside, alive))
+}
+
+/// How the names of directories begin in which runs fill what will be at `place`.
+fn partial(place: &Path) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(place.file_name().unwrap_or_default());
+    prefix.push(".partial-");
+    prefix
+}
+
+/// The directory that a run is filling now, or that a killed one left, to be put at `out` when it is done; the last by name, where there
+/// are several. For whoever wants to see how far it is: it may be gone at any moment.
+pub fn begun(out: &Path) -> Option<PathBuf> {
+    let prefix = partial(out);
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = fs::read_dir(parent).ok()?.flatten();
+    let named =
+        entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()));
+    named.map(|entry| entry.path()).max()
 }
 
 /// The lock on a directory, once nobody else has it; none where it cannot be had in a second or two.

@@ -10,18 +10,26 @@ use std::fmt::Write as _;
 use metrics::{Better, Cut, Ks, Measure};
 use service::policies::POLICIES;
 
+use super::inference::Difference;
 use super::table::{Model, Row, Spread, Table, Value};
+<<<<<<< HEAD
 use crate::figures::{Figure, Network, budget_of};
+=======
+use super::words::{chance, needed, what_was_found, what_was_run};
+use crate::figures::{budget_of, grouped};
+>>>>>>> 8f996500cd6fc204fedd818686c2a259dfe5e562
 
 /// The report of a table.
 pub fn markdown(table: &Table) -> String {
     let mut text = String::from("# Target and surrogate under each defence\n\n");
+    let _ = writeln!(text, "{} {}\n", what_was_run(table), what_was_found(table));
     introduce(table, &mut text);
     if is_grid(table) {
         grids(table, &mut text);
     } else {
         lists(table, &mut text);
     }
+    tests(table, &mut text);
     text
 }
 
@@ -33,12 +41,7 @@ pub fn is_grid(table: &Table) -> bool {
 
 /// What the reader needs to know of all tables.
 fn introduce(table: &Table, text: &mut String) {
-    let spread = match table.seeds.len() {
-        1 => "In brackets: 95 % bootstrap interval over the users.".to_owned(),
-        seeds => format!(
-            "±: standard deviation over {seeds} seeds; brackets, where a model has one seed: 95 % interval over the users."
-        ),
-    };
+    let spread = spread(table);
     let policies: Vec<String> = POLICIES.names().skip(1).map(|name| format!("`{name}`")).collect();
     let _ = writeln!(
         text,
@@ -72,6 +75,68 @@ fn introduce(table: &Table, text: &mut String) {
     }
 }
 
+/// What brackets and signs say.
+pub fn spread(table: &Table) -> String {
+    match table.seeds.len() {
+        1 => "In brackets: 95 % bootstrap interval over the users. One seed: nothing here says how another training run \
+              would have come out."
+            .to_owned(),
+        seeds => format!(
+            "±: standard deviation over {seeds} seeds. In brackets: 95 % interval over users and seeds together; over the users \
+             alone where a model has one seed."
+        ),
+    }
+}
+
+/// What the differences of the first figure that is drawn rest on: chance, size, and what more would have to be measured.
+fn tests(table: &Table, text: &mut String) {
+    let Some(figure) = table.drawn().into_iter().next() else { return };
+    let of = |row: &Row| row.difference_to_none.as_ref()?.get(&figure).copied();
+    let heading =
+        ["model", "defence", "difference", "p", "corrected", "effect", "users needed", "seeds needed"]
+            .map(str::to_owned);
+    let body = table.rows.iter().filter_map(|row| {
+        let difference = of(row)?;
+        let [model, defence] = names(table, row);
+        Some([&[model, defence], &tested(&difference)[..]].concat())
+    });
+    let rows: Vec<Vec<String>> = std::iter::once(heading.to_vec()).chain(body).collect();
+    if rows.len() == 1 {
+        return;
+    }
+    let _ = writeln!(text, "\n## What can be told from chance: {figure}\n\n{}\n", explained(table, &figure));
+    print(table, text, &rows);
+}
+
+/// What the columns of tests say.
+pub fn explained(table: &Table, figure: &str) -> String {
+    let seeds = if table.seeds.len() == 1 {
+        "With one seed chance is which users were asked, and no other training run. "
+    } else {
+        "Chance is which users were asked and which seeds were drawn. "
+    };
+    format!(
+        "{seeds}p: chance of so large a difference were there none. Corrected: for the {} differences by {figure} in this report (Holm), so that the chance of \
+         any false alarm among those below .05 is 5 %. Effect: the mean difference over the standard deviation of the users' own \
+         differences; .2 is called small, .5 middling, .8 large. Needed: with so many users (under as many seeds), or so many seeds (on these \
+         users), half the difference would be seen four times in five, if spreads stay as they were found.",
+        grouped(table.comparisons.get(figure).copied().unwrap_or(0) as u64)
+    )
+}
+
+/// The cells of a tested difference.
+pub(super) fn tested(difference: &Difference) -> Vec<String> {
+    let seeds = if difference.seeds > 1 { needed(difference.seeds_needed) } else { "not known".to_owned() };
+    vec![
+        signed(difference),
+        chance(difference.p),
+        chance(difference.p_corrected),
+        format!("{:+.2}", difference.effect),
+        needed(difference.users_needed),
+        seeds,
+    ]
+}
+
 /// What was asked for the surrogates, in words, and for which of them.
 fn budgets(table: &Table) -> Vec<(String, Vec<String>)> {
     let mut budgets: Vec<(String, Vec<String>)> = Vec::new();
@@ -89,7 +154,8 @@ fn budgets(table: &Table) -> Vec<(String, Vec<String>)> {
 }
 
 const DIFFERENCE: &str = "\n## Difference to the same model without a defence\n\n\
-     User by user, on the same users and seeds (paired bootstrap over users). **Bold**: the interval leaves out 0.\n\n";
+     User by user, on the same users and seeds. **Bold**: can be told from chance at 5 %, all differences of this report by \
+     the same figure considered (Holm).\n\n";
 const FIDELITY: &str = "\n## How closely a surrogate repeats its target\n\n\
      On the test histories. Lists are compared with those that the target answers, scores with the target's own.\n\n";
 
@@ -222,7 +288,7 @@ pub fn surrogate_of<'a>(table: &'a Table, target: &Row, architecture: Network) -
 }
 
 /// The first two cells of a row: the model, and the defence with whatever else the reader must know to tell it apart.
-fn names(table: &Table, row: &Row) -> [String; 2] {
+pub(super) fn names(table: &Table, row: &Row) -> [String; 2] {
     let model = match (row.model, row.surrogate.or(row.target)) {
         (Model::Target, Some(architecture)) => format!("target {}", architecture.title),
         (Model::Surrogate, Some(architecture)) => format!("surrogate {}", architecture.title),
@@ -248,13 +314,16 @@ pub fn seeds(seeds: &[u64]) -> String {
 pub(crate) fn plain(value: &Value) -> String {
     match value.spread {
         Spread::Interval { low, high } => format!("{:.4} [{low:.4}, {high:.4}]", value.mean),
-        Spread::Seeds { deviation } => format!("{:.4} ± {deviation:.4}", value.mean),
+        Spread::Seeds { deviation, low: Some(low), high: Some(high) } => {
+            format!("{:.4} ± {deviation:.4} [{low:.4}, {high:.4}]", value.mean)
+        }
+        Spread::Seeds { deviation, .. } => format!("{:.4} ± {deviation:.4}", value.mean),
     }
 }
 
-fn signed(figure: &Figure) -> String {
+pub(super) fn signed(figure: &Difference) -> String {
     let text = format!("{:+.4} [{:+.4}, {:+.4}]", figure.mean, figure.low, figure.high);
-    if figure.low > 0.0 || figure.high < 0.0 { format!("**{text}**") } else { text }
+    if figure.found() { format!("**{text}**") } else { text }
 }
 
 /// Write rows of cells as a Markdown table with the protocol below.

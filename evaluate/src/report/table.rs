@@ -7,25 +7,39 @@
 //! scores of its own.
 //!
 //! *Seeds.* A figure measured once stands with the 95 % bootstrap interval over users that its run found. A figure
-//! measured with several seeds is the mean over the seeds with their sample standard deviation (divisor seeds - 1).
+//! measured with several seeds is the mean over the seeds with their sample standard deviation (divisor seeds - 1), and with a 95 %
+//! interval over users and seeds together where the ranks hold it user by user.
 //!
-//! *Differences.* A target is compared with the undefended target of the same architecture, a surrogate with the surrogate
-//! of the same architecture that copied that undefended target, both of the same seed and on the same users. The
-//! difference is taken user by user and seed by seed, averaged for each user over the seeds that both sides have, and the
-//! mean over users gets its 95 % interval by resampling users. So the interval is far narrower than two intervals side by
-//! side suggest; it says how other users might have moved the difference, and has the seeds' noise in it only as far as
-//! their average did not remove it.
+//! *Differences.* A target is compared with the undefended target of the same architecture; a surrogate with the surrogate of the same
+//! architecture that copied that undefended target in the same way (the only one, where either side has no other): both of the same seed
+//! and on the same users. The difference is taken user by user and seed by seed, so that its interval is far narrower than two intervals
+//! side by side suggest; with several seeds it speaks of other seeds as well as of other users. All differences of a report by
+//! one figure are a family, for which chances are corrected.
 
-use anyhow::Context;
 use artifact::queries::QueryHeader;
 use artifact::ranks::{Column, RANKS};
 use indexmap::IndexMap;
+<<<<<<< HEAD
 use metrics::{Bootstrap, Ks, Measure, mean, paired_difference};
 use serde::Serialize;
 use stage::Refusal;
 
 use super::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
 use crate::figures::{Conditions, Figure, Figures, METRICS, Network, PROTOCOL, SURROGATE_RANK, TARGET_RANK};
+=======
+use metrics::{Bootstrap, Ks, Measure, OfRank, Sample, mean, paired_difference};
+use models::Architecture;
+use serde::{Deserialize, Serialize};
+use stage::Refusal;
+
+use super::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
+use super::inference::{Differences, Found, Inference, Place};
+use super::verdict::{Draft, Verdict};
+use crate::figures::{
+    Conditions, Figure, Figures, METRICS, POPULAR_RANK, PROTOCOL, SURROGATE_RANK, TARGET_RANK,
+};
+use crate::theft::curves::way_of;
+>>>>>>> 8f996500cd6fc204fedd818686c2a259dfe5e562
 
 /// What a row speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -40,7 +54,7 @@ pub enum Model {
 }
 
 /// A figure of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Value {
     /// The mean over users, and over seeds where there are several.
     pub mean: f64,
@@ -50,20 +64,26 @@ pub struct Value {
 }
 
 /// How far a figure may be off.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Spread {
+    /// Of several seeds: their sample standard deviation, and the 95 % interval over users and seeds together.
+    Seeds {
+        /// Divisor: seeds - 1.
+        deviation: f64,
+        /// Lower end of the interval; none where the figure is not kept user by user.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        low: Option<f64>,
+        /// Its upper end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        high: Option<f64>,
+    },
     /// Of one seed: the 95 % bootstrap interval over users.
     Interval {
         /// Its lower end.
         low: f64,
         /// Its upper end.
         high: f64,
-    },
-    /// Of several seeds: their sample standard deviation.
-    Seeds {
-        /// Divisor: seeds - 1.
-        deviation: f64,
     },
 }
 
@@ -77,14 +97,24 @@ impl Value {
         let centre = mean(&means);
         let squares: f64 = means.iter().map(|value| (value - centre).powi(2)).sum();
         let deviation = (squares / (means.len().max(2) - 1) as f64).sqrt();
-        Self { mean: centre, spread: Spread::Seeds { deviation } }
+        Self { mean: centre, spread: Spread::Seeds { deviation, low: None, high: None } }
     }
 
-    /// The ends of a whisker: the interval, or one standard deviation to each side.
+    /// The 95 % interval, where there is one.
+    pub fn interval(&self) -> Option<(f64, f64)> {
+        match self.spread {
+            Spread::Interval { low, high } => Some((low, high)),
+            Spread::Seeds { low, high, .. } => low.zip(high),
+        }
+    }
+
+    /// The ends of a whisker: the interval, or, where there is none, one standard deviation to each side.
     pub fn ends(&self) -> (f64, f64) {
         match self.spread {
-            Spread::Interval { low, high } => (low, high),
-            Spread::Seeds { deviation } => (self.mean - deviation, self.mean + deviation),
+            Spread::Interval { low, high } | Spread::Seeds { low: Some(low), high: Some(high), .. } => {
+                (low, high)
+            }
+            Spread::Seeds { deviation, .. } => (self.mean - deviation, self.mean + deviation),
         }
     }
 }
@@ -120,7 +150,7 @@ pub struct Row {
     pub figures: Values,
     /// This model's figures minus those of its counterpart without a defence, user by user.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub difference_to_none: Option<Figures>,
+    pub difference_to_none: Option<Differences>,
 }
 
 /// `report.json`: what all rows share, and the rows.
@@ -132,8 +162,12 @@ pub struct Table {
     pub ks: Vec<usize>,
     /// All seeds that some row was measured with.
     pub seeds: Vec<u64>,
+    /// How many differences by each figure were tested, for all of which chances are corrected.
+    pub comparisons: IndexMap<String, usize>,
     /// The rows, in the order of the report.
     pub rows: Vec<Row>,
+    /// What each defence comes to, in the same order.
+    pub verdicts: Vec<Verdict>,
 }
 
 impl Table {
@@ -152,37 +186,38 @@ impl Table {
         let bootstrap = Bootstrap { resamples: first.protocol.conditions.bootstrap, seed: seeds[0] };
 
         let ks = shared_ks(first, runs)?;
-        let quality = metrics::of_ranks(Ks::Shown(&ks));
-        let popular = gather(&by_seed, "popular", &quality, |run| Some(&run.metrics.popular))?;
-        let mut rows = vec![Row {
-            model: Model::Popular,
-            target: None,
-            defence: None,
-            surrogate: None,
-            variant: None,
-            seeds: seeds.clone(),
-            runs: names(&by_seed),
-            queries: None,
-            figures: popular,
-            difference_to_none: None,
-        }];
+        let mut drafts =
+            Drafts { ks: &ks, inference: Inference::new(bootstrap), rows: Vec::new(), waiting: Vec::new() };
+        drafts.popular(&by_seed)?;
         let targets = group(runs)?;
+        // The places of the rows, by target: its own, and those of its surrogates.
+        let mut places = Vec::with_capacity(targets.len());
         for target in &targets {
             let undefended = undefended(&targets, target);
-            rows.push(target_row(target, undefended, &ks, &bootstrap)?);
+            let own = drafts.target(target, undefended)?;
+            let mut copies = Vec::with_capacity(target.surrogates.len());
             for surrogate in &target.surrogates {
-                let same = |other: &&Surrogate<'_>| other.architecture == surrogate.architecture;
-                let counterpart = undefended.and_then(|other| other.surrogates.iter().find(same));
-                rows.push(surrogate_row(target, surrogate, counterpart, &ks, &bootstrap)?);
+                let counterpart = undefended.and_then(|other| counterpart(target, surrogate, other));
+                copies.push(drafts.surrogate(target, surrogate, counterpart)?);
             }
+            places.push((own, copies));
         }
-        Ok(Self { protocol: first.protocol.conditions.clone(), ks, seeds, rows })
+        let headline = drawn(&ks).into_iter().next();
+        let verdicts = match &headline {
+            Some(headline) => drafts.verdicts(&targets, &places, headline)?,
+            None => Vec::new(),
+        };
+        let (rows, found) = drafts.settle()?;
+        let figure = headline.map(|headline| headline.to_string()).unwrap_or_default();
+        let verdicts =
+            verdicts.into_iter().filter_map(|draft| draft.settle(&figure, &rows, &found)).collect();
+        let protocol = first.protocol.conditions.clone();
+        Ok(Self { protocol, comparisons: found.tested().clone(), seeds, rows, verdicts, ks })
     }
 
     /// The names of the figures that are drawn, and whose differences have tables of their own in a grid.
     pub fn drawn(&self) -> Vec<String> {
-        let measures = metrics::of_ranks(Ks::First(&self.ks));
-        measures.iter().filter(|measure| measure.metric.drawn).map(ToString::to_string).collect()
+        drawn(&self.ks).iter().map(ToString::to_string).collect()
     }
 
     /// The architectures of all targets, each once.
@@ -224,36 +259,274 @@ fn distinct(architectures: impl Iterator<Item = Network>) -> Vec<Network> {
     architectures.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
+/// The measures of quality that are drawn.
+pub(super) fn drawn(ks: &[usize]) -> Vec<Measure<OfRank>> {
+    metrics::of_ranks(Ks::First(ks)).into_iter().filter(|measure| measure.metric.drawn).collect()
+}
+
 fn names(runs: &Repetitions<'_>) -> Vec<String> {
     runs.values().map(|run| run.name.clone()).collect()
 }
 
-fn target_row(
-    target: &Target<'_>,
-    undefended: Option<&Target<'_>>,
-    ks: &[usize],
-    bootstrap: &Bootstrap,
-) -> anyhow::Result<Row> {
-    let counterpart = undefended.map(|other| &other.runs);
-    Ok(Row {
-        model: Model::Target,
-        target: Some(target.architecture),
-        defence: Some(target.defence.to_owned()),
-        surrogate: None,
-        variant: target.variant.clone(),
-        seeds: target.runs.keys().copied().collect(),
-        runs: names(&target.runs),
-        queries: None,
-        figures: gather(&target.runs, "target", &metrics::of_ranks(Ks::Shown(ks)), |run| {
-            Some(&run.metrics.target)
-        })?,
-        difference_to_none: difference((ks, bootstrap), &target.runs, counterpart, TARGET_RANK)?,
-    })
+/// Figures of a row whose interval or difference is to come.
+struct Waiting {
+    row: usize,
+    figure: String,
+    place: Place,
+    difference: bool,
 }
 
-fn surrogate_row(
+/// Rows, and what is to be resampled for them.
+struct Drafts<'a> {
+    ks: &'a [usize],
+    inference: Inference,
+    rows: Vec<Row>,
+    waiting: Vec<Waiting>,
+}
+
+impl Drafts<'_> {
+    fn quality(&self) -> Vec<Measure<OfRank>> {
+        metrics::of_ranks(Ks::Shown(self.ks))
+    }
+
+    /// The row of the most popular items.
+    fn popular(&mut self, by_seed: &Repetitions<'_>) -> anyhow::Result<()> {
+        let quality = self.quality();
+        let figures = gather(by_seed, "popular", &quality, |run| Some(&run.metrics.popular))?;
+        self.rows.push(Row {
+            model: Model::Popular,
+            target: None,
+            defence: None,
+            surrogate: None,
+            variant: None,
+            seeds: by_seed.keys().copied().collect(),
+            runs: names(by_seed),
+            queries: None,
+            figures,
+            difference_to_none: None,
+        });
+        // Runs of before did not keep it.
+        if by_seed.values().all(|run| run.ranks.column(POPULAR_RANK).is_some()) {
+            self.of_ranks(by_seed, POPULAR_RANK)?;
+        }
+        Ok(())
+    }
+
+    fn target(&mut self, target: &Target<'_>, undefended: Option<&Target<'_>>) -> anyhow::Result<usize> {
+        let quality = self.quality();
+        let figures = gather(&target.runs, "target", &quality, |run| Some(&run.metrics.target))?;
+        self.rows.push(Row {
+            model: Model::Target,
+            target: Some(target.architecture),
+            defence: Some(target.defence.to_owned()),
+            surrogate: None,
+            variant: target.variant.clone(),
+            seeds: target.runs.keys().copied().collect(),
+            runs: names(&target.runs),
+            queries: None,
+            figures,
+            difference_to_none: None,
+        });
+        self.of_ranks(&target.runs, TARGET_RANK)?;
+        self.differences(&target.runs, undefended.map(|other| &other.runs), TARGET_RANK)?;
+        Ok(self.rows.len() - 1)
+    }
+
+    fn surrogate(
+        &mut self,
+        target: &Target<'_>,
+        surrogate: &Surrogate<'_>,
+        counterpart: Option<&Surrogate<'_>>,
+    ) -> anyhow::Result<usize> {
+        let runs = &surrogate.runs;
+        let shown = Ks::Shown(self.ks);
+        let (lists, scores) = (metrics::of_lists(shown), metrics::of_scores(shown));
+        let mut figures = gather(runs, "surrogate", &self.quality(), |run| run.metrics.surrogate.as_ref())?;
+        figures.extend(gather(runs, "fidelity.answered", &lists, |run| {
+            run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.answered)
+        })?);
+        figures.extend(gather(runs, "fidelity.own", &scores, |run| {
+            run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.own)
+        })?);
+        let of_run = |run: &&Run| run.protocol.surrogate.as_ref().and_then(|subject| subject.queries.clone());
+        self.rows.push(Row {
+            model: Model::Surrogate,
+            target: Some(target.architecture),
+            defence: Some(target.defence.to_owned()),
+            surrogate: Some(surrogate.architecture),
+            variant: surrogate.variant.clone().or_else(|| target.variant.clone()),
+            seeds: runs.keys().copied().collect(),
+            runs: names(runs),
+            queries: runs.values().next().and_then(of_run),
+            figures,
+            difference_to_none: None,
+        });
+        self.of_ranks(runs, SURROGATE_RANK)?;
+        let fidelity = lists.iter().map(ToString::to_string).chain(scores.iter().map(ToString::to_string));
+        for name in fidelity.filter(|_| runs.len() > 1) {
+            let columns: Option<Vec<Vec<f64>>> = runs.values().map(|run| values_of(run, &name)).collect();
+            if let Some(columns) = columns {
+                self.figure(name, &columns)?;
+            }
+        }
+        self.differences(runs, counterpart.map(|other| &other.runs), SURROGATE_RANK)?;
+        Ok(self.rows.len() - 1)
+    }
+
+    /// Hand in the quality of several seeds; that of one stands with the interval its run found.
+    fn of_ranks(&mut self, runs: &Repetitions<'_>, column: &str) -> anyhow::Result<()> {
+        if runs.len() < 2 {
+            return Ok(());
+        }
+        for measure in self.quality() {
+            let columns = runs.values().map(|run| worth(run, column, &measure));
+            let columns = columns.collect::<anyhow::Result<Vec<_>>>()?;
+            self.figure(measure.to_string(), &columns)?;
+        }
+        Ok(())
+    }
+
+    fn figure(&mut self, figure: String, columns: &[Vec<f64>]) -> anyhow::Result<()> {
+        let place = self.inference.figure(sample(columns)?)?;
+        self.waiting.push(Waiting { row: self.rows.len() - 1, figure, place, difference: false });
+        Ok(())
+    }
+
+    /// Hand in the paired differences of the last row to its counterpart, from the ranks in one column of both; none where there is no
+    /// counterpart or no seed that both have.
+    fn differences(
+        &mut self,
+        runs: &Repetitions<'_>,
+        counterpart: Option<&Repetitions<'_>>,
+        column: &str,
+    ) -> anyhow::Result<()> {
+        let Some(counterpart) = counterpart else { return Ok(()) };
+        for measure in self.quality() {
+            let columns = paired(runs, counterpart, column, &measure)?;
+            if columns.is_empty() {
+                return Ok(());
+            }
+            let place = self.inference.difference(&measure.to_string(), sample(&columns)?)?;
+            let row = self.rows.len() - 1;
+            self.waiting.push(Waiting { row, figure: measure.to_string(), place, difference: true });
+        }
+        Ok(())
+    }
+
+    /// What there is to say of each defence by one figure.
+    fn verdicts(
+        &mut self,
+        targets: &[Target<'_>],
+        places: &[(usize, Vec<usize>)],
+        headline: &Measure<OfRank>,
+    ) -> anyhow::Result<Vec<Draft>> {
+        let name = headline.to_string();
+        let strongest: Vec<Option<usize>> = places
+            .iter()
+            .map(|(_, copies)| {
+                let mean =
+                    |copy: usize| self.rows[copies[copy]].figures.get(&name).map_or(0.0, |value| value.mean);
+                // The first of equals.
+                (0..copies.len()).rev().max_by(|&left, &right| mean(left).total_cmp(&mean(right)))
+            })
+            .collect();
+        let mut drafts = Vec::with_capacity(targets.len());
+        for (number, target) in targets.iter().enumerate() {
+            let other = undefended(targets, target)
+                .and_then(|other| targets.iter().position(|found| std::ptr::eq(found, other)));
+            let thief = strongest[number].map(|copy| &target.surrogates[copy]);
+            let before = other.and_then(|other| Some(&targets[other].surrogates[strongest[other]?]));
+            let against = match (thief, before) {
+                (Some(thief), Some(before)) => {
+                    let columns = paired(&thief.runs, &before.runs, SURROGATE_RANK, headline)?;
+                    if columns.is_empty() {
+                        None
+                    } else {
+                        let shared = before.runs.iter().filter(|(seed, _)| thief.runs.contains_key(seed));
+                        let means = shared
+                            .map(|(_, run)| Ok(mean(&worth(run, SURROGATE_RANK, headline)?)))
+                            .collect::<anyhow::Result<Vec<f64>>>()?;
+                        Some((self.inference.difference(&name, sample(&columns)?)?, mean(&means)))
+                    }
+                }
+                _ => None,
+            };
+            let of_thief = thief.and_then(|thief| thief.runs.values().next());
+            let (own, copies) = &places[number];
+            let undefended =
+                if target.defence == "none" { Some(*own) } else { other.map(|other| places[other].0) };
+            drafts.push(Draft {
+                row: *own,
+                undefended,
+                thieves: copies.len(),
+                strongest: strongest[number].map(|copy| copies[copy]),
+                way: of_thief.and_then(|run| way_of(run)),
+                price: of_thief
+                    .and_then(|run| Some(run.protocol.surrogate.as_ref()?.queries.as_ref()?.price())),
+                against,
+                checkpoints: target.runs.values().map(|run| run.protocol.target.checkpoint.clone()).collect(),
+            });
+        }
+        Ok(drafts)
+    }
+
+    /// The rows with everything that was resampled.
+    fn settle(self) -> anyhow::Result<(Vec<Row>, Found)> {
+        let found = self.inference.finish()?;
+        let mut rows = self.rows;
+        for Waiting { row, figure, place, difference } in self.waiting {
+            let row = &mut rows[row];
+            if difference {
+                let differences = row.difference_to_none.get_or_insert_default();
+                differences.extend(found.difference(place).map(|difference| (figure, difference)));
+            } else if let Some(Value { spread: Spread::Seeds { low, high, .. }, .. }) =
+                row.figures.get_mut(&figure)
+            {
+                let interval = found.interval(place);
+                (*low, *high) = (Some(interval.low), Some(interval.high));
+            }
+        }
+        Ok((rows, found))
+    }
+}
+
+fn sample(columns: &[Vec<f64>]) -> anyhow::Result<Sample> {
+    Ok(Sample::new(&columns.iter().map(Vec::as_slice).collect::<Vec<_>>())?)
+}
+
+/// What the ranks in a column of a run are worth, `(users)`.
+pub(super) fn worth(run: &Run, column: &str, measure: &Measure<OfRank>) -> anyhow::Result<Vec<f64>> {
+    Ok(ranks_of(run, column)?.iter().map(|&rank| measure.value(rank)).collect())
+}
+
+/// Values that a run keeps of every user; none where it does not.
+fn values_of(run: &Run, column: &str) -> Option<Vec<f64>> {
+    match run.ranks.column(column)? {
+        Column::Values(values) => values.iter().copied().collect(),
+        Column::Counts(_) => None,
+    }
+}
+
+/// Paired differences for each seed that both sides have, `(seeds, users)`.
+pub(super) fn paired(
+    runs: &Repetitions<'_>,
+    counterpart: &Repetitions<'_>,
+    column: &str,
+    measure: &Measure<OfRank>,
+) -> anyhow::Result<Vec<Vec<f64>>> {
+    let both = runs.iter().filter_map(|(seed, run)| Some((run, counterpart.get(seed)?)));
+    both.map(|(run, other)| {
+        Ok(paired_difference(&worth(run, column, measure)?, &worth(other, column, measure)?)?)
+    })
+    .collect()
+}
+
+/// The surrogate of the undefended target that a surrogate is compared with: of the same architecture and made in the same way, or the only one
+/// where either has no other.
+fn counterpart<'a, 'b>(
     target: &Target<'_>,
     surrogate: &Surrogate<'_>,
+<<<<<<< HEAD
     counterpart: Option<&Surrogate<'_>>,
     ks: &[usize],
     bootstrap: &Bootstrap,
@@ -289,10 +562,26 @@ fn surrogate_row(
             SURROGATE_RANK,
         )?,
     })
+=======
+    undefended: &'b Target<'a>,
+) -> Option<&'b Surrogate<'a>> {
+    let of_kind = |other: &&Surrogate<'_>| other.architecture == surrogate.architecture;
+    let mut candidates = undefended.surrogates.iter().filter(of_kind);
+    let (first, second) = (candidates.next(), candidates.next());
+    if second.is_none() && target.surrogates.iter().filter(of_kind).count() == 1 {
+        return first;
+    }
+    let way = |surrogate: &Surrogate<'_>| {
+        let run = *surrogate.runs.values().next()?;
+        Some((way_of(run)?, run.protocol.surrogate.as_ref()?.queries.as_ref()?.queries))
+    };
+    let wanted = way(surrogate)?;
+    undefended.surrogates.iter().filter(of_kind).find(|other| way(other).as_ref() == Some(&wanted))
+>>>>>>> 8f996500cd6fc204fedd818686c2a259dfe5e562
 }
 
 /// The undefended target of the same architecture; none for the undefended itself.
-fn undefended<'a, 'b>(targets: &'b [Target<'a>], target: &Target<'_>) -> Option<&'b Target<'a>> {
+pub(super) fn undefended<'a, 'b>(targets: &'b [Target<'a>], target: &Target<'_>) -> Option<&'b Target<'a>> {
     if target.defence == "none" {
         return None;
     }
@@ -366,42 +655,6 @@ pub(crate) fn gather<'a, Function>(
         values.insert(name, Value::over(&figures));
     }
     Ok(values)
-}
-
-/// The paired differences of a cell to its counterpart, from the ranks in one column of both; none where there is no
-/// counterpart or no seed that both have.
-fn difference(
-    (ks, bootstrap): (&[usize], &Bootstrap),
-    runs: &Repetitions<'_>,
-    counterpart: Option<&Repetitions<'_>>,
-    column: &str,
-) -> anyhow::Result<Option<Figures>> {
-    let Some(counterpart) = counterpart else { return Ok(None) };
-    let measures = metrics::of_ranks(Ks::Shown(ks));
-    // (measures, users), summed over the seeds
-    let (mut sums, mut seeds): (Vec<Vec<f64>>, usize) = (Vec::new(), 0);
-    for (seed, run) in runs {
-        let Some(other) = counterpart.get(seed) else { continue };
-        let (left, right) = (ranks_of(run, column)?, ranks_of(other, column)?);
-        for (place, measure) in measures.iter().enumerate() {
-            let of =
-                |ranks: &[Option<u32>]| ranks.iter().map(|&rank| measure.value(rank)).collect::<Vec<_>>();
-            let differences = paired_difference(&of(left), &of(right))?;
-            match sums.get_mut(place) {
-                None => sums.push(differences),
-                Some(sums) => sums.iter_mut().zip(&differences).for_each(|(sum, value)| *sum += value),
-            }
-        }
-        seeds += 1;
-    }
-    if seeds == 0 {
-        return Ok(None);
-    }
-    sums.iter_mut().flatten().for_each(|sum| *sum /= seeds as f64);
-    let columns: Vec<&[f64]> = sums.iter().map(Vec::as_slice).collect();
-    let intervals = bootstrap.intervals(&columns).context("comparing with the undefended target")?;
-    let names = measures.iter().map(ToString::to_string);
-    Ok(Some(names.zip(intervals.into_iter().map(Figure::from)).collect()))
 }
 
 fn ranks_of<'a>(run: &'a Run, column: &str) -> anyhow::Result<&'a [Option<u32>]> {

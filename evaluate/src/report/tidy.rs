@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::Context;
 use artifact::report::Cell;
 
+use super::inference::Difference;
 use super::table::{Model, Row, Spread, Table};
-use crate::figures::Figure;
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 20] = [
     "model",
     "target",
     "defence",
@@ -25,9 +25,15 @@ const COLUMNS: [&str; 15] = [
     "difference",
     "difference_low",
     "difference_high",
+    "p",
+    "p_corrected",
+    "effect",
+    "users_needed",
+    "seeds_needed",
 ];
 
-/// The table in long form. `deviation` is absent of a single seed, `low` and `high` of several.
+/// The table in long form. `deviation` is absent of a single seed; `low` and `high` of several where a figure is not kept user by
+/// user.
 pub fn cells(table: &Table) -> Vec<Cell> {
     table.rows.iter().flat_map(cells_of).collect()
 }
@@ -40,12 +46,13 @@ fn cells_of(row: &Row) -> impl Iterator<Item = Cell> {
         Model::Surrogate => "surrogate",
     };
     row.figures.iter().map(move |(name, value)| {
-        let (low, high, deviation) = match value.spread {
-            Spread::Interval { low, high } => (Some(low), Some(high), None),
-            Spread::Seeds { deviation } => (None, None, Some(deviation)),
+        let (low, high) = value.interval().unzip();
+        let deviation = match value.spread {
+            Spread::Interval { .. } => None,
+            Spread::Seeds { deviation, .. } => Some(deviation),
         };
         let difference = row.difference_to_none.as_ref().and_then(|figures| figures.get(name));
-        let of = |part: fn(&Figure) -> f64| difference.map(part);
+        let of = |part: fn(&Difference) -> f64| difference.map(part);
         Cell {
             model: model.to_owned(),
             target: row.target.map(|architecture| architecture.to_string()),
@@ -62,6 +69,11 @@ fn cells_of(row: &Row) -> impl Iterator<Item = Cell> {
             difference: of(|figure| figure.mean),
             difference_low: of(|figure| figure.low),
             difference_high: of(|figure| figure.high),
+            p: of(|figure| figure.p),
+            p_corrected: of(|figure| figure.p_corrected),
+            effect: of(|figure| figure.effect),
+            users_needed: difference.and_then(|figure| figure.users_needed),
+            seeds_needed: difference.and_then(|figure| figure.seeds_needed),
         }
     })
 }
@@ -97,6 +109,11 @@ fn record(cell: &Cell) -> [String; COLUMNS.len()] {
         text(cell.difference),
         text(cell.difference_low),
         text(cell.difference_high),
+        text(cell.p),
+        text(cell.p_corrected),
+        text(cell.effect),
+        text(cell.users_needed),
+        text(cell.seeds_needed),
     ]
 }
 

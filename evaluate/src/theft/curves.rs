@@ -222,6 +222,14 @@ pub(crate) fn strategy_of(queries: &QueryHeader) -> String {
     words + &choices(&chosen.choices)
 }
 
+/// How the copy of a run was asked for and learned, in words; none where its checkpoint does not say.
+pub(crate) fn way_of(run: &Run) -> Option<String> {
+    let copy = run.protocol.surrogate.as_ref()?;
+    let queries = copy.queries.as_ref()?;
+    let learning = learning_of(copy.learning.as_ref());
+    Some(format!("{}, lists of {}: {learning}", strategy_of(queries), queries.k))
+}
+
 /// How it was learned, in words; before this was recorded, there was one way.
 fn learning_of(learning: Option<&Learning>) -> String {
     let Some(learning) = learning else { return "hinge".to_owned() };

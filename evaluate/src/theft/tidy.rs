@@ -40,7 +40,7 @@ pub fn write_csv(theft: &Theft, path: &Path) -> anyhow::Result<()> {
             for (figure, value) in &point.figures {
                 let [low, high, deviation] = match value.spread {
                     Spread::Interval { low, high } => [low.to_string(), high.to_string(), String::new()],
-                    Spread::Seeds { deviation } => [String::new(), String::new(), deviation.to_string()],
+                    Spread::Seeds { deviation, .. } => [String::new(), String::new(), deviation.to_string()],
                 };
                 let record = [
                     thief.target.to_string(),

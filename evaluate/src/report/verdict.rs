@@ -1,0 +1,114 @@
+//! What each defence comes to: what it leaves its users, and what the strongest thief still has.
+//!
+//! A defence is judged by the thief who does best against *it*, and what it takes from thieves by the best against it and the best against
+//! the undefended target, who may be two: a thief is free to change his ways. That the best of several is chosen by the figure that
+//! is then reported flatters him a little, on both sides alike.
+
+use artifact::queries::Price;
+use models::Architecture;
+use serde::Serialize;
+
+use super::inference::{Difference, Found, Place};
+use super::table::{Model, Row};
+
+/// What a defence comes to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The target's network.
+    pub target: Architecture,
+    /// Its defence.
+    pub defence: String,
+    /// What tells it from another of that defence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The figure it is judged by.
+    pub figure: String,
+    /// BLAKE3 of the target's checkpoints, in the order of the seeds.
+    pub checkpoints: Vec<String>,
+    /// The target's quality.
+    pub quality: f64,
+    /// Share of the undefended target's quality that users keep; 1 of the undefended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<f64>,
+    /// What users lose, user by user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Difference>,
+    /// The thief with the best copy; none where no copy was evaluated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thief: Option<Strongest>,
+    /// How many thieves tried.
+    pub thieves: usize,
+}
+
+/// The strongest thief.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Strongest {
+    /// The copy's network.
+    pub surrogate: Architecture,
+    /// How he asked and learned, in words; none where his checkpoint does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way: Option<String>,
+    /// The copy's quality.
+    pub quality: f64,
+    /// Share of the quality of the undefended target (of this one, where that was not evaluated) that the copy has.
+    pub share: f64,
+    /// What he paid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+    /// His copy against the best copy of the undefended target, user by user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
+    /// The same as a share of that copy's quality.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<f64>,
+}
+
+/// What is known of a verdict before differences are tested: places of rows, and of their differences.
+pub(super) struct Draft {
+    pub(super) row: usize,
+    pub(super) undefended: Option<usize>,
+    pub(super) thieves: usize,
+    pub(super) strongest: Option<usize>,
+    pub(super) way: Option<String>,
+    pub(super) price: Option<Price>,
+    /// The strongest of the undefended target, with his mean over the seeds that both have.
+    pub(super) against: Option<(Place, f64)>,
+    pub(super) checkpoints: Vec<String>,
+}
+
+impl Draft {
+    pub(super) fn settle(self, figure: &str, rows: &[Row], found: &Found) -> Option<Verdict> {
+        let mean = |row: usize| rows[row].figures.get(figure).map(|value| value.mean);
+        let row = &rows[self.row];
+        let quality = mean(self.row)?;
+        let whole = self.undefended.and_then(mean).or(Some(quality)).filter(|&whole| whole > 0.0);
+        let thief = self.strongest.and_then(|strongest| {
+            let copied = mean(strongest)?;
+            let difference = self.against.and_then(|(place, _)| found.difference(place));
+            let before = self.against.map(|(_, before)| before).filter(|&before| before > 0.0);
+            Some(Strongest {
+                surrogate: rows[strongest].surrogate?,
+                way: self.way,
+                quality: copied,
+                share: copied / whole.unwrap_or(f64::NAN),
+                price: self.price,
+                change: difference.zip(before).map(|(difference, before)| difference.mean / before),
+                difference,
+            })
+        });
+        debug_assert_eq!(row.model, Model::Target);
+        Some(Verdict {
+            target: row.target?,
+            defence: row.defence.clone()?,
+            variant: row.variant.clone(),
+            figure: figure.to_owned(),
+            checkpoints: self.checkpoints,
+            quality,
+            kept: self.undefended.and(whole).map(|whole| quality / whole),
+            users: row.difference_to_none.as_ref().and_then(|differences| differences.get(figure)).copied(),
+            // A share of nothing is no share.
+            thief: thief.filter(|thief| thief.share.is_finite()),
+            thieves: self.thieves,
+        })
+    }
+}

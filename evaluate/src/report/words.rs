@@ -1,0 +1,198 @@
+//! What was run and what came of it, in two sentences that the report works out itself.
+
+use std::fmt::Write as _;
+
+use super::inference::Difference;
+use super::table::Table;
+use super::verdict::{Strongest, Verdict};
+use crate::figures::{grouped, price_of};
+
+/// Defences that the second sentence speaks of, at most.
+const SPOKEN: usize = 3;
+
+/// What was run.
+pub fn what_was_run(table: &Table) -> String {
+    let mut targets: Vec<&str> = table.targets().iter().map(|target| target.title).collect();
+    targets.dedup();
+    let mut defences: Vec<&str> = table.verdicts.iter().map(|verdict| verdict.defence.as_str()).collect();
+    let mut met = Vec::new();
+    defences.retain(|defence| {
+        !met.contains(defence) && {
+            met.push(defence);
+            true
+        }
+    });
+    let behind = match defences.as_slice() {
+        ["none"] => "without a defence".to_owned(),
+        all => format!("behind {}", listed(all, "and")),
+    };
+    let most = table.verdicts.iter().map(|verdict| verdict.thieves).max().unwrap_or(0);
+    let was = if targets.len() == 1 { "was" } else { "were" };
+    let copied = match most {
+        0 => format!("{was} measured, without a copy"),
+        1 => format!("{was} copied once each"),
+        several => format!("{was} copied in up to {several} ways each"),
+    };
+    let seeds = match table.seeds.len() {
+        1 => "one seed".to_owned(),
+        several => format!("{several} seeds"),
+    };
+    format!(
+        "{} {behind} {copied}, and judged on {} users and {} items with {seeds}.",
+        listed(&targets, "and"),
+        grouped(table.protocol.users as u64),
+        grouped(table.protocol.items as u64)
+    )
+}
+
+/// What came of it.
+pub fn what_was_found(table: &Table) -> String {
+    let mut defended: Vec<&Verdict> = table
+        .verdicts
+        .iter()
+        .filter(|verdict| verdict.defence != "none" && verdict.users.is_some())
+        .collect();
+    let Some(figure) = table.verdicts.first().map(|verdict| verdict.figure.as_str()) else {
+        return String::new();
+    };
+    if defended.is_empty() {
+        return undefended(table, figure);
+    }
+    // The stable sort keeps the report's order among equals.
+    defended.sort_by(|left, right| worth(right).total_cmp(&worth(left)));
+    let all = defended.len();
+    defended.truncate(SPOKEN);
+    let several = table.targets().len() > 1;
+    let clauses: Vec<String> = defended
+        .iter()
+        .enumerate()
+        .map(|(place, verdict)| clause(verdict, several, if place == 0 { Some(figure) } else { None }))
+        .collect();
+    let mut text = if let [only] = clauses.as_slice() { only.clone() } else { clauses.join("; ") };
+    if all > SPOKEN {
+        let (more, is) = (all - SPOKEN, if all == SPOKEN + 1 { "is" } else { "are" });
+        let _ = write!(text, "; {more} more {is} in the table, where thieves lose less for what users pay");
+    }
+    text.push('.');
+    capitalised(&text)
+}
+
+/// How much more the strongest thief loses than users do.
+fn worth(verdict: &Verdict) -> f64 {
+    let lost = verdict.thief.as_ref().and_then(|thief| thief.change).map_or(0.0, |change| -change);
+    lost - (1.0 - verdict.kept.unwrap_or(1.0))
+}
+
+/// `gro cost users 4 % of HR@10 and the strongest thief 21 %: both can be told from chance`.
+fn clause(verdict: &Verdict, several: bool, figure: Option<&str>) -> String {
+    let mut text = name_of(verdict, several);
+    let lost = 1.0 - verdict.kept.unwrap_or(1.0);
+    let of = figure.map_or_else(String::new, |figure| format!(" of {figure}"));
+    let _ = if percent(lost) == "0 %" {
+        write!(text, " cost users nothing{of}")
+    } else if lost < 0.0 {
+        write!(text, " gave users {}{of}", percent(-lost))
+    } else {
+        write!(text, " cost users {}{of}", percent(lost))
+    };
+    let thief = verdict.thief.as_ref().and_then(|thief| Some((thief.change?, thief.difference?)));
+    let first = verdict.users.as_ref().is_some_and(Difference::found);
+    if let Some((change, difference)) = thief {
+        let _ = if change > 0.0 {
+            write!(text, " and gave the strongest thief {}", percent(change))
+        } else {
+            write!(text, " and the strongest thief {}", percent(-change))
+        };
+        text.push_str(match (first, difference.found()) {
+            (true, true) => ": both can be told from chance",
+            (true, false) => ": only the former can be told from chance",
+            (false, true) => ": only the latter can be told from chance",
+            (false, false) => ": neither can be told from chance",
+        });
+    } else {
+        text.push_str(if first {
+            ": this can be told from chance"
+        } else {
+            ": this cannot be told from chance"
+        });
+    }
+    text
+}
+
+/// A defence in words that tell it from the others.
+pub(super) fn name_of(verdict: &Verdict, several: bool) -> String {
+    let mut text = verdict.defence.clone();
+    if let Some(variant) = &verdict.variant {
+        let _ = write!(text, " ({variant})");
+    }
+    if several {
+        let _ = write!(text, " on {}", verdict.target.title);
+    }
+    text
+}
+
+/// Where nothing can be compared.
+fn undefended(table: &Table, figure: &str) -> String {
+    let thieves = table.verdicts.iter().filter_map(|verdict| Some((verdict, verdict.thief.as_ref()?)));
+    let strongest = thieves.max_by(|(_, left), (_, right)| left.share.total_cmp(&right.share));
+    let why = if table.verdicts.iter().all(|verdict| verdict.defence == "none") {
+        "No defence was measured"
+    } else {
+        "Without the undefended target there is nothing to compare a defence with"
+    };
+    match strongest {
+        Some((verdict, thief)) => format!(
+            "{why}; the strongest thief's copy of {} has {} of its {figure}{}.",
+            verdict.target.title,
+            percent(thief.share),
+            paid(thief)
+        ),
+        None => format!("{why}, and no copy."),
+    }
+}
+
+fn paid(thief: &Strongest) -> String {
+    thief.price.as_ref().map_or_else(String::new, |price| format!(", for {}", price_of(price)))
+}
+
+/// A share in percent, with a decimal where it is small.
+pub(crate) fn percent(share: f64) -> String {
+    let hundred = 100.0 * share;
+    if hundred.abs() < 0.05 {
+        "0 %".to_owned()
+    } else if hundred.abs() < 9.95 {
+        format!("{hundred:.1} %")
+    } else {
+        format!("{hundred:.0} %")
+    }
+}
+
+/// `a, b and c`.
+fn listed(names: &[&str], and: &str) -> String {
+    match names {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [first @ .., last] => format!("{} {and} {last}", first.join(", ")),
+    }
+}
+
+pub(super) fn capitalised(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// A chance, so that it cannot be read as none.
+pub(crate) fn chance(p: f64) -> String {
+    if p < 1e-4 {
+        "< 0.0001".to_owned()
+    } else if p < 0.001 {
+        format!("{p:.4}")
+    } else {
+        format!("{p:.3}")
+    }
+}
+
+/// How many would be needed; `none` where no number would do.
+pub(super) fn needed(count: Option<u64>) -> String {
+    count.map_or_else(|| "no number".to_owned(), grouped)
+}

@@ -1,0 +1,92 @@
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use crate::scene::Scene;
+
+fn ranks(hits: usize) -> Vec<Option<u32>> {
+    (0..200).map(|user| Some(if user < hits { 1 } else { 30 })).collect()
+}
+
+/// Reports of two people on the same data, of whom the second has a defence and a network that this build does not know.
+fn scene() -> Scene {
+    let scene = Scene::new();
+    scene.evaluated("eval-none", "none", 0.30, &ranks(60), &ranks(50));
+    scene.evaluated("eval-gro", "gro", 0.29, &ranks(58), &ranks(10));
+    scene.evaluated("eval-new", "new", 0.24, &ranks(48), &ranks(40));
+    for (out, runs) in [("ann/report", ["eval-none", "eval-gro"]), ("bob/report", ["eval-none", "eval-new"])]
+    {
+        std::fs::create_dir_all(scene.path(out).parent().unwrap()).unwrap();
+        let ended = scene.evaluate(&[&["report", "--quiet", "--out", out, "--runs"][..], &runs].concat());
+        assert_eq!(ended.code, 0, "{}", ended.err);
+    }
+    // Reports are handed on as single files.
+    std::fs::remove_file(scene.path("bob/report/stage.lock")).unwrap();
+    scene.amend("bob/report/report.json", "/verdicts/1/target", |name| *name = "unheard-of".into());
+    std::fs::create_dir(scene.path("proof")).unwrap();
+    std::fs::write(scene.path("proof/proof.json"), r#"{"protected": "target eval-gro", "p": 0.0002}"#)
+        .unwrap();
+    std::fs::create_dir(scene.path("elsewhere")).unwrap();
+    std::fs::write(scene.path("elsewhere/proof.json"), r#"{"protected": "beef", "p": 0.5}"#).unwrap();
+    scene
+}
+
+const ALL: [&str; 8] =
+    ["board", "--out", "board", "--reports", "bob/report", "ann/report", "--proofs", "proof"];
+
+#[test]
+fn defences_of_anyone_stand_in_one_table_the_best_first() {
+    let scene = scene();
+    let ended = scene.evaluate(&[&ALL[..], &["elsewhere"]].concat());
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("1 of 2 proofs are about targets that no report speaks of"), "{}", ended.err);
+    let board = scene.json("board/board.json");
+    assert_eq!(board["divisions"].as_array().unwrap().len(), 1);
+    let standings = board["divisions"][0]["standings"].as_array().unwrap();
+    // By the marks: kept and stolen of .30 are 1 and .28, .29 and .27, .24 and .22; the margins are all .02 / .30, whose last digits decide.
+    assert_eq!(standings.len(), 4);
+    let of = |defence: &str| standings.iter().find(|row| row["defence"] == defence).unwrap();
+    let near = |value: &serde_json::Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-9;
+    assert!(near(&of("gro")["kept"], 0.29 / 0.3) && near(&of("gro")["stolen"], 0.27 / 0.3), "{board}");
+    assert_eq!((&of("gro")["proof"], &of("gro")["report"]), (&0.0002.into(), &"ann/report".into()));
+    assert!(of("new")["proof"].is_null());
+    assert_eq!(of("new")["target"], "unheard-of", "a name that this build does not know is taken as it is");
+    assert!(
+        ended.out.contains("| gro ")
+            && ended.out.contains("25,000 questions")
+            && ended.out.contains("p 0.0002"),
+        "{}",
+        ended.out
+    );
+
+    // A thief who does better under one of them takes it down.
+    scene.amend("bob/report/report.json", "/verdicts/1/thief/share", |share| *share = 0.79.into());
+    assert_eq!(scene.evaluate(&ALL).code, 0);
+    let standings = scene.json("board/board.json")["divisions"][0]["standings"].clone();
+    assert_eq!(standings[3]["defence"], "new", "{standings}");
+}
+
+#[test]
+fn what_was_measured_otherwise_stands_apart() {
+    let scene = scene();
+    scene.amend("bob/report/report.json", "/protocol/exclude_seen", |seen| *seen = true.into());
+    assert_eq!(scene.evaluate(&ALL).code, 0);
+    let divisions = scene.json("board/board.json")["divisions"].clone();
+    assert_eq!(divisions.as_array().unwrap().len(), 2, "{divisions}");
+    assert_eq!(divisions[1]["standings"].as_array().unwrap().len(), 2, "{divisions}");
+}
+
+#[test]
+fn a_report_without_verdicts_is_refused_by_name() {
+    let scene = scene();
+    scene.amend("bob/report/report.json", "", |report| {
+        drop(report.as_object_mut().unwrap().remove("verdicts"));
+    });
+    let ended = scene.evaluate(&ALL);
+    assert_eq!(ended.code, 2, "{}", ended.out);
+    assert!(
+        ended.err.contains("bob/report/report.json has no verdicts") && ended.err.contains("report again"),
+        "{}",
+        ended.err
+    );
+    assert!(!scene.path("board").exists());
+    assert_eq!(scene.evaluate(&["board", "--out", "board", "--reports", "nobody"]).code, 2);
+}
