@@ -26,13 +26,6 @@ use artifact::report::REPORT_TABLE;
 use chart::{Chart, Group, Panel};
 use grouping::{Run, names_of};
 use markdown::markdown;
-<<<<<<< HEAD
-use stage::{Flags, Plan, settings};
-use table::{Model, Table};
-
-use crate::figures::{METRICS, Network, PROTOCOL, grouped};
-=======
-use models::Architecture;
 use page::{Curves, Detected, Material, Training, page};
 use payers::payers;
 use rayon::prelude::*;
@@ -41,9 +34,8 @@ use stage::{Flags, Plan, Refusal, settings, splits};
 use table::{Model, Table};
 
 use crate::detect::DETECT_JSON;
-use crate::figures::{Conditions, METRICS, PROTOCOL, grouped};
+use crate::figures::{Conditions, METRICS, Network, PROTOCOL, grouped};
 use crate::theft::THEFT_JSON;
->>>>>>> 8f996500cd6fc204fedd818686c2a259dfe5e562
 
 /// Name of the readable report.
 pub const REPORT: &str = "report.md";

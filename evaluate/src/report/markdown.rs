@@ -12,12 +12,8 @@ use service::policies::POLICIES;
 
 use super::inference::Difference;
 use super::table::{Model, Row, Spread, Table, Value};
-<<<<<<< HEAD
-use crate::figures::{Figure, Network, budget_of};
-=======
 use super::words::{chance, needed, what_was_found, what_was_run};
-use crate::figures::{budget_of, grouped};
->>>>>>> 8f996500cd6fc204fedd818686c2a259dfe5e562
+use crate::figures::{Network, budget_of, grouped};
 
 /// The report of a table.
 pub fn markdown(table: &Table) -> String {

@@ -19,16 +19,7 @@
 use artifact::queries::QueryHeader;
 use artifact::ranks::{Column, RANKS};
 use indexmap::IndexMap;
-<<<<<<< HEAD
-use metrics::{Bootstrap, Ks, Measure, mean, paired_difference};
-use serde::Serialize;
-use stage::Refusal;
-
-use super::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
-use crate::figures::{Conditions, Figure, Figures, METRICS, Network, PROTOCOL, SURROGATE_RANK, TARGET_RANK};
-=======
 use metrics::{Bootstrap, Ks, Measure, OfRank, Sample, mean, paired_difference};
-use models::Architecture;
 use serde::{Deserialize, Serialize};
 use stage::Refusal;
 
@@ -36,10 +27,9 @@ use super::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
 use super::inference::{Differences, Found, Inference, Place};
 use super::verdict::{Draft, Verdict};
 use crate::figures::{
-    Conditions, Figure, Figures, METRICS, POPULAR_RANK, PROTOCOL, SURROGATE_RANK, TARGET_RANK,
+    Conditions, Figure, Figures, METRICS, Network, POPULAR_RANK, PROTOCOL, SURROGATE_RANK, TARGET_RANK,
 };
 use crate::theft::curves::way_of;
->>>>>>> 8f996500cd6fc204fedd818686c2a259dfe5e562
 
 /// What a row speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -345,9 +335,11 @@ impl Drafts<'_> {
         figures.extend(gather(runs, "fidelity.answered", &lists, |run| {
             run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.answered)
         })?);
-        figures.extend(gather(runs, "fidelity.own", &scores, |run| {
-            run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.own)
-        })?);
+        if target.architecture != Network::FOREIGN {
+            figures.extend(gather(runs, "fidelity.own", &scores, |run| {
+                run.metrics.fidelity.as_ref().and_then(|fidelity| fidelity.own.as_ref())
+            })?);
+        }
         let of_run = |run: &&Run| run.protocol.surrogate.as_ref().and_then(|subject| subject.queries.clone());
         self.rows.push(Row {
             model: Model::Surrogate,
@@ -526,43 +518,6 @@ pub(super) fn paired(
 fn counterpart<'a, 'b>(
     target: &Target<'_>,
     surrogate: &Surrogate<'_>,
-<<<<<<< HEAD
-    counterpart: Option<&Surrogate<'_>>,
-    ks: &[usize],
-    bootstrap: &Bootstrap,
-) -> anyhow::Result<Row> {
-    let runs = &surrogate.runs;
-    let shown = Ks::Shown(ks);
-    let (quality, lists, scores) =
-        (metrics::of_ranks(shown), metrics::of_lists(shown), metrics::of_scores(shown));
-    let mut figures = gather(runs, "surrogate", &quality, |run| run.metrics.surrogate.as_ref())?;
-    figures.extend(gather(runs, "fidelity.answered", &lists, |run| {
-        run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.answered)
-    })?);
-    if target.architecture != Network::FOREIGN {
-        figures.extend(gather(runs, "fidelity.own", &scores, |run| {
-            run.metrics.fidelity.as_ref().and_then(|fidelity| fidelity.own.as_ref())
-        })?);
-    }
-    let of_run = |run: &&Run| run.protocol.surrogate.as_ref().and_then(|subject| subject.queries.clone());
-    Ok(Row {
-        model: Model::Surrogate,
-        target: Some(target.architecture),
-        defence: Some(target.defence.to_owned()),
-        surrogate: Some(surrogate.architecture),
-        variant: surrogate.variant.clone().or_else(|| target.variant.clone()),
-        seeds: runs.keys().copied().collect(),
-        runs: names(runs),
-        queries: runs.values().next().and_then(of_run),
-        figures,
-        difference_to_none: difference(
-            (ks, bootstrap),
-            runs,
-            counterpart.map(|other| &other.runs),
-            SURROGATE_RANK,
-        )?,
-    })
-=======
     undefended: &'b Target<'a>,
 ) -> Option<&'b Surrogate<'a>> {
     let of_kind = |other: &&Surrogate<'_>| other.architecture == surrogate.architecture;
@@ -577,7 +532,6 @@ fn counterpart<'a, 'b>(
     };
     let wanted = way(surrogate)?;
     undefended.surrogates.iter().filter(of_kind).find(|other| way(other).as_ref() == Some(&wanted))
->>>>>>> 8f996500cd6fc204fedd818686c2a259dfe5e562
 }
 
 /// The undefended target of the same architecture; none for the undefended itself.

@@ -4,8 +4,8 @@
 //! the undefended target, who may be two: a thief is free to change his ways. That the best of several is chosen by the figure that
 //! is then reported flatters him a little, on both sides alike.
 
+use crate::figures::Network;
 use artifact::queries::Price;
-use models::Architecture;
 use serde::Serialize;
 
 use super::inference::{Difference, Found, Place};
@@ -15,7 +15,7 @@ use super::table::{Model, Row};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
     /// The target's network.
-    pub target: Architecture,
+    pub target: Network,
     /// Its defence.
     pub defence: String,
     /// What tells it from another of that defence.
@@ -44,7 +44,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Strongest {
     /// The copy's network.
-    pub surrogate: Architecture,
+    pub surrogate: Network,
     /// How he asked and learned, in words; none where his checkpoint does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub way: Option<String>,

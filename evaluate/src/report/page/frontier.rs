@@ -1,6 +1,6 @@
 //! What users lose against what the strongest thief has: a point for each defence, a curve for one of several strengths.
 
-use models::Architecture;
+use crate::figures::Network;
 
 use super::svg::{
     Anchor, Chapter, Scale, Svg, WIDTH, apart, legend, level_axis, shortened, table, upright_axis,
@@ -75,7 +75,7 @@ pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
     })
 }
 
-fn picture(points: &[Point<'_>], target: Architecture) -> Option<String> {
+fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
     let points: Vec<&Point<'_>> = points.iter().filter(|point| point.verdict.target == target).collect();
     let figure = &points.first()?.verdict.figure;
     let lows = points.iter().map(|point| point.between.map_or(point.lost, |between| between.0));
