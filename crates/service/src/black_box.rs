@@ -54,7 +54,7 @@ pub struct ProtectedTarget {
     /// One for each batch of a thread.
     caches: Vec<PrefixCache>,
     /// What was read of accounts that come in any order, for a service.
-    memory: Option<PrefixMemory>,
+    memory: Option<Box<PrefixMemory>>,
     /// What is kept of accounts, where answers depend on them.
     standings: Standings,
 }
@@ -99,7 +99,7 @@ impl ProtectedTarget {
     /// of who comes again with one item more that item alone. Otherwise it expects sequences that grow side by side.
     #[must_use]
     pub fn remembering(mut self) -> Self {
-        self.memory = Some(PrefixMemory::default());
+        self.memory = Some(Box::default());
         self
     }
 
@@ -278,7 +278,7 @@ impl BlackBox for ProtectedTarget {
         let threads = if kernels::fused(device) { rayon::current_num_threads() } else { 1 };
         let batch = histories.len().div_ceil(threads).max(SMALLEST_BATCH);
         self.caches.resize_with(histories.len().div_ceil(batch), PrefixCache::default);
-        let memory = self.memory.as_ref();
+        let memory = self.memory.as_deref();
         let read = |cache: &mut PrefixCache, histories: &[&[u32]]| match memory {
             Some(memory) => memory.states(model, histories, device),
             None => cache.states(model, histories, device),

@@ -195,7 +195,7 @@ mod tests {
             attention_dropout: 0.0,
         };
         let sizes = Sizes { items: 30, network };
-        for architecture in ARCHITECTURES.iter() {
+        for architecture in &ARCHITECTURES {
             let declared = (architecture.declare)(&sizes);
             let (streams, device) = (Streams::new(1), Device::Cpu);
             let parameters =
