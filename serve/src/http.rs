@@ -154,6 +154,7 @@ pub fn serve(listening: &Listening, machine: &Machine, read: &dyn Fn() -> Result
         builder.worker_threads(threads.get());
     }
     let runtime = builder.enable_all().build().context("cannot start the threads of the service")?;
+    listen::make_room(listening.connections.get());
     let listener = runtime.block_on(listen::bind(listening.listen))?;
     let tls = match listening.tls.as_deref() {
         Some([certificate, key]) => Some(listen::tls(certificate, key)?),

@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::process::Resource;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use stage::Refusal;
@@ -30,6 +31,9 @@ use crate::telemetry::Telemetry;
 /// How long after a signal what was asked is still answered.
 const DRAIN: Duration = Duration::from_secs(8);
 
+/// Files that a service opens beside its connections: models, logs, calls of another service.
+const OTHER_FILES: usize = 320;
+
 /// How a service listens.
 pub struct Door {
     /// Where.
@@ -40,6 +44,21 @@ pub struct Door {
     pub connections: usize,
     /// How long a client may take for the head of a request, for a handshake, or to take what is written to him.
     pub patience: Duration,
+}
+
+/// Lets the process open as many files as so many connections need, as far as the system allows; says so where it does not.
+pub fn make_room(connections: usize) {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    let (wanted, most) = ((connections + OTHER_FILES) as u64, limit.maximum.unwrap_or(u64::MAX));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    limit.current = Some(wanted.min(most));
+    if wanted > most || rustix::process::setrlimit(Resource::Nofile, limit).is_err() {
+        tracing::warn!(
+            "--connections {connections}: the system lets this process open {most} files, so fewer will be open at once"
+        );
+    }
 }
 
 /// Takes the address.
