@@ -611,6 +611,8 @@ fn a_report_has_a_typed_row_for_every_figure() {
         seeds: vec![1, 7],
         queries: Some(1 << 40),
         deviation: Some(0.2),
+        p_corrected: Some(0.03),
+        seeds_needed: Some(4),
         ..popular.clone()
     };
     report::write(&path, &[popular, surrogate]).unwrap();
@@ -618,7 +620,7 @@ fn a_report_has_a_typed_row_for_every_figure() {
     let file = fs::File::open(&path).unwrap();
     let mut batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
     let batch: RecordBatch = batches.next().unwrap().unwrap();
-    assert_eq!((batch.num_rows(), batch.num_columns()), (2, 15));
+    assert_eq!((batch.num_rows(), batch.num_columns()), (2, 20));
     let column = |name: &str| batch.column_by_name(name).unwrap();
     let targets: Vec<_> = column("target").as_string::<i32>().iter().collect();
     assert_eq!(targets, [None, Some("bert")]);
@@ -626,6 +628,10 @@ fn a_report_has_a_typed_row_for_every_figure() {
     assert_eq!(queries, [None, Some(1 << 40)]);
     let deviations: Vec<_> = column("deviation").as_primitive::<Float64Type>().iter().collect();
     assert_eq!(deviations, [None, Some(0.2)]);
+    let chances: Vec<_> = column("p_corrected").as_primitive::<Float64Type>().iter().collect();
+    assert_eq!(chances, [None, Some(0.03)]);
+    let needed: Vec<_> = column("seeds_needed").as_primitive::<UInt64Type>().iter().collect();
+    assert_eq!(needed, [None, Some(4)]);
     let seeds = column("seeds").as_list::<i32>().value(1);
     assert_eq!(seeds.as_primitive::<UInt64Type>().values(), &[1, 7]);
 }
