@@ -103,6 +103,14 @@ fn clause(verdict: &Verdict, several: bool, figure: Option<&str>) -> String {
         } else {
             write!(text, " and the strongest thief {}", percent(-change))
         };
+        // Shares are means over all seeds of a row, and a change is over those that both have.
+        if difference.seeds < verdict.checkpoints.len() {
+            let seeds = match difference.seeds {
+                1 => "one seed".to_owned(),
+                several => format!("{several} seeds"),
+            };
+            let _ = write!(text, " (by the {seeds} that he and the undefended one were measured with)");
+        }
         text.push_str(match (first, difference.found()) {
             (true, true) => ": both can be told from chance",
             (true, false) => ": only the former can be told from chance",

@@ -271,6 +271,11 @@ fn seeds_become_a_mean_a_deviation_and_one_paired_difference() {
     let row = report["rows"].as_array().unwrap().last().unwrap().clone();
     let mean = row["difference_to_none"]["HR@10"]["mean"].as_f64().unwrap();
     assert!((mean + 0.1).abs() < 1e-12, "10 and 30 of 200: {row}");
+
+    // And where it is the undefended side, what is said of the thief is said to be of fewer seeds than the table's.
+    let ended = scene.evaluate(&arguments(&[&runs[..2], &runs[3..]].concat(), "undefended"));
+    let said = "(by the 2 seeds that he and the undefended one were measured with)";
+    assert!(ended.code == 0 && ended.out.contains(said), "{}{}", ended.out, ended.err);
 }
 
 #[test]
