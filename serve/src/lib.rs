@@ -58,7 +58,7 @@ pub enum Command {
     /// The lists are the recommender's own; the guard watches who takes from them, puts canaries into them, and answers thieves with decoys by
     /// its key. Keys, limits and log are those of `http`.
     ///
-    /// Example: gro-serve proxy --upstream https://recommender.internal --guard out/copy-guard --keys keys.yaml --log out/asked
+    /// Example: `gro-serve proxy --upstream https://recommender.internal --guard out/copy-guard --keys keys.yaml --log out/asked`
     Proxy(Box<proxy::Arguments>),
     /// Answer one question, as a table
     ///
