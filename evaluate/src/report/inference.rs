@@ -10,6 +10,13 @@ use serde::Serialize;
 /// Bytes of users' values that wait for a pass, at most.
 const WAITING: usize = 64 << 20;
 
+/// The interval of a mean of shares, cut off where no share lies: Student's t for a few seeds reaches further than that.
+fn within(interval: Interval, users: &[f64]) -> Interval {
+    let low = if users.iter().all(|&value| value >= 0.0) { interval.low.max(0.0) } else { interval.low };
+    let high = if users.iter().all(|&value| value <= 1.0) { interval.high.min(1.0) } else { interval.high };
+    Interval { low, high, ..interval }
+}
+
 /// How a model differs from its counterpart: user by user, and seed by seed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Difference {
@@ -103,11 +110,12 @@ impl Inference {
         let compare = |(sample, tested): (&Sample, Option<String>)| Some((tested?, Comparison::of(sample)));
         let compared: Vec<Option<(String, Comparison)>> =
             samples.par_iter().zip(tested).map(compare).collect();
-        let results = samples
-            .iter()
-            .zip(intervals)
-            .zip(compared)
-            .map(|((sample, interval), tested)| Result { interval, seeds: sample.seeds().len(), tested });
+        let results =
+            samples.iter().zip(intervals).zip(compared).map(|((sample, interval), tested)| Result {
+                interval: if tested.is_none() { within(interval, sample.users()) } else { interval },
+                seeds: sample.seeds().len(),
+                tested,
+            });
         self.found.extend(results);
         Ok(())
     }
@@ -147,5 +155,18 @@ impl Found {
     /// How many differences by each figure were tested.
     pub(super) fn tested(&self) -> &IndexMap<String, usize> {
         &self.tested
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_of_shares_is_one_of_shares() {
+        let wide = Interval { mean: 0.01, low: -0.02, high: 1.04 };
+        assert_eq!(within(wide, &[0.0, 1.0]), Interval { low: 0.0, high: 1.0, ..wide });
+        assert_eq!(within(wide, &[-0.5, 1.0]), Interval { high: 1.0, ..wide }, "a difference");
+        assert_eq!(within(wide, &[0.0, 3.0]), Interval { low: 0.0, ..wide }, "nats");
     }
 }

@@ -58,7 +58,7 @@ pub enum Target<'a> {
         /// The model itself, for its own ranking.
         model: Arc<dyn Recommender>,
         /// The service around it, where its policy changes answers.
-        service: Option<ProtectedTarget>,
+        service: Option<Box<ProtectedTarget>>,
     },
     /// A recommender that others run, of which nothing is seen but what it answers. Account i is user i of the dataset.
     Foreign(&'a mut dyn BlackBox),
@@ -189,7 +189,7 @@ pub fn measure(
         };
         let told = match &mut target {
             Target::Checkpoint { model, service } => {
-                batch.told(model.as_ref(), service.as_mut(), questions.top_k, surrogate.is_some())
+                batch.told(model.as_ref(), service.as_deref_mut(), questions.top_k, surrogate.is_some())
             }
             Target::Foreign(service) => batch.told_by(*service, users, questions.top_k),
         };
@@ -233,9 +233,9 @@ pub fn service_of(
     description: &Description,
     key: Option<Key>,
     device: &Device,
-) -> anyhow::Result<Option<ProtectedTarget>> {
+) -> anyhow::Result<Option<Box<ProtectedTarget>>> {
     let service = ProtectedTarget::new(Arc::clone(model), description, key, device.clone())?;
-    Ok(service.changes_answers().then_some(service))
+    Ok(service.changes_answers().then(|| Box::new(service)))
 }
 
 /// The lists of a model, best first, flat `(users, k)`.
