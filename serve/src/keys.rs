@@ -113,14 +113,9 @@ impl Keys {
         Ok(Self { holders, anyone: None })
     }
 
-    /// Number of keys.
-    pub fn len(&self) -> usize {
-        self.holders.len()
-    }
-
     /// Whether no key is needed.
-    pub fn is_empty(&self) -> bool {
-        self.holders.is_empty()
+    pub fn are_open(&self) -> bool {
+        self.anyone.is_some()
     }
 
     /// Who asks with this header `Authorization`.

@@ -4,11 +4,12 @@ use std::io::Write;
 
 use anyhow::Result;
 use candle_core::Tensor;
+use remote::answer::Id;
 use serde_json::json;
 use service::black_box::BlackBox;
 use stage::Refusal;
 
-use crate::protocol::{Ask, Bounds, Name};
+use crate::protocol::{Ask, Bounds};
 use crate::{Machine, target};
 
 /// What `gro-serve once` is told.
@@ -40,7 +41,7 @@ pub struct Arguments {
 /// A target that cannot be read, a question that cannot be answered: refusals.
 pub fn once(arguments: &Arguments) -> Result<()> {
     let mut target = target::read(&arguments.target, &arguments.machine)?;
-    let history = arguments.history.split_whitespace().map(|id| Name(id.to_owned())).collect();
+    let history = arguments.history.split_whitespace().map(|id| Id(id.to_owned())).collect();
     let ask = Ask { account: None, history, k: arguments.k, exclude_seen: arguments.exclude_seen };
     let bounds = Bounds { k: usize::MAX, history: usize::MAX };
     let question = ask

@@ -1,7 +1,7 @@
 //! What clients send. An item is a text, its raw id; a whole number is read as its digits. What a request does not know is refused, so
 //! that a misspelled key is not passed over.
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use remote::answer::Id;
 
 use crate::catalogue::Catalogue;
 use crate::problem::Problem;
@@ -12,44 +12,14 @@ pub const BATCH: usize = 256;
 /// Bytes of an account's name at most.
 const NAME: usize = 128;
 
-/// A name: text, or a whole number, which is read as its digits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(pub String);
-
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl Visitor<'_> for Either {
-            type Value = Name;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                formatter.write_str("a text or a whole number")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Name, E> {
-                Ok(Name(text.to_owned()))
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Name, E> {
-                Ok(Name(number.to_string()))
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Name, E> {
-                Ok(Name(number.to_string()))
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
     /// Whose history it is.
-    pub account: Option<Name>,
+    pub account: Option<Id>,
     /// What the account has taken, oldest first.
-    pub history: Vec<Name>,
+    pub history: Vec<Id>,
     /// Length of the list.
     #[serde(default = "ten")]
     pub k: usize,
@@ -120,7 +90,7 @@ impl Ask {
     /// # Errors
     /// A problem that names the field.
     pub fn understood(&self, catalogue: &Catalogue, bounds: Bounds) -> Result<Question, Problem> {
-        if let Some(Name(account)) = &self.account
+        if let Some(Id(account)) = &self.account
             && (account.is_empty() || account.len() > NAME || account.chars().any(char::is_control))
         {
             return Err(Problem::bad(format!(
@@ -141,7 +111,7 @@ impl Ask {
                 bounds.history
             )));
         }
-        let item = |(place, Name(id)): (usize, &Name)| {
+        let item = |(place, Id(id)): (usize, &Id)| {
             catalogue.number(id).ok_or_else(|| {
                 let id: String = id.chars().take(64).collect();
                 Problem::bad(format!(
@@ -181,7 +151,7 @@ mod tests {
             (r#"{"history": ["a","a","a","a","a"], "k": 1}"#, "history has 5 items, at most 4"),
             (r#"{"history": ["a"], "k": 0}"#, "k is 0"),
             (r#"{"history": ["a"], "k": -1}"#, "invalid value"),
-            (r#"{"history": [1.5], "k": 1}"#, "expected a text or a whole number"),
+            (r#"{"history": [1.5], "k": 1}"#, "expected an id, text or an integer"),
             (r#"{"histori": ["a"]}"#, "unknown field `histori`"),
             (r#"{"account": "", "history": ["a"], "k": 1}"#, "account: expected a name"),
         ] {

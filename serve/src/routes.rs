@@ -11,6 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use remote::answer::Id;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -21,7 +22,7 @@ use crate::engine::{Asked, Engine};
 use crate::journal::{Journal, Record};
 use crate::keys::{Holder, Keys, Kind};
 use crate::problem::Problem;
-use crate::protocol::{Ask, Asks, BATCH, Bounds, Name, Question};
+use crate::protocol::{Ask, Asks, BATCH, Bounds, Question};
 use crate::telemetry::Telemetry;
 
 /// What is asked of without an account, where that is not needed.
@@ -144,14 +145,14 @@ fn parsed<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, most: usize)
 ///
 /// # Errors
 /// 403 where the key is another account's.
-fn account(holder: &Holder, keyed: bool, asked: Option<&Name>) -> Result<String, Problem> {
+fn account(holder: &Holder, keyed: bool, asked: Option<&Id>) -> Result<String, Problem> {
     match (holder.kind, asked) {
-        (Kind::Account, Some(Name(name))) if *name != holder.name => {
+        (Kind::Account, Some(Id(name))) if *name != holder.name => {
             Err(Problem::new(StatusCode::FORBIDDEN, "this key is that of another account"))
         }
         (Kind::Account, _) => Ok(holder.name.clone()),
         (Kind::Client, asked) => {
-            let name = asked.map_or(NAMELESS, |Name(name)| name);
+            let name = asked.map_or(NAMELESS, |Id(name)| name);
             // Accounts of different clients are different, however they are called.
             Ok(if keyed { format!("{}/{name}", holder.name) } else { name.to_owned() })
         }
@@ -171,7 +172,7 @@ async fn answer(
     holder: &Holder,
     asks: &[Ask],
 ) -> Result<Vec<Vec<u32>>, Problem> {
-    let keyed = !service.keys().is_empty();
+    let keyed = !service.keys().are_open();
     let one = |(place, ask): (usize, &Ask)| -> Result<(String, Question), Problem> {
         let understood = account(holder, keyed, ask.account.as_ref())
             .and_then(|account| Ok((account, ask.understood(&current.catalogue, service.bounds)?)));
@@ -278,7 +279,7 @@ async fn metrics(State(service): State<Arc<Service>>) -> impl IntoResponse {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Shown {
-    history: Vec<Name>,
+    history: Vec<Id>,
 }
 
 async fn demonstrate(
@@ -286,13 +287,8 @@ async fn demonstrate(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<demo::Lists>, Problem> {
     let Shown { history } = parsed(body, service.body)?;
-    let ask = Ask {
-        account: None,
-        history,
-        k: demo::K.min(service.current().catalogue.items()),
-        exclude_seen: false,
-    };
     let current = service.current();
+    let ask = Ask { account: None, history, k: demo::K.min(current.catalogue.items()), exclude_seen: false };
     let question = ask.understood(&current.catalogue, Bounds { k: demo::K, ..service.bounds })?;
     let shown = tokio::task::spawn_blocking(move || {
         let demo = current.demo.as_ref().ok_or_else(|| Problem::internal("no demonstration"))?;

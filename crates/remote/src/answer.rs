@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, Visitor};
 use crate::catalogue::shown;
 use crate::{Catalogue, Error, Result};
 
-/// An item's id: text, or an integer, which is read as its decimal text.
+/// An id, of an item or an account: text, or an integer, which is read as its decimal text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Id(pub String);
 
@@ -19,7 +19,7 @@ impl<'de> Deserialize<'de> for Id {
             type Value = Id;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an item's id, text or an integer")
+                formatter.write_str("an id, text or an integer")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Id, E> {
