@@ -406,7 +406,7 @@ id: /sku
         for (answer, expected) in [
             ("[]", "no list at `answer`"),
             (r#"{"items": 3}"#, "no list at `answer`"),
-            (r#"{"items": [{}]}"#, "an item's id"),
+            (r#"{"items": [{}]}"#, "expected an id, text or an integer"),
             ("<html>", "no JSON"),
         ] {
             let message = mapping.list(answer.as_bytes()).unwrap_err();
