@@ -12,12 +12,15 @@
 //!
 //! This module sees a [`BlackBox`] and nothing behind it: ids in, ordered ids out, every question counted.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, bail, ensure};
 use artifact::queries::QueryWriter;
 use indicatif::ProgressBar;
 use rand_chacha::ChaCha8Rng;
 use service::black_box::BlackBox;
 use streams::below;
+use training::forecast::{Forecast, Length};
 
 use crate::campaign::Campaign;
 use crate::strategies::{Asked, Course, QueryStrategy};
@@ -55,8 +58,22 @@ pub fn generate(
     let twice = campaign.settings.twice > 0.0;
     let (mut others, mut block) = (Vec::new(), Vec::new());
     let (mut sequences, mut before): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
+    // Sequences are what the bar does not count, and what the settings do.
+    let sequences_ahead = Length {
+        setting: if campaign.settings.accounts.is_some() {
+            "generate.accounts"
+        } else {
+            "generate.sequences"
+        },
+        count: campaign.accounts as u64,
+        steps: 1,
+        beside: Duration::ZERO,
+        may_end_early: false,
+    };
+    let mut forecast = Forecast::new(sequences_ahead, 0);
     let mut first = 0;
     while first < campaign.accounts {
+        let (begun, remembered) = (Instant::now(), target.remembers());
         let mut end = (first + campaign.settings.batch).min(campaign.accounts);
         if strategy.remembers_others() || twice {
             if first.is_multiple_of(BLOCK) {
@@ -80,6 +97,11 @@ pub fn generate(
             if twice {
                 sequences.push(sequence.clone());
             }
+        }
+        if remembered {
+            forecast = Forecast::new(sequences_ahead, end as u64);
+        } else if let Some(words) = forecast.advance(begun.elapsed(), (end - first) as u64) {
+            tracing::info!("{words}");
         }
         first = end;
     }

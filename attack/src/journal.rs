@@ -143,6 +143,10 @@ impl BlackBox for Journal<'_> {
         self.kept(histories, k, &mut |target| target.top_k_for(accounts, histories, k))
     }
 
+    fn remembers(&self) -> bool {
+        matches!(self.pages, Pages::Read(_))
+    }
+
     fn items(&self) -> usize {
         self.target.items()
     }

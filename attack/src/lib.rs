@@ -599,6 +599,7 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
     let mut surrogate =
         Surrogate::new(architecture, &sizes, log, asked, &settings.optimizer, streams, device)?;
     let schedule = Schedule {
+        setting: "distill.epochs",
         epochs: asked.epochs,
         patience: asked.patience,
         validate_every: asked.validate_every,

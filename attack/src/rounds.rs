@@ -209,7 +209,8 @@ impl Copying<'_> {
             bar: stage::progress::bar(0, "copy", self.quiet),
         };
         let Distill { epochs, patience, validate_every, .. } = distill;
-        fit(&mut copy, &Schedule { epochs, patience, validate_every, keep: Keep::Best }, &run)?;
+        let setting = "generate.rounds.epochs";
+        fit(&mut copy, &Schedule { setting, epochs, patience, validate_every, keep: Keep::Best }, &run)?;
         Ok(copy)
     }
 }

@@ -195,6 +195,7 @@ fn train(
         let target = Trainee::new(architecture, &sizes, parameters, &settings.optimizer)?;
         let mut gold = Gold::new(target, &dataset, samples, streams, &device);
         let schedule = Schedule {
+            setting: "train.epochs",
             epochs: train.epochs,
             patience: train.patience,
             validate_every: train.validate_every,

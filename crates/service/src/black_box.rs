@@ -34,6 +34,11 @@ pub trait BlackBox {
         self.top_k(histories, k)
     }
 
+    /// Whether what is asked next may have been answered to an earlier run, and says nothing about how long an answer takes.
+    fn remembers(&self) -> bool {
+        false
+    }
+
     /// Number of items in the catalogue, which every customer can see.
     fn items(&self) -> usize;
 

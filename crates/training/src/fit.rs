@@ -15,6 +15,7 @@ use indicatif::ProgressBar;
 use models::Weights;
 use streams::{Purpose, Streams, shuffle};
 
+use crate::forecast::{Forecast, Length};
 use crate::state::{self, HistoryRow, Progress, Saving, UnderWay};
 use crate::{Error, Learner, Result};
 
@@ -30,6 +31,8 @@ pub enum Keep {
 /// How long to train.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
+    /// The setting that says how many epochs, for whoever finds them too long.
+    pub setting: &'static str,
     /// Most epochs.
     pub epochs: usize,
     /// Stop after this many epochs without a better validation; with [`Keep::Last`] it is not used.
@@ -75,12 +78,16 @@ const WORD_EVERY: Duration = Duration::from_secs(30);
 pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Result<Fitted> {
     let mut log = Log::create(run.output)?;
     let saved = if run.saving.resume { state::load(learner, &run.saving)? } else { None };
+    // How long a validation takes; a resumed run has not seen one yet.
+    let mut validating = Duration::ZERO;
     let (mut progress, mut best) = if let Some(saved) = saved {
         let within = saved.0.under_way.as_ref().map(|epoch| format!(" and {} steps", epoch.steps));
         tracing::info!("resuming after {} epochs{}", saved.0.epoch, within.unwrap_or_default());
         saved
     } else {
+        let begun = Instant::now();
         let measured = learner.validate()?;
+        validating = begun.elapsed();
         let losses = learner.losses().iter().map(|name| (*name, None));
         let before = row(0, losses, measured.iter().map(|(name, _)| *name), Some(&measured));
         let best = learner.trainees()[0].1.parameters.snapshot()?;
@@ -99,12 +106,22 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
     let steps_done = progress.epoch * steps + progress.under_way.as_ref().map_or(0, |epoch| epoch.steps);
     run.bar.set_length((schedule.epochs * steps) as u64);
     run.bar.set_position(steps_done as u64);
+    let mut forecast = Forecast::new(
+        Length {
+            setting: schedule.setting,
+            count: schedule.epochs as u64,
+            steps: steps as u64,
+            beside: validating / schedule.validate_every as u32,
+            may_end_early: schedule.keep == Keep::Best && schedule.patience < schedule.epochs,
+        },
+        steps_done as u64,
+    );
     let patient = |p: &Progress| {
         schedule.keep == Keep::Last || p.epoch < p.best.map_or(0, |(epoch, _)| epoch) + schedule.patience
     };
     while progress.epoch < schedule.epochs && patient(&progress) {
         let epoch = progress.epoch + 1;
-        let (losses, seconds) = train_epoch(learner, &mut progress, &best, run)?;
+        let (losses, seconds) = train_epoch(learner, &mut progress, &best, run, &mut forecast)?;
         let measured = if epoch.is_multiple_of(schedule.validate_every) || epoch == schedule.epochs {
             Some(learner.validate()?)
         } else {
@@ -163,6 +180,7 @@ fn train_epoch(
     progress: &mut Progress,
     best: &Weights,
     run: &Run<'_>,
+    forecast: &mut Forecast,
 ) -> Result<(Vec<f64>, f64)> {
     let (epoch, steps) = (progress.epoch + 1, learner.steps());
     let before = progress.under_way.take().unwrap_or_default();
@@ -179,8 +197,13 @@ fn train_epoch(
         }
     };
     let (begun, mut saved) = (Instant::now(), Instant::now());
+    let mut stepped = Instant::now();
     for step in before.steps..steps {
         let losses = learner.step(epoch, step)?;
+        if let Some(words) = forecast.advance(stepped.elapsed(), 1) {
+            tracing::info!("{words}");
+        }
+        stepped = Instant::now();
         sums = if sums.is_empty() {
             losses
         } else {

@@ -3,6 +3,7 @@
 
 mod error;
 pub mod fit;
+pub mod forecast;
 mod learner;
 pub mod list_losses;
 pub mod negatives;

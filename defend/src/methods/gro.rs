@@ -345,6 +345,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
         &device,
     )?;
     let schedule = Schedule {
+        setting: "defend.gro.epochs",
         epochs: settings.student_warmup_epochs + settings.epochs,
         patience: 0,
         validate_every: 1,
