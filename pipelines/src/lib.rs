@@ -1,14 +1,15 @@
 //! What whoever chains the stages has to know and cannot read off files: the Makefile, Snakemake, DVC, and a reader.
 //!
 //! `list` prints the names that there are of a kind, from the registry that knows them; `settings` shows what layers of
-//! settings come to, `check` says whether every stage would take them; `verify` holds a tree of outputs against their locks. None of them makes anything, and none meets a
-//! tensor: `gro` is built without CUDA.
+//! settings come to, `check` says whether every stage would take them, `plan` how long they would work; `verify` holds a tree of outputs
+//! against their locks. None of them makes anything, and `gro` is built without CUDA.
 //!
 //! Beside this crate lie the pipelines themselves: `Snakefile`, `dvc.yaml`, and the settings of data sets and
 //! architectures.
 
 pub mod check;
 pub mod list;
+pub mod plan;
 pub mod settings;
 pub mod verify;
 
@@ -48,6 +49,13 @@ pub enum Command {
     ///
     /// Example: gro check --config pipelines/ml-100k.yaml --config pipelines/bert.yaml --data out/ml-100k/data
     Check(check::Arguments),
+    /// Print what a pipeline would do, how large it would be and how long it would take, and run none of it
+    ///
+    /// Steps, memory, disk and hours of every stage, worked out from the settings, the size of the data and the speed of this
+    /// machine's matrix products, which is measured for a second.
+    ///
+    /// Example: gro plan ml-20m-bert --methods none gro
+    Plan(plan::Arguments),
     /// Check that outputs are what their stages wrote, and were made from the inputs that lie there now
     ///
     /// Holds every directory with a stage.lock, at or below those given, against that lock. Exit code 2 where a file is
@@ -64,6 +72,7 @@ impl Cli {
             Command::List(_) => None,
             Command::Settings(arguments) => Some(&arguments.flags),
             Command::Check(arguments) => Some(&arguments.flags),
+            Command::Plan(arguments) => Some(&arguments.flags),
             Command::Verify(arguments) => Some(&arguments.flags),
         }
     }
@@ -76,6 +85,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::List(arguments) => list::list(arguments),
         Command::Settings(arguments) => settings::show(arguments),
         Command::Check(arguments) => check::check(arguments),
+        Command::Plan(arguments) => plan::plan(arguments),
         Command::Verify(arguments) => verify::verify(arguments),
     }
 }

@@ -49,6 +49,7 @@ impl Place {
             title: "Toy ratings",
             users: 1,
             interactions: 1,
+            filtered: [0, 0, 0],
             url: "https://nowhere.invalid/toy.zip",
             content: Content::Zip { md5: &self.archive_md5, member: "toy/u.data" },
             mirror: Some(Mirror {
@@ -285,6 +286,7 @@ impl Publisher {
             title: "Toy ratings",
             users: 200,
             interactions: 200,
+            filtered: [0, 0, 0],
             url: &self.url,
             content: Content::Plain { layout: LAYOUTS.find(layout).unwrap() },
             mirror: None,

@@ -62,8 +62,9 @@ impl Learner for Gold<'_> {
     }
 
     fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
+        let (model, users) = (&*self.target.detached, self.samples.validation_users());
         let (ndcg, hit_rate) =
-            validation::on_dataset(&*self.target.detached, self.dataset, VALIDATION_BATCH, &self.device)?;
+            validation::on_dataset(model, self.dataset, &users, VALIDATION_BATCH, &self.device)?;
         Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate)])
     }
 

@@ -11,6 +11,7 @@ use models::{Recommender, TrainingBatch};
 use streams::{Purpose, Streams};
 
 use crate::fit::epoch_order;
+use crate::validation::some_users;
 use crate::{Error, Result};
 
 /// One window: items `range` of the train sequence of the user with this index.
@@ -93,7 +94,12 @@ impl<'a> Samples<'a> {
 
     /// Number of samples in an epoch.
     pub fn count(&self) -> usize {
-        self.windows.len()
+        self.objective.epoch_samples.map_or(self.windows.len(), |most| most.min(self.windows.len()))
+    }
+
+    /// Users whose next item is asked for in a validation.
+    pub fn validation_users(&self) -> Vec<usize> {
+        some_users(self.dataset.users(), self.objective.validation_users)
     }
 
     /// Tokens of a batch of the longest samples, and of the longest sample: for estimates of memory. A mask or an item before the
@@ -107,7 +113,7 @@ impl<'a> Samples<'a> {
 
     /// Number of batches in an epoch, the last one possibly smaller.
     pub fn steps(&self) -> usize {
-        self.windows.len().div_ceil(self.batch)
+        self.count().div_ceil(self.batch)
     }
 
     /// Batch `step` of `epoch`, as `model` makes samples of windows.
@@ -141,7 +147,7 @@ impl<'a> Samples<'a> {
     /// The windows of batch `step` of the current epoch.
     fn drawn(&self, step: usize) -> &[usize] {
         let begin = step * self.batch;
-        &self.order.1[begin..(begin + self.batch).min(self.windows.len())]
+        &self.order.1[begin..(begin + self.batch).min(self.count())]
     }
 }
 
@@ -175,6 +181,29 @@ mod tests {
         assert_eq!(samples(&[1, 2]).unwrap(), 1);
         let refusal = samples(&[1]).unwrap_err();
         assert!(matches!(&refusal, Error::Request(message) if message.contains("two items")), "{refusal}");
+    }
+
+    #[test]
+    fn an_epoch_may_be_a_part_of_the_samples_which_differs_from_the_next() {
+        use artifact::dataset::UserSequence;
+        let raw_ids = ["1", "2", "3"].map(str::to_owned);
+        let user = |train| UserSequence { train, valid: 2, test: Some(3) };
+        let users = [&[1, 2], &[2, 1], &[3, 1], &[1, 3], &[2, 3]].map(|train| user(train));
+        let dataset = Dataset::from_sequences(&raw_ids, users).unwrap();
+        let objective = settings::Train { epoch_samples: Some(3), ..settings::Train::default() };
+        let mut samples = Samples::new(&dataset, 5, 2, &objective, Streams::new(1)).unwrap();
+        assert_eq!((samples.count(), samples.steps()), (3, 2));
+        let mut epoch = |epoch| -> Vec<Vec<u32>> {
+            (0..2).flat_map(|step| samples.items(epoch, step)).map(<[u32]>::to_vec).collect()
+        };
+        let mut seen = epoch(1);
+        assert_eq!(seen.len(), 3);
+        for later in 2..20 {
+            seen.extend(epoch(later));
+        }
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 5, "in time every sample is drawn");
     }
 
     #[test]

@@ -22,16 +22,23 @@ pub fn ranks(
 }
 
 /// NDCG@10 and HR@10 of a model on the validation items of a data set: after each user's train sequence, the
-/// rank of the item before the last.
+/// rank of the item before the last. Of these users ([`some_users`]).
 pub fn on_dataset(
     model: &dyn Recommender,
     dataset: &Dataset,
+    users: &[usize],
     batch: usize,
     device: &Device,
 ) -> Result<(f64, f64)> {
-    let histories: Vec<&[u32]> = (0..dataset.users()).map(|user| dataset.train(user)).collect();
-    let held_out: Vec<u32> = (0..dataset.users()).map(|user| dataset.valid(user)).collect();
+    let histories: Vec<&[u32]> = users.iter().map(|&user| dataset.train(user)).collect();
+    let held_out: Vec<u32> = users.iter().map(|&user| dataset.valid(user)).collect();
     Ok(ndcg_and_hit_rate_at_10(&ranks(model, &histories, &held_out, batch, device)?))
+}
+
+/// At most `most` of so many users, evenly spaced; all of them where it says nothing.
+pub fn some_users(users: usize, most: Option<usize>) -> Vec<usize> {
+    let chosen = most.map_or(users, |most| most.min(users));
+    (0..chosen).map(|place| place * users / chosen).collect()
 }
 
 /// Mean NDCG@10 and HR@10 of these ranks; 0 for none.
@@ -67,6 +74,13 @@ pub fn agreement_at_10(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_are_chosen_from_first_to_last() {
+        assert_eq!(some_users(10, Some(4)), [0, 2, 5, 7]);
+        assert_eq!(some_users(3, Some(4)), [0, 1, 2]);
+        assert_eq!(some_users(3, None), [0, 1, 2]);
+    }
 
     #[test]
     fn discounts_by_place() {

@@ -88,7 +88,9 @@ impl Learner for SmallTarget<'_> {
     }
 
     fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
-        let (ndcg, _) = validation::on_dataset(&*self.trainee.detached, self.dataset, 16, &Device::Cpu)?;
+        let every_user: Vec<usize> = (0..self.dataset.users()).collect();
+        let (ndcg, _) =
+            validation::on_dataset(&*self.trainee.detached, self.dataset, &every_user, 16, &Device::Cpu)?;
         Ok(vec![("ndcg@10", ndcg)])
     }
 

@@ -279,8 +279,9 @@ impl Learner for Gro<'_> {
     fn validate(&mut self) -> training::Result<Vec<(&'static str, f64)>> {
         const BATCH: usize = 256;
         let (target, student) = (&*self.target.detached, &*self.student.detached);
-        let (ndcg, hit_rate) = validation::on_dataset(target, self.dataset, BATCH, &self.device)?;
-        let histories: Vec<&[u32]> = (0..self.dataset.users()).map(|user| self.dataset.train(user)).collect();
+        let users = self.samples.validation_users();
+        let (ndcg, hit_rate) = validation::on_dataset(target, self.dataset, &users, BATCH, &self.device)?;
+        let histories: Vec<&[u32]> = users.iter().map(|&user| self.dataset.train(user)).collect();
         let agreement = validation::agreement_at_10(target, student, &histories, BATCH, &self.device)?;
         Ok(vec![("ndcg@10", ndcg), ("hr@10", hit_rate), ("student_agr@10", agreement)])
     }

@@ -3,6 +3,8 @@
 
 // Names of a kind.
 mod list;
+// Hours and bytes before the work.
+mod plan;
 // The workflows' own lists, held to these.
 mod pipelines;
 // The settings in words, for whoever chains the stages.

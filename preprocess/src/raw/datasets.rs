@@ -17,6 +17,7 @@ pub const DATASETS: Registry<Dataset<'static>> = Registry {
             title: "MovieLens-100K",
             users: 943,
             interactions: 100_000,
+            filtered: [943, 1_349, 99_287],
             url: "https://files.grouplens.org/datasets/movielens/ml-100k.zip",
             content: Content::Zip { md5: "0e33842e24a9c977be4e0107933c0723", member: "ml-100k/u.data" },
             mirror: Some(Mirror {
@@ -30,6 +31,7 @@ pub const DATASETS: Registry<Dataset<'static>> = Registry {
             title: "MovieLens-1M",
             users: 6_040,
             interactions: 1_000_209,
+            filtered: [6_040, 3_416, 999_611],
             url: "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
             content: Content::Zip { md5: "c4d9eecfca2ab87c1945afe126590906", member: "ml-1m/ratings.dat" },
             mirror: None,
@@ -39,6 +41,7 @@ pub const DATASETS: Registry<Dataset<'static>> = Registry {
             title: "MovieLens-20M",
             users: 138_493,
             interactions: 20_000_263,
+            filtered: [138_493, 26_744, 20_000_263],
             url: "https://files.grouplens.org/datasets/movielens/ml-20m.zip",
             content: Content::Zip { md5: "cd245b17a1ae2cc31bb14903e1204af3", member: "ml-20m/ratings.csv" },
             mirror: None,
@@ -48,6 +51,7 @@ pub const DATASETS: Registry<Dataset<'static>> = Registry {
             title: "Steam reviews",
             users: 2_567_538,
             interactions: 7_793_069,
+            filtered: [281_428, 13_044, 3_488_885],
             url: "http://cseweb.ucsd.edu/~wckang/steam_reviews.json.gz",
             content: Content::Plain { layout: &STEAM },
             mirror: None,
@@ -57,6 +61,7 @@ pub const DATASETS: Registry<Dataset<'static>> = Registry {
             title: "Amazon Beauty",
             users: 1_210_271,
             interactions: 2_023_070,
+            filtered: [40_226, 54_542, 353_962],
             url: "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/ratings_Beauty.csv",
             content: Content::Plain { layout: &AMAZON },
             mirror: None,
@@ -75,6 +80,8 @@ pub struct Dataset<'a> {
     pub users: u64,
     /// How many ratings or reviews it has.
     pub interactions: u64,
+    /// Users, items and interactions that are left by filters as published models have them, for plans.
+    pub filtered: [u64; 3],
     /// Its publisher's address of it.
     pub url: &'a str,
     /// What is found there.

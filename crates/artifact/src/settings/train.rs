@@ -41,6 +41,10 @@ pub struct Train {
     pub validate_every: usize,
     /// What one training sample is.
     pub sampling: Sampling,
+    /// Samples an epoch goes through, at most, drawn anew for each; all of them where it is not set.
+    pub epoch_samples: Option<usize>,
+    /// Users validated with, at most, evenly spaced; all of them where it is not set.
+    pub validation_users: Option<usize>,
     /// SASRec: what a label is compared with.
     pub loss: Loss,
     /// BERT4Rec: probability that an item is masked.
@@ -57,6 +61,8 @@ impl Default for Train {
             patience: 20,
             validate_every: 1,
             sampling: Sampling::Windows,
+            epoch_samples: None,
+            validation_users: None,
             loss: Loss::Bce,
             mask_prob: 0.2,
             max_predictions: 40,
@@ -74,6 +80,8 @@ impl Train {
         at_least("train.epochs", self.epochs, 1)?;
         at_least("train.patience", self.patience, 1)?;
         at_least("train.validate_every", self.validate_every, 1)?;
+        at_least("train.epoch_samples", self.epoch_samples.unwrap_or(1), 1)?;
+        at_least("train.validation_users", self.validation_users.unwrap_or(1), 1)?;
         number("train.mask_prob", self.mask_prob, "more than 0 and at most 1", |p| 0.0 < p && p <= 1.0)?;
         at_least("train.max_predictions", self.max_predictions, 1)?;
         Ok(())
