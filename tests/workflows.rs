@@ -308,21 +308,25 @@ fn a_clone_completes_with_dvc_what_another_began() {
     let missing = stages(&[
         "policy-random",
         "policy-reverse",
+        "policy-short",
         "keyed-tail",
         "keyed-replace",
         "guard",
         "generate-random",
         "generate-reverse",
+        "generate-short",
         "generate-tail",
         "generate-replace",
         "generate-guard",
         "distill-random",
         "distill-reverse",
+        "distill-short",
         "distill-tail",
         "distill-replace",
         "distill-guard",
         "evaluate-random",
         "evaluate-reverse",
+        "evaluate-short",
         "evaluate-tail",
         "evaluate-replace",
         "evaluate-guard",
@@ -701,7 +705,7 @@ fn walk(runs: &[String]) -> [Step; 7] {
 fn every_stage_runs_on_a_machine_that_has_its_binary_settings_and_inputs() {
     let whole = Project::new(None);
     whole.make();
-    let runs = ["none", "random", "reverse", "tail", "replace", "guard", "gro"]
+    let runs = ["none", "random", "reverse", "short", "tail", "replace", "guard", "gro"]
         .map(|name| format!("out/demo-bert/eval-{name}-bert"));
     for Step { binary, arguments, output, inputs } in walk(&runs) {
         let machine = Machine::with(binary);

@@ -11,11 +11,14 @@
 //! thief would know who had stopped there. Answers are read from disk group by group; of the whole log only the sequences are held in memory, a hundredth of
 //! it. An epoch visits the groups in a new order, and within a group all its examples in a new order.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
-use artifact::queries::{Query, QueryHeader, QueryLog};
+use artifact::queries::{Query, QueryHeader, QueryLog, listed};
 use artifact::settings::{Distill, KeepBy, Optimizer};
 use candle_core::{Device, Tensor};
 use models::{Architecture, Contexts, Mode, Parameters, Reading, Recommender, Sizes};
+use rand_chacha::ChaCha8Rng;
 use stage::Refusal;
 use streams::shuffle;
 use streams::{Purpose, Streams};
@@ -87,6 +90,11 @@ impl Lesson {
     /// Whether the list to the prefix of this length is believed.
     fn believes(&self, length: usize) -> bool {
         self.believed.as_ref().is_none_or(|believed| believed[length - 1])
+    }
+
+    /// The items of the list to the prefix of this length, of lists of `k` at most.
+    fn list(&self, length: usize, k: usize) -> &[u32] {
+        listed(&self.query.answers[(length - 1) * k..length * k])
     }
 }
 
@@ -200,16 +208,16 @@ impl Surrogate {
         let (mut held_out, mut doubted) = (HeldOut::default(), 0);
         for group in 0..lessons.groups() {
             let queries = lessons.read_group(group)?;
-            let examples = examples(&queries, reading);
+            let examples = examples(&queries, k, reading);
             samples += examples.iter().map(|(_, prefixes)| prefixes.len()).sum::<usize>();
             longest = examples.iter().map(|(_, prefixes)| prefixes.len()).fold(longest, usize::max);
             group_examples.push(examples.len());
             for lesson in queries {
                 doubted += lesson.believed.iter().flatten().filter(|believed| !**believed).count();
                 if lesson.believes(lesson.query.sequence.len()) {
-                    let list = &lesson.query.answers[lesson.query.answers.len() - k..];
+                    let list = lesson.list(lesson.query.sequence.len(), k);
                     held_out.first.push(list[0]);
-                    held_out.lists.push(list[..agreement_at].to_vec());
+                    held_out.lists.push(list[..agreement_at.min(list.len())].to_vec());
                     held_out.sequences.push(lesson.query.sequence);
                 }
             }
@@ -274,6 +282,48 @@ impl Surrogate {
         agreement(&*self.trainee.detached, histories, lists, 10, &self.device)
     }
 
+    /// The loss of these lists `(rows)` after histories with these states `(rows, hidden)`: the mean over rows. Lists of one length are
+    /// taken together, the shortest first, each with its share of the negatives.
+    fn loss_of(
+        &self,
+        states: &Tensor,
+        answered: &[&[u32]],
+        (mut uniform, mut own): (ChaCha8Rng, ChaCha8Rng),
+    ) -> training::Result<Tensor> {
+        let (catalogue, full) = (self.trainee.model.catalogue(), self.lessons.log.k());
+        let mut by_length: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        for (row, list) in (0..).zip(answered) {
+            by_length.entry(list.len()).or_default().push(row);
+        }
+        let mut sum: Option<Tensor> = None;
+        for (&k, rows) in &by_length {
+            let answers: Vec<u32> = rows.iter().flat_map(|&row| answered[row as usize]).copied().collect();
+            let answers = Tensor::from_vec(answers, (rows.len(), k), &self.device)?;
+            let alike = rows.len() == answered.len();
+            let states = if alike {
+                states.clone()
+            } else {
+                states.index_select(&Tensor::from_slice(rows, rows.len(), &self.device)?, 0)?
+            };
+            let count = (self.negatives * k).div_ceil(full);
+            let mut negatives = negatives::uniform(&answers, count, catalogue.items, &mut uniform)?;
+            if self.settings.own_top > 0.0 {
+                let share = self.settings.own_top;
+                negatives =
+                    negatives::with_own_top(catalogue, &states, &answers, &negatives, share, &mut own)?;
+            }
+            let lists = Lists { states: &states, answers: &answers, negatives: &negatives };
+            let loss = (self.loss.value)(catalogue, &lists, &self.settings)?;
+            let loss = if alike { loss } else { (loss * (rows.len() as f64 / answered.len() as f64))? };
+            sum = Some(match sum {
+                None => loss,
+                Some(sum) => (sum + loss)?,
+            });
+        }
+        // A step has an example, and that a list.
+        Ok(sum.unwrap_or(Tensor::zeros((), candle_core::DType::F32, &self.device)?))
+    }
+
     /// Steps of one time through the log.
     fn steps_of_pass(&self) -> usize {
         self.group_steps.iter().sum()
@@ -294,7 +344,7 @@ impl Surrogate {
             return Ok(());
         }
         let queries = self.lessons.read_group(order[place])?;
-        let mut examples = examples(&queries, self.trainee.model.reading());
+        let mut examples = examples(&queries, self.lessons.log.k(), self.trainee.model.reading());
         let mut stream = self.streams.open(Purpose::Shuffle, epoch as u64, 1 + order[place] as u64, 0);
         shuffle(&mut examples, &mut stream);
         self.current = Some(Group { epoch, place, first_step, queries, examples });
@@ -338,11 +388,12 @@ fn agreement(
     Ok(shares)
 }
 
-/// Every prefix of every sequence whose list is believed, but the whole sequence, whose answer is held out: each prefix an example,
-/// or all of a sequence where one pass gives their states.
-fn examples(queries: &[Lesson], reading: Reading) -> Vec<Example> {
+/// Every prefix of every sequence whose list is believed and has an order, of two items at least, but the whole sequence, whose answer is
+/// held out: each prefix an example, or all of a sequence where one pass gives their states.
+fn examples(queries: &[Lesson], k: usize, reading: Reading) -> Vec<Example> {
     let prefixes = |lesson: &Lesson| {
-        (1..lesson.query.sequence.len()).filter(|&length| lesson.believes(length)).collect::<Vec<_>>()
+        let learned = |length: &usize| lesson.believes(*length) && lesson.list(*length, k).len() > 1;
+        (1..lesson.query.sequence.len()).filter(learned).collect::<Vec<_>>()
     };
     let of_query = queries.iter().map(prefixes).enumerate();
     match reading {
@@ -376,28 +427,16 @@ impl Learner for Surrogate {
         let end = (begin + self.batch).min(examples.len());
         let (model, k) = (&*self.trainee.model, self.lessons.log.k());
 
-        let (mut contexts, mut answers) = (Contexts::new(), Vec::new());
+        let (mut contexts, mut answered) = (Contexts::new(), Vec::new());
         for (query, prefixes) in &examples[begin..end] {
-            let query = &queries[*query].query;
-            model.push_prefixes(&query.sequence, prefixes, &mut contexts);
-            for length in prefixes {
-                answers.extend_from_slice(&query.answers[(length - 1) * k..length * k]);
-            }
+            let lesson = &queries[*query];
+            model.push_prefixes(&lesson.query.sequence, prefixes, &mut contexts);
+            answered.extend(prefixes.iter().map(|&length| lesson.list(length, k)));
         }
-        let answers = Tensor::from_vec(answers, (contexts.positions(), k), &self.device)?;
-
         let dropout = self.streams.dropout(Purpose::Dropout, epoch as u64, step as u64);
         let states = model.encode(&contexts.upload(&self.device)?, self.trainee.mode(dropout))?;
-        let (catalogue, own_top) = (model.catalogue(), self.settings.own_top);
-        let mut stream = self.streams.open(Purpose::Negatives, epoch as u64, step as u64, 0);
-        let mut negatives = negatives::uniform(&answers, self.negatives, catalogue.items, &mut stream)?;
-        if own_top > 0.0 {
-            let mut stream = self.streams.open(Purpose::Negatives, epoch as u64, step as u64, 1);
-            negatives =
-                negatives::with_own_top(catalogue, &states, &answers, &negatives, own_top, &mut stream)?;
-        }
-        let lists = Lists { states: &states, answers: &answers, negatives: &negatives };
-        let loss = (self.loss.value)(catalogue, &lists, &self.settings)?;
+        let draws = |place| self.streams.open(Purpose::Negatives, epoch as u64, step as u64, place);
+        let loss = self.loss_of(&states, &answered, (draws(0), draws(1)))?;
         self.trainee.optimizer.step(&loss.backward()?)?;
         Ok(vec![loss.detach()])
     }

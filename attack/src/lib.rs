@@ -318,6 +318,7 @@ impl<'a> Asking<'a> {
             target: known.checkpoint,
             queries: 0,
             sequences: 0,
+            absent: 0,
             generation: Some(generation),
         };
         Ok(Prepared { campaign, rounds, header })

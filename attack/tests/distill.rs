@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use artifact::checkpoint::Array;
-use artifact::queries::{QueryHeader, QueryLog, QueryWriter};
+use artifact::queries::{NOTHING, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::{Distill, KeepBy, Network, Optimizer};
 use attack::distill::Surrogate;
 use attack::losses::LIST_LOSSES;
@@ -46,6 +46,7 @@ fn write_log(path: &Path, sequences: usize, mut change: impl FnMut(usize, usize,
         for (place, &item) in sequence.iter().enumerate() {
             let mut list = successors(item);
             change(account, place, &mut list);
+            list.resize(K, NOTHING);
             answers.extend(list);
         }
         log.push(&sequence, &answers).unwrap();
@@ -104,6 +105,47 @@ fn every_loss_teaches_every_architecture_what_is_answered() {
                 let learned = gains.iter().all(|gain| *gain > 0.05);
                 assert!(learned, "{architecture} {loss:?} {own_top}: {before:?}, {after:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn every_loss_learns_from_lists_of_different_lengths() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("q");
+    // Two items, then three and so on; of every third account one item, which has no order and is passed over.
+    write_log(&path, 60, |account, place, list| {
+        list.truncate(if account % 3 == 0 && place == 4 { 1 } else { place + 2 });
+    });
+    for architecture in ARCHITECTURES.entries {
+        for loss in &LIST_LOSSES {
+            let settings = Distill { keep_by: KeepBy::Agreement, own_top: 0.5, ..settings(loss.name) };
+            let (_, before) = learned(*architecture, &path, &settings, 0);
+            let (_, after) = learned(*architecture, &path, &settings, 40);
+            let gains = [0, 1].map(|place| after[place].1 - before[place].1);
+            let learned = gains.iter().all(|gain| *gain > 0.03);
+            assert!(learned, "{architecture} {loss:?}: {before:?}, {after:?}");
+        }
+    }
+}
+
+/// A full list learned beside shorter ones pulls no otherwise than beside full ones: the loss is a mean over lists.
+#[test]
+fn a_log_of_shorter_lists_alone_is_a_log_of_that_length() {
+    let directory = tempfile::tempdir().unwrap();
+    let [long, short] = ["long", "short"].map(|name| directory.path().join(name));
+    write_log(&long, 20, |_, _, list| list.truncate(4));
+    let header = QueryHeader { items: ITEMS, k: 4, fingerprint: "f".to_owned(), ..QueryHeader::default() };
+    let (mut log, padded) = (QueryWriter::create(&short, header).unwrap(), QueryLog::open(&long).unwrap());
+    for query in padded.read_group(0).unwrap() {
+        let lists: Vec<u32> = query.answers.iter().copied().filter(|&item| item != NOTHING).collect();
+        log.push(&query.sequence, &lists).unwrap();
+    }
+    log.finish().unwrap();
+    for loss in ["hinge", "listmle"] {
+        for architecture in ARCHITECTURES.entries {
+            let of = |path| learned(*architecture, path, &settings(loss), 1).0;
+            assert!(of(&long) == of(&short), "{architecture} {loss}");
         }
     }
 }

@@ -11,7 +11,7 @@ use attack::campaign::Campaign;
 use attack::generate::{BLOCK, generate};
 use attack::strategies::{Course, STRATEGIES};
 use indicatif::ProgressBar;
-use metrics::Answers;
+use metrics::{Answers, NOTHING, listed};
 use service::black_box::BlackBox;
 use streams::Streams;
 
@@ -22,6 +22,8 @@ const K: usize = 5;
 /// Answers every history with the items that follow its last one in the catalogue.
 struct Successors {
     queries: u64,
+    /// Whether a list holds one item more than the history, at most.
+    short: bool,
 }
 
 fn successors(item: u32) -> Vec<u32> {
@@ -31,7 +33,14 @@ fn successors(item: u32) -> Vec<u32> {
 impl BlackBox for Successors {
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> service::Result<Answers> {
         self.queries += histories.len() as u64;
-        let ids = histories.iter().flat_map(|history| successors(history[history.len() - 1])).collect();
+        let list = |history: &&[u32]| {
+            let mut list = successors(history[history.len() - 1]);
+            if self.short {
+                list.iter_mut().skip(history.len() + 1).for_each(|item| *item = NOTHING);
+            }
+            list
+        };
+        let ids = histories.iter().flat_map(list).collect();
         Ok(Answers { k, ids })
     }
 
@@ -68,7 +77,7 @@ fn own(strategy: &str, settings: serde_json::Value) -> Sections {
 fn ask_with(budget: &Generate, seeds: &[&[u32]], seed: u64, path: &Path) -> (u64, Vec<Query>) {
     let header = QueryHeader { items: ITEMS, k: K, fingerprint: "f".to_owned(), ..QueryHeader::default() };
     let mut log = QueryWriter::create(path, header).unwrap();
-    let mut target = Successors { queries: 100 };
+    let mut target = Successors { queries: 100, short: false };
     let streams = Streams::new(seed);
     let bar = ProgressBar::hidden();
     let campaign = Campaign::new(budget, LENGTH, seeds, streams).unwrap();
@@ -114,6 +123,43 @@ fn random_sequences_do_not_follow_the_answers() {
 /// The strategies that ask one account after another.
 fn straight() -> impl Iterator<Item = &'static str> {
     STRATEGIES.iter().filter(|entry| matches!(entry.course, Course::Straight(_))).map(|entry| entry.name)
+}
+
+#[test]
+fn lists_that_hold_fewer_items_are_asked_for_and_taken_from_as_they_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("q");
+    for strategy in straight() {
+        let logs = [3, 70].map(|batch| {
+            let budget = Generate {
+                strategy: strategy.to_owned(),
+                batch,
+                sequences: 150,
+                questions: Some(LENGTH),
+                ..budget()
+            };
+            let header = QueryHeader { items: ITEMS, k: K, ..QueryHeader::default() };
+            let mut log = QueryWriter::create(&path, header).unwrap();
+            let mut target = Successors { queries: 0, short: true };
+            let campaign = Campaign::new(&budget, LENGTH, &[], Streams::new(1)).unwrap();
+            generate(&mut target, &campaign, &mut log, &ProgressBar::hidden()).unwrap();
+            log.finish().unwrap();
+            let log = QueryLog::open(&path).unwrap();
+            let queries: Vec<Query> =
+                (0..log.groups()).flat_map(|group| log.read_group(group).unwrap()).collect();
+            // Two items after one, three after two, four after three, then five.
+            let accounts = queries.len() as u64;
+            assert_eq!(log.header().absent, accounts * (3 + 2 + 1), "{strategy}");
+            assert_eq!(log.header().price().items_listed, accounts * (2 + 3 + 4 + 5 * (LENGTH as u64 - 3)));
+            queries
+        });
+        assert_eq!(logs[0], logs[1], "{strategy}: the batch changes nothing");
+        for Query { sequence, answers } in &logs[0] {
+            for (place, list) in answers.chunks_exact(K).enumerate() {
+                assert_eq!(listed(list), &successors(sequence[place])[..K.min(place + 2)], "{strategy}");
+            }
+        }
+    }
 }
 
 #[test]

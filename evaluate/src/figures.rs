@@ -323,6 +323,7 @@ mod tests {
             target: None,
             queries: 25_000,
             sequences: 500,
+            absent: 0,
             generation: None,
         };
         let price = "price: 500 accounts, 25,000 questions, 125,000 items listed, 0 real sequences owned";

@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use artifact::checkpoint::Defence;
+use metrics::listed;
 use serde::Serialize;
 use service::black_box::{BlackBox, ProtectedTarget};
 use service::policies::{Answering, key_of, policy_of};
@@ -103,7 +104,7 @@ impl Demo {
                 id: catalogue.id(id).to_owned(),
                 title: catalogue.title(id).map(str::to_owned),
             };
-            Ok(answers.ids.iter().map(item).collect())
+            Ok(listed(&answers.ids).iter().map(item).collect())
         };
         let mut evidence = Vec::new();
         let mut threshold = None;

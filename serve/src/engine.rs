@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use axum::http::StatusCode;
+use metrics::listed;
 use service::black_box::BlackBox;
 use tokio::sync::{mpsc, oneshot};
 
@@ -139,7 +140,7 @@ fn lists(target: &mut dyn BlackBox, asked: &[&Asked]) -> Answered {
             error => Failure::Ours(format!("{error:#}")),
         })?;
         for (&place, list) in places.iter().zip(answers.iter()) {
-            lists[place] = list.to_vec();
+            lists[place] = listed(list).to_vec();
         }
     }
     Ok(lists)

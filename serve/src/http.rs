@@ -232,13 +232,16 @@ fn keys(arguments: &Listening, before: Option<&Keys>) -> Result<Keys> {
 
 fn current(source: Source, listening: &Listening, telemetry: Arc<Telemetry>) -> Result<Current> {
     let Source { service, catalogue, header, max_len, max_k, demo } = source;
-    let about = json!({
+    let mut about = json!({
         "fingerprint": header.fingerprint,
         "splits": header.splits,
         "target": header.target,
         "max_len": max_len,
         "max_k": listening.max_k.get().min(catalogue.items()).min(max_k.unwrap_or(usize::MAX)),
     });
+    if service.shortens() {
+        about["shorter"] = true.into();
+    }
     let about = about.to_string();
     // The items are long, and are JSON already.
     let items = Bytes::from(format!("{{\"items\":{},{}", catalogue.json(), &about[1..]));

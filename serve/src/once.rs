@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use candle_core::Tensor;
+use metrics::listed;
 use remote::answer::Id;
 use serde_json::json;
 use service::black_box::BlackBox;
@@ -49,7 +50,7 @@ pub fn once(arguments: &Arguments) -> Result<()> {
         .map_err(|problem| Refusal::new(problem.detail.replace(" (GET /v1/items)", "")))?;
     let asked = question.asked(target.catalogue.items());
     let answers = target.service.top_k(&[&question.history], asked)?;
-    let items = question.shown(answers.ids);
+    let items = question.shown(listed(&answers.ids).to_vec());
     let scores = scores(&target, &question.history, &items)?;
     let mut stdout = std::io::stdout().lock();
     if arguments.json {

@@ -68,7 +68,7 @@ impl QueryStrategy for Mimic {
         let Settings { earlier, others } = self.settings;
         let from = |lists: &[u32], stream: &mut ChaCha8Rng| {
             let place = below(stream, (lists.len() / asked.k) as u32) as usize;
-            self.taking.from_list(asked.sequence, &lists[place * asked.k..(place + 1) * asked.k], stream)
+            self.taking.from_list(asked.sequence, asked.one(lists, place), stream)
         };
         let before = &asked.lists[..asked.lists.len() - asked.k];
         if draw < others && !asked.others.is_empty() {

@@ -12,6 +12,7 @@ mod wary;
 use std::fmt;
 
 use artifact::names::{Named, Registry};
+use artifact::queries::listed;
 use artifact::settings::{Generate, Invalid, Section};
 use rand_chacha::ChaCha8Rng;
 
@@ -44,7 +45,7 @@ pub struct Asked<'a> {
     pub account: usize,
     /// The items so far, oldest first.
     pub sequence: &'a [u32],
-    /// `(sequence.len(), k)`, flat: the lists answered to its prefixes.
+    /// `(sequence.len(), k)`, flat: the lists answered to its prefixes, as [`Asked::one`] reads them.
     pub lists: &'a [u32],
     /// Length of a list.
     pub k: usize,
@@ -56,7 +57,12 @@ pub struct Asked<'a> {
 impl<'a> Asked<'a> {
     /// The list just answered, best item first.
     pub fn list(&self) -> &'a [u32] {
-        &self.lists[self.lists.len() - self.k..]
+        self.one(self.lists, self.lists.len() / self.k - 1)
+    }
+
+    /// The list at a place of some flat ones: its items, of which there may be fewer than k.
+    pub fn one<'b>(&self, lists: &'b [u32], place: usize) -> &'b [u32] {
+        listed(&lists[place * self.k..(place + 1) * self.k])
     }
 }
 

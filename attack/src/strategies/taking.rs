@@ -33,15 +33,16 @@ impl Taking {
         Self { repeats: settings.repeats, items, sums: sums.collect() }
     }
 
-    /// An item of `list`, an answered list of `generate.top_k`. Where it holds none that the sequence does not hold, one of the
+    /// An item of `list`, an answered list of `generate.top_k` at most, and one item at least. Where it holds none that the sequence does not hold, one of the
     /// catalogue.
     pub fn from_list(&self, sequence: &[u32], list: &[u32], stream: &mut ChaCha8Rng) -> u32 {
         for _ in 0..TRIES {
             let place = match self.sums.last() {
                 None => below(stream, list.len() as u32) as usize,
-                Some(total) => {
-                    let draw = unit(stream) * total;
-                    self.sums.partition_point(|sum| *sum <= draw).min(list.len() - 1)
+                Some(_) => {
+                    let sums = &self.sums[..list.len()];
+                    let draw = unit(stream) * sums[list.len() - 1];
+                    sums.partition_point(|sum| *sum <= draw).min(list.len() - 1)
                 }
             };
             if self.may_follow(sequence, list[place]) {

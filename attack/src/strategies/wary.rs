@@ -95,11 +95,11 @@ impl QueryStrategy for Wary {
             let from = one(asked.others, stream);
             // The list after it, mostly of the same account, or the one before.
             let beside = if from + 2 * k <= asked.others.len() { from + k } else { from - k.min(from) };
-            let list = &asked.others[from..from + k];
+            let list = asked.one(asked.others, from / k);
             self.seen_twice(asked, list, &asked.others[beside..beside + k], stream)
         } else if draw < others + earlier && !before.is_empty() {
             let from = one(before, stream);
-            self.seen_twice(asked, &before[from..from + k], &asked.lists[from + k..from + 2 * k], stream)
+            self.seen_twice(asked, asked.one(before, from / k), &asked.lists[from + k..from + 2 * k], stream)
         } else {
             let witnesses = &before[before.len() - k.min(before.len())..];
             self.seen_twice(asked, asked.list(), witnesses, stream)

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use artifact::queries::Query;
+use artifact::queries::{Query, listed};
 
 use super::{Doubt, Suspecting, Suspicion};
 
@@ -46,7 +46,9 @@ fn sorted(list: &[u32]) -> Vec<u32> {
 
 impl Suspecting for Decoys {
     fn look(&mut self, query: &Query) {
-        for (item, list) in query.sequence.iter().zip(query.answers.chunks_exact(self.k)).take(YOUNG) {
+        for (item, list) in
+            query.sequence.iter().zip(query.answers.chunks_exact(self.k).map(listed)).take(YOUNG)
+        {
             let kept = self.young.entry(*item).or_default();
             if kept.len() < KEPT {
                 kept.push(sorted(list));
@@ -62,7 +64,7 @@ impl Suspecting for Decoys {
 impl Doubt for Decoys {
     fn read(&self, query: &mut Query) -> Option<Vec<bool>> {
         let mut latest: Vec<u32> = Vec::new();
-        let lists = query.sequence.iter().zip(query.answers.chunks_exact(self.k)).enumerate();
+        let lists = query.sequence.iter().zip(query.answers.chunks_exact(self.k).map(listed)).enumerate();
         let believed = lists.map(|(place, (item, list))| {
             let fits = |other: &Vec<u32>| overlap(list, other) >= self.least;
             let of_young = || self.young.get(item).is_some_and(|lists| lists.iter().any(fits));

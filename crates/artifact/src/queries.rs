@@ -28,6 +28,15 @@ const GROUP_SEQUENCES: usize = 64;
 /// Answered ids after which a row group ends: 4 MB.
 pub(crate) const GROUP_IDS: usize = 1 << 20;
 
+/// What stands in the places of a list behind its last item, where it holds fewer than were asked for. No item has this id.
+pub const NOTHING: u32 = 0;
+
+/// The items of a list: what stands before the first [`NOTHING`].
+pub fn listed(list: &[u32]) -> &[u32] {
+    // Lists are full, but for those of a service that answers with fewer.
+    if list.last() == Some(&NOTHING) { &list[..list.partition_point(|&item| item != NOTHING)] } else { list }
+}
+
 /// How the sequences of a log were chosen, for reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
@@ -88,16 +97,23 @@ pub struct QueryHeader {
     /// Number of sequences; counted by the writer.
     #[serde(default)]
     pub sequences: u64,
+    /// Places of all lists together in which nothing stands, for a target that answers with fewer items than asked for; counted by the
+    /// writer.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub absent: u64,
     /// How the sequences were chosen; `None` where nobody said, as in logs from before this was recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Generation>,
 }
 
 impl QueryHeader {
-    /// The header of the first `queries` of the log, in its first `sequences`, which may end within the last of them.
+    /// The header of the first `queries` of the log, in its first `sequences`, which may end within the last of them. What is absent is taken to
+    /// be spread evenly.
     #[must_use]
     pub fn first(&self, queries: u64, sequences: u64) -> Self {
-        let mut header = Self { queries, sequences, ..self.clone() };
+        let share = u128::from(self.absent) * u128::from(queries);
+        let absent = share.checked_div(u128::from(self.queries)).unwrap_or(0) as u64;
+        let mut header = Self { queries, sequences, absent, ..self.clone() };
         if let Some(chosen) = &mut header.generation {
             // Those begun with a real history lie at equal distances.
             chosen.seeded = (chosen.seeded * sequences).checked_div(self.sequences).unwrap_or(0);
@@ -115,7 +131,7 @@ impl QueryHeader {
         Price {
             accounts: self.sequences,
             questions: self.queries,
-            items_listed: self.queries * self.k as u64,
+            items_listed: (self.queries * self.k as u64).saturating_sub(self.absent),
             real_sequences: owned.min(self.sequences),
         }
     }
@@ -126,8 +142,19 @@ impl QueryHeader {
 pub struct Query {
     /// The item ids asked with, oldest first; never empty.
     pub sequence: Vec<u32>,
-    /// `(sequence.len(), k)`, last axis fastest: row i answers the prefix of i + 1 items, best first.
+    /// `(sequence.len(), k)`, last axis fastest: row i answers the prefix of i + 1 items, best first; [`NOTHING`] behind the last item of a list
+    /// that holds fewer than k.
     pub answers: Vec<u32>,
+}
+
+/// The first id that is none of the catalogue's: of a list, what stands behind its end may be [`NOTHING`], but for its first place.
+fn outside(sequence: &[u32], answers: &[u32], k: usize, items: usize) -> Option<u32> {
+    let wrong = |ids: &[u32]| ids.iter().copied().find(|&id| id == NOTHING || id as usize > items);
+    let of_list = |list: &[u32]| match listed(list) {
+        [] => list.first().copied(),
+        listed => wrong(listed).or_else(|| list[listed.len()..].iter().copied().find(|&id| id != NOTHING)),
+    };
+    wrong(sequence).or_else(|| answers.chunks_exact(k).find_map(of_list))
 }
 
 /// `list<fixed_size_list<uint32, k>>`.
@@ -162,7 +189,7 @@ impl QueryWriter {
         Ok(Self {
             path: path.to_owned(),
             table: TableWriter::create(path, columns)?,
-            header: QueryHeader { queries: 0, sequences: 0, ..header },
+            header: QueryHeader { queries: 0, sequences: 0, absent: 0, ..header },
             items: Vec::new(),
             lengths: Vec::new(),
             answers: Vec::new(),
@@ -184,10 +211,11 @@ impl QueryWriter {
             );
             return Err(Error::unwritable(&self.path, message));
         }
-        if let Some(id) = sequence.iter().chain(answers).find(|&&id| id == 0 || id as usize > items) {
+        if let Some(id) = outside(sequence, answers, k, items) {
             let message = format!("sequence {number} has item {id}, outside 1..={items}");
             return Err(Error::unwritable(&self.path, message));
         }
+        self.header.absent += answers.iter().filter(|&&id| id == NOTHING).count() as u64;
         self.items.extend_from_slice(sequence);
         self.lengths.push(sequence.len());
         self.answers.extend_from_slice(answers);
@@ -335,7 +363,7 @@ impl QueryLog {
             );
             return Err(Error::content(&self.path, message));
         }
-        match query.sequence.iter().chain(&query.answers).find(|&&id| id == 0 || id as usize > items) {
+        match outside(&query.sequence, &query.answers, k, items) {
             None => Ok(()),
             Some(id) => {
                 Err(Error::content(&self.path, format!("{place}: item {id} lies outside 1..={items}")))

@@ -14,7 +14,7 @@ use artifact::Error;
 use artifact::checkpoint::{self, ActsOn, Array, Checkpoint, Defence, Description, Kind, Learning};
 use artifact::dataset::{self, Dataset, UserSequence};
 use artifact::history::{History, HistoryWriter, SpeedWriter};
-use artifact::queries::{Generation, QueryHeader, QueryLog, QueryWriter};
+use artifact::queries::{Generation, QueryHeader, QueryLog, QueryWriter, listed};
 use artifact::ranks::{Column, Ranks};
 use artifact::report::{self, Cell, REPORT_TABLE};
 use artifact::settings::{Network, Sections};
@@ -275,6 +275,7 @@ fn description() -> Description {
             target: Some("7a4".to_owned()),
             queries: 12,
             sequences: 3,
+            absent: 0,
             generation: None,
         }),
         learning: Some(Learning {
@@ -496,6 +497,31 @@ fn long_sequences_end_a_group_early() {
     assert_eq!(log.groups(), 3);
     // A header that does not say how the sequences were chosen, as older logs have it.
     assert_eq!(log.header().generation, None);
+}
+
+#[test]
+fn a_list_may_hold_fewer_items_and_ends_where_it_does() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("queries.parquet");
+    let header = QueryHeader { items: 9, k: 3, ..QueryHeader::default() };
+    let mut writer = QueryWriter::create(&path, header).unwrap();
+    let answers = [7, 0, 0, 4, 5, 6, 1, 2, 0];
+    writer.push(&[1, 2, 3], &answers).unwrap();
+    assert_holds(&failed(writer.push(&[1], &[0, 0, 0])), &["item 0, outside 1..=9"]);
+    assert_holds(&failed(writer.push(&[1], &[1, 0, 2])), &["item 0, outside 1..=9"]);
+    assert_holds(&failed(writer.push(&[0], &[1, 2, 3])), &["item 0, outside 1..=9"]);
+    assert_holds(&failed(writer.push(&[1], &[10, 0, 0])), &["item 10, outside 1..=9"]);
+    let header = writer.finish().unwrap();
+    assert_eq!((header.absent, header.price().items_listed), (3, 6));
+    assert_eq!(header.first(1, 1).absent, 1);
+    let log = QueryLog::open(&path).unwrap();
+    assert_eq!(*log.header(), header);
+    let query = log.read_group(0).unwrap().remove(0);
+    assert_eq!(query.answers, answers);
+    assert_eq!(
+        query.answers.chunks_exact(3).map(listed).collect::<Vec<_>>(),
+        [&[7][..], &[4, 5, 6], &[1, 2]]
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::Error;
 pub struct Answers {
     /// Length of every list.
     pub k: usize,
-    /// Item ids, best first, shape `(rows, k)`.
+    /// Item ids, best first, shape `(rows, k)`; [`NOTHING`](crate::NOTHING) behind the last item of a list that holds fewer.
     pub ids: Vec<u32>,
 }
 

@@ -50,6 +50,7 @@ mod roc;
 mod sample;
 
 use artifact::names::Registry;
+pub use artifact::queries::{NOTHING, listed};
 
 pub use answers::Answers;
 pub use comparison::{Comparison, LEVEL, POWER, holm};

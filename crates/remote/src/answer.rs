@@ -1,7 +1,9 @@
-//! What a service answers, and whether it is a list that can be learned from: items of the catalogue, none twice, as many as asked.
+//! What a service answers, and whether it is a list that can be learned from: items of the catalogue, none twice, as many as asked, or
+//! fewer where the service says that it may answer so.
 
 use std::fmt;
 
+use metrics::NOTHING;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
@@ -38,7 +40,8 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// Holds an answered list against the catalogue and the `k` that was asked for. Returns the numbers of the first `k`.
+/// Holds an answered list against the catalogue and the `k` that was asked for. Returns the numbers of the first `k`, and [`NOTHING`] in the
+/// places of a list that may be [shorter](Catalogue::shorter).
 ///
 /// `setting` is the key that says how long lists are, for the message.
 ///
@@ -51,7 +54,7 @@ pub fn check(
     setting: &str,
     origin: &str,
 ) -> Result<Vec<u32>> {
-    if answered.len() < k {
+    if answered.len() < k && !(catalogue.shorter && !answered.is_empty()) {
         let found = answered.len();
         let remedy = match found {
             0 => "it has to answer every history".to_owned(),
@@ -62,7 +65,7 @@ pub fn check(
         )));
     }
     let mut ids = Vec::with_capacity(k);
-    for Id(id) in &answered[..k] {
+    for Id(id) in answered.iter().take(k) {
         let number = catalogue.number(id).ok_or_else(|| {
             Error::refused(format!(
                 "{origin} answered item {}, which is none of the {} of its catalogue; give the whole with --catalogue",
@@ -80,6 +83,7 @@ pub fn check(
             shown(catalogue.id(twice[0]))
         )));
     }
+    ids.resize(k, NOTHING);
     Ok(ids)
 }
 
@@ -101,6 +105,20 @@ mod tests {
             [3, 1],
             "what was not asked for is nobody's concern"
         );
+    }
+
+    #[test]
+    fn a_service_that_says_so_may_answer_with_fewer_items() {
+        let ids = ["a", "b", "c", "d"].map(str::to_owned);
+        let mut catalogue = Catalogue::of(ids.into(), "it").unwrap();
+        catalogue.shorter = true;
+        let checked = |ids: &[&str]| {
+            let answered: Vec<Id> = ids.iter().map(|&id| Id(id.to_owned())).collect();
+            check(&answered, &catalogue, 3, "generate.top_k", "it")
+        };
+        assert_eq!(checked(&["c", "a"]).unwrap(), [3, 1, NOTHING]);
+        assert!(checked(&[]).unwrap_err().to_string().contains("a list of 0 items"));
+        assert!(checked(&["a", "a"]).unwrap_err().to_string().contains("answered item \"a\" twice"));
     }
 
     #[test]

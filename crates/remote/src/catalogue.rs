@@ -28,6 +28,8 @@ pub struct Catalogue {
     pub max_len: Option<usize>,
     /// Length of the longest list that it answers, where it says so.
     pub max_k: Option<usize>,
+    /// Whether it says that its lists may hold fewer items than are asked for.
+    pub shorter: bool,
 }
 
 /// The object of `/v1/items`. Other keys are let pass.
@@ -44,6 +46,8 @@ struct Written {
     max_len: Option<usize>,
     #[serde(default)]
     max_k: Option<usize>,
+    #[serde(default)]
+    shorter: bool,
 }
 
 /// An item. That it is an object tells the line of a catalogue from that of an answer.
@@ -109,6 +113,7 @@ impl Catalogue {
             target: written.target,
             max_len: positive(written.max_len),
             max_k: positive(written.max_k),
+            shorter: written.shorter,
             ..catalogue
         })
     }

@@ -582,6 +582,10 @@ impl BlackBox for RemoteTarget<'_> {
         Ok(Answers { k, ids: lists.concat() })
     }
 
+    fn shortens(&self) -> bool {
+        self.catalogue.shorter
+    }
+
     fn items(&self) -> usize {
         self.catalogue.items()
     }

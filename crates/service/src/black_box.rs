@@ -39,6 +39,11 @@ pub trait BlackBox {
         false
     }
 
+    /// Whether it says that lists may hold fewer items than were asked for: then [`NOTHING`](crate::policies::NOTHING) stands behind the last.
+    fn shortens(&self) -> bool {
+        false
+    }
+
     /// Number of items in the catalogue, which every customer can see.
     fn items(&self) -> usize;
 
@@ -322,6 +327,10 @@ impl BlackBox for ProtectedTarget {
         self.queries += histories.len() as u64;
         self.accounts += histories.iter().filter(|history| history.len() == 1).count() as u64;
         Ok(Answers { k, ids })
+    }
+
+    fn shortens(&self) -> bool {
+        self.answering.shortens()
     }
 
     fn items(&self) -> usize {

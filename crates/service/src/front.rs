@@ -51,6 +51,10 @@ impl Front {
             );
             return Err(Error::Request(message));
         }
+        if upstream.shortens() && matches!(answering, Answering::ByAccount(_)) {
+            let message = "the recommender behind it answers with fewer items than asked for, and a guard wants whole lists";
+            return Err(Error::Request(message.to_owned()));
+        }
         let (items, theirs) = (model.sizes().items, upstream.items());
         if items != theirs || items != description.items {
             return Err(Error::Request(format!(
@@ -182,6 +186,10 @@ impl BlackBox for Front {
         self.queries += histories.len() as u64;
         self.accounts += histories.iter().filter(|history| history.len() == 1).count() as u64;
         Ok(Answers { k, ids })
+    }
+
+    fn shortens(&self) -> bool {
+        self.answering.shortens() || self.upstream.shortens()
     }
 
     fn items(&self) -> usize {

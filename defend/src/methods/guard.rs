@@ -87,11 +87,12 @@ fn protect(job: &Job<'_>) -> Result<()> {
     let device = job.device()?;
     let (model, _) = models::load(job.target, &device)?;
     let key = job.write_key()?;
-    let of = |part| -> Vec<&[u32]> {
+    let of = |part| -> Vec<Vec<u32>> {
         let users = (0..dataset.users()).filter(|&user| Part::of(user) == part);
-        users
-            .map(|user| dataset.train(user))
-            .filter(|history| history.len() > 1)
+        let histories = users.map(|user| (dataset.train(user), dataset.valid(user)));
+        histories
+            .filter(|(train, _)| train.len() > 1)
+            .map(|(train, valid)| [train, &[valid]].concat())
             .take(settings.users / 2)
             .collect()
     };

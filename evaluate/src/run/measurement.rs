@@ -25,7 +25,7 @@ use anyhow::Context;
 use artifact::checkpoint::Description;
 use artifact::dataset::Dataset;
 use candle_core::{Device, Tensor};
-use metrics::{Answers, Ks, Measure, OfLists, OfRank, OfScores, place_in, rank_of, rank_of_unseen};
+use metrics::{Answers, Ks, Measure, OfLists, OfRank, OfScores, listed, place_in, rank_of, rank_of_unseen};
 use models::{Mode, Recommender};
 use service::black_box::{BlackBox, ProtectedTarget};
 use service::key::Key;
@@ -204,6 +204,7 @@ pub fn measure(
             for (answer, list) in
                 answers.chunks_exact(questions.top_k).zip(lists.chunks_exact(questions.top_k))
             {
+                let answer = listed(answer);
                 found.answered.push(|measure| measure.value(answer, list));
             }
             if let (Some(own), Some((of_lists, of_scores))) = (own, &mut found.own) {

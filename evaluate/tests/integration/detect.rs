@@ -109,8 +109,9 @@ fn scene() -> (Scene, Expected) {
     let data = Dataset::read(&scene.path("data")).unwrap();
 
     let key = Key::of_seed(3);
-    let of = |part| -> Vec<&[u32]> {
-        (0..USERS).filter(|&user| Part::of(user) == part).map(|user| data.train(user)).collect()
+    let of = |part| -> Vec<Vec<u32>> {
+        let users = (0..USERS).filter(|&user| Part::of(user) == part);
+        users.map(|user| [data.train(user), &[data.valid(user)]].concat()).collect()
     };
     let wanted = Wanted { honest: HONEST, canaries: 0.2, trust: 4.0, false_alarms: 0.1, top_k: K };
     let parts = (of(Part::Fit), of(Part::Threshold));

@@ -59,6 +59,23 @@ fn answers_are_those_of_the_target_whoever_asks_beside() {
 }
 
 #[test]
+fn young_accounts_are_shown_the_head_of_the_list_and_older_ones_more() {
+    let scene = Scene::new();
+    let serving = scene.serve("short", &[]);
+    assert_eq!(serving.get("/v1/items").json()["shorter"], true);
+    assert!(scene.serve("open", &[]).get("/v1/items").json().get("shorter").is_none());
+    let history: Vec<u32> = (1..=12).collect();
+    for (length, listed) in [(1, 3), (4, 3), (5, 6), (8, 6), (9, 12), (12, 12)] {
+        let answered = serving.post("/v1/recommend", &question("a", &history[..length], K)).items();
+        let open = scene.target("open").top_k(&[&history[..length]], K).unwrap().ids;
+        assert_eq!(answered, open[..listed], "after {length} items");
+        let mut target = scene.target("short").top_k(&[&history[..length]], K).unwrap().ids;
+        assert!(target.split_off(listed).iter().all(|&item| item == 0));
+        assert_eq!(answered, target);
+    }
+}
+
+#[test]
 fn seen_items_are_left_out_and_lists_keep_their_length() {
     let scene = Scene::new();
     let serving = scene.serve("open", &[]);

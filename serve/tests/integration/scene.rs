@@ -30,6 +30,7 @@ pub(crate) struct Scene {
     root: TempDir,
     model: Arc<dyn Recommender>,
     guarded: Description,
+    short: Description,
     open: Description,
 }
 
@@ -78,11 +79,16 @@ impl Scene {
         let fitted = fit(&wanted, &key, &*model, (&parts.0, &parts.1), &Device::Cpu, &|_| {}).unwrap();
         let Value::Object(fitted) = serde_json::to_value(&fitted).unwrap() else { panic!() };
         let guarded = Description { defence: Defence::answers("guard", fitted), ..open.clone() };
+        let lengths = [("first", 3), ("doubles", 4), ("longest", 20)]
+            .map(|(name, value)| (name.to_owned(), value.into()));
+        let short =
+            Description { defence: Defence::answers("short", Sections::from_iter(lengths)), ..open.clone() };
+        checkpoint(&root.path().join("short"), short.clone(), &parameters);
         checkpoint(&root.path().join("open"), open.clone(), &parameters);
         checkpoint(&root.path().join("guarded"), guarded.clone(), &parameters);
         key.write(&key_path(&root.path().join("guarded"))).unwrap();
         checkpoint(&root.path().join("other"), open.clone(), &self::model(2).2);
-        Self { root, model, guarded, open }
+        Self { root, model, guarded, short, open }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -93,6 +99,7 @@ impl Scene {
     pub(crate) fn target(&self, name: &str) -> ProtectedTarget {
         let (description, key) = match name {
             "guarded" => (&self.guarded, Some(Key::of_seed(3))),
+            "short" => (&self.short, None),
             _ => (&self.open, None),
         };
         ProtectedTarget::new(Arc::clone(&self.model), description, key, Device::Cpu).unwrap()

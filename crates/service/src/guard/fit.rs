@@ -1,5 +1,9 @@
 //! Fitting a guard to users: half of them say how users take and how seldom they take canaries, others where the threshold stands,
-//! and a last part is left for measuring ([`Part`]). Only training histories are looked at.
+//! and a last part is left for measuring ([`Part`]).
+//!
+//! Their histories are to end with an item that the model was not trained on (the validation item). The items before it the model may know
+//! by heart, and ranks higher than any that a user will take next: a threshold set on these alone would be passed by far more users
+//! than it is meant to be.
 
 use candle_core::Device;
 use models::Recommender;
@@ -56,11 +60,11 @@ pub struct Wanted {
 ///
 /// # Errors
 /// Those of the model.
-pub fn fit(
+pub fn fit<History: AsRef<[u32]> + Sync>(
     wanted: &Wanted,
     key: &Key,
     model: &dyn Recommender,
-    (users, others): (&[&[u32]], &[&[u32]]),
+    (users, others): (&[History], &[History]),
     device: &Device,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Parameters> {
@@ -121,15 +125,16 @@ fn counted(account: &[Taken], bins: &[u32]) -> Vec<u32> {
 }
 
 /// What each user took under a guard that flags nobody.
-fn observe(
+fn observe<History: AsRef<[u32]> + Sync>(
     guard: &Guard,
     model: &dyn Recommender,
-    histories: &[&[u32]],
+    histories: &[History],
     k: usize,
     device: &Device,
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Vec<Vec<Taken>>> {
-    let of = |history: &&[u32]| {
+    let of = |history: &History| {
+        let history = history.as_ref();
         let mut account = Vec::new();
         guard
             .replay(model, (history, history.len(), k), device, |standing| account.extend(standing.taken))?;

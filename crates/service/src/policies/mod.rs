@@ -10,6 +10,7 @@ mod none;
 mod random;
 mod replace;
 mod reverse;
+mod short;
 mod tail;
 
 use std::fmt;
@@ -19,6 +20,8 @@ use artifact::checkpoint::{ActsOn, Description};
 use artifact::names::{Named, Registry};
 use artifact::settings::{Invalid, Section, Sections};
 
+pub use metrics::NOTHING;
+
 use crate::guard::Guard;
 use crate::key::{Key, key_path};
 use crate::{Error, Result};
@@ -26,14 +29,28 @@ use crate::{Error, Result};
 /// Every answer policy, in the order of reports.
 pub const POLICIES: Registry<Policy> = Registry {
     kind: "answer policy",
-    entries: &[none::POLICY, random::POLICY, reverse::POLICY, tail::POLICY, replace::POLICY, guard::POLICY],
+    entries: &[
+        none::POLICY,
+        random::POLICY,
+        reverse::POLICY,
+        short::POLICY,
+        tail::POLICY,
+        replace::POLICY,
+        guard::POLICY,
+    ],
 };
 
 /// What is done to a ranked list.
 pub trait AnswerPolicy: Send + Sync {
     /// Changes `list`, the ids that the model ranks best after `history`, best first, into what is answered: ids of the
-    /// catalogue of `items`, each once.
+    /// catalogue of `items`, each once. A policy that [shortens](Self::shortens) lists leaves [`NOTHING`] behind the last item, of which there
+    /// is one at least.
     fn answer(&self, history: &[u32], items: usize, list: &mut [u32]);
+
+    /// Whether it may answer with fewer items than were asked for.
+    fn shortens(&self) -> bool {
+        false
+    }
 }
 
 /// How a service answers.
@@ -44,6 +61,16 @@ pub enum Answering {
     ByQuestion(Box<dyn AnswerPolicy>),
     /// By a guard, which knows what the account took before.
     ByAccount(Box<Guard>),
+}
+
+impl Answering {
+    /// Whether lists may hold fewer items than were asked for.
+    pub fn shortens(&self) -> bool {
+        match self {
+            Answering::AsRanked | Answering::ByAccount(_) => false,
+            Answering::ByQuestion(policy) => policy.shortens(),
+        }
+    }
 }
 
 /// How a policy comes about.
