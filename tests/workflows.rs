@@ -226,6 +226,42 @@ fn make_draws_theft_curves() {
     assert!(!again.contains("wrote "), "{again}");
 }
 
+/// Every thief against every defence, the proofs that a guard allows, what is kept and the page; then another seed, for which
+/// nothing of the first is done again.
+#[test]
+fn make_collects_results() {
+    let project = Project::new(None);
+    let bin = format!("BIN={}", binaries().display());
+    let few = "FLAGS=--set distill.epochs=2 --set distill.epoch_questions=0 --set generate.sequences=10";
+    let thieves = ["THIEVES=autoregressive:hinge short:set", "DEFENCES=none guard"];
+    let make = |seeds: &str| {
+        let always =
+            ["results-demo-sas", "CARGO=true", "OUT=my out", "KEPT=kept", "PAGE=page.md", &bin, few, seeds];
+        project.run("make", &[&always[..], &thieves].concat())
+    };
+    make("SEEDS=1");
+    let out = project.at("my out/results-demo-sas/seed-1");
+    for made in
+        ["proof-guard-short-set-sas", "proof-none-short-set-sas", "eval-none-autoregressive-hinge-sas"]
+    {
+        assert!(out.join(made).is_dir(), "{made}");
+    }
+    let page = || fs::read_to_string(project.at("page.md")).unwrap();
+    assert!(page().contains("### demo-sas") && page().contains("One seed was run"), "{}", page());
+    assert!(project.at("kept/demo-sas/report.json").is_file());
+    let more = make("SEEDS=1 2");
+    assert!(!more.lines().any(|line| line.contains("wrote ") && line.contains("seed-1")), "{more}");
+    assert!(page().contains("2 seeds were run"), "{}", page());
+    let ended =
+        project.command("make", &["results-demo-sas", "CARGO=true", &bin, "THIEVES=short"]).output().unwrap();
+    assert!(!ended.status.success() && text(&ended).contains("expected STRATEGY:LOSS"), "{}", text(&ended));
+    let ended = project
+        .command("make", &["results-demo-sas", "CARGO=true", &bin, "THIEVES=short:sat"])
+        .output()
+        .unwrap();
+    assert!(!ended.status.success() && text(&ended).contains("sat"), "{}", text(&ended));
+}
+
 #[test]
 fn make_dvc_and_snakemake_end_in_the_same_bytes() {
     let Some(tools) = tools() else { return };

@@ -10,6 +10,7 @@ pub mod detect;
 pub mod figures;
 pub mod prove;
 pub mod report;
+pub mod results;
 pub mod run;
 pub mod theft;
 
@@ -68,6 +69,14 @@ pub enum Command {
     ///
     /// Example: gro-evaluate board --reports out/*/report --proofs out/*/proof --out out/board
     Board(board::Arguments),
+    /// Collect finished experiments, and write the page of results from all that are kept
+    ///
+    /// Of each experiment a small report.json is kept, with what it cost and its proofs of theft, and its page with pictures. The page of
+    /// results has a table for each, in which a defence wins only against the thief who does best, and what can and cannot be said.
+    /// What stands on the page outside the two marks is left alone.
+    ///
+    /// Example: gro-evaluate results --collect out/results-ml-100k-sas
+    Results(results::Arguments),
     /// Measure how well a guarded target tells thieves from users, beside detectors from the literature
     ///
     /// Users are those of the part of the dataset that neither fitted the guard nor set its threshold, with all their items; thieves are
@@ -91,6 +100,7 @@ impl Cli {
             Command::Theft(arguments) => &arguments.flags,
             Command::Prove(arguments) => &arguments.flags,
             Command::Board(arguments) => &arguments.flags,
+            Command::Results(arguments) => &arguments.flags,
             Command::Detect(arguments) => &arguments.flags,
         })
     }
@@ -105,6 +115,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Theft(arguments) => theft::theft(arguments),
         Command::Prove(arguments) => prove::prove(arguments),
         Command::Board(arguments) => board::board(arguments),
+        Command::Results(arguments) => results::results(arguments),
         Command::Detect(arguments) => detect::detect(arguments),
     }
 }

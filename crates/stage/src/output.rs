@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use artifact::digest;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::Serialize;
 use serde_yaml::{Mapping, Value};
 use tracing_subscriber::fmt::format::Writer;
@@ -66,6 +67,7 @@ struct RunLog {
     inputs: Vec<String>,
     device: String,
     threads: usize,
+    cpu_seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_memory_mib: Option<u64>,
 }
@@ -331,6 +333,7 @@ impl Plan {
                 .collect(),
             device: self.device.borrow().clone(),
             threads: rayon::current_num_threads(),
+            cpu_seconds: cpu_seconds(),
             peak_memory_mib: peak_memory_mib(),
         }
     }
@@ -608,6 +611,12 @@ fn host() -> String {
     let known =
         fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
     known.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// Seconds that processors have worked for this process, all its threads together.
+fn cpu_seconds() -> f64 {
+    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ProcessCPUTime);
+    tv_sec as f64 + (tv_nsec as f64 / 1e6).round() / 1e3
 }
 
 /// The most memory this process has held, where the system says so.

@@ -5,7 +5,7 @@ use anyhow::Context;
 use indexmap::IndexMap;
 use metrics::{Bootstrap, Comparison, Interval, LEVEL, Sample, holm};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of users' values that wait for a pass, at most.
 const WAITING: usize = 64 << 20;
@@ -18,7 +18,7 @@ fn within(interval: Interval, users: &[f64]) -> Interval {
 }
 
 /// How a model differs from its counterpart: user by user, and seed by seed.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// The mean difference.
     pub mean: f64,

@@ -32,7 +32,7 @@ use crate::figures::{
 use crate::theft::curves::way_of;
 
 /// What a row speaks of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Model {
     /// The most popular items, for everyone.
@@ -113,38 +113,41 @@ impl Value {
 pub type Values = IndexMap<String, Value>;
 
 /// A row of the table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// What it speaks of.
     pub model: Model,
     /// The target's network; none for the most popular items.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Network>,
     /// The target's defence.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub defence: Option<String>,
     /// The surrogate's network, where the row speaks of one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surrogate: Option<Network>,
     /// What tells the row from another of the same networks and defence.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// The seeds it was measured with.
     pub seeds: Vec<u64>,
     /// The runs that the figures come from, in the order of the seeds.
     pub runs: Vec<String>,
     /// What the attack asked, where the row speaks of a surrogate and its checkpoint says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries: Option<QueryHeader>,
+    /// How the thief asked and learned, in words, where the row speaks of a surrogate and its checkpoint says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way: Option<String>,
     /// Quality, and of surrogates fidelity.
     pub figures: Values,
     /// This model's figures minus those of its counterpart without a defence, user by user.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference_to_none: Option<Differences>,
 }
 
 /// `report.json`: what all rows share, and the rows.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// How the figures were taken.
     pub protocol: Conditions,
@@ -292,6 +295,7 @@ impl Drafts<'_> {
             seeds: by_seed.keys().copied().collect(),
             runs: names(by_seed),
             queries: None,
+            way: None,
             figures,
             difference_to_none: None,
         });
@@ -314,6 +318,7 @@ impl Drafts<'_> {
             seeds: target.runs.keys().copied().collect(),
             runs: names(&target.runs),
             queries: None,
+            way: None,
             figures,
             difference_to_none: None,
         });
@@ -350,6 +355,7 @@ impl Drafts<'_> {
             seeds: runs.keys().copied().collect(),
             runs: names(runs),
             queries: runs.values().next().and_then(of_run),
+            way: runs.values().next().and_then(|run| way_of(run)),
             figures,
             difference_to_none: None,
         });

@@ -6,20 +6,20 @@
 
 use crate::figures::Network;
 use artifact::queries::Price;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::inference::{Difference, Found, Place};
 use super::table::{Model, Row};
 
 /// What a defence comes to.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The target's network.
     pub target: Network,
     /// Its defence.
     pub defence: String,
     /// What tells it from another of that defence.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
     /// The figure it is judged by.
     pub figure: String,
@@ -28,38 +28,38 @@ pub struct Verdict {
     /// The target's quality.
     pub quality: f64,
     /// Share of the undefended target's quality that users keep; 1 of the undefended.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<f64>,
     /// What users lose, user by user.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<Difference>,
     /// The thief with the best copy; none where no copy was evaluated.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thief: Option<Strongest>,
     /// How many thieves tried.
     pub thieves: usize,
 }
 
 /// The strongest thief.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Strongest {
     /// The copy's network.
     pub surrogate: Network,
     /// How he asked and learned, in words; none where his checkpoint does not say.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<String>,
     /// The copy's quality.
     pub quality: f64,
     /// Share of the quality of the undefended target (of this one, where that was not evaluated) that the copy has.
     pub share: f64,
     /// What he paid.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
     /// His copy against the best copy of the undefended target, user by user.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
     /// The same as a share of that copy's quality.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<f64>,
 }
 
@@ -109,6 +109,51 @@ impl Draft {
             // A share of nothing is no share.
             thief: thief.filter(|thief| thief.share.is_finite()),
             thieves: self.thieves,
+        })
+    }
+}
+
+/// Whether a defence is worth having, by the thief who does best against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The strongest thief loses, beyond chance, a larger share than users do.
+    Won,
+    /// What he loses cannot be told from chance, or he gains.
+    ThiefKeeps,
+    /// He loses, and users lose as large a share at least.
+    UsersPay,
+    /// The undefended target, or its strongest thief, was not measured beside it.
+    Unknown,
+}
+
+impl Outcome {
+    /// The outcome in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Won => "yes",
+            Self::ThiefKeeps => "no: he loses nothing that can be told from chance",
+            Self::UsersPay => "no: users lose as large a share",
+            Self::Unknown => "not known",
+        }
+    }
+}
+
+impl Verdict {
+    /// Whether the defence wins against the thief who does best against it; of the undefended there is nothing to say.
+    pub fn outcome(&self) -> Option<Outcome> {
+        if self.defence == "none" {
+            return None;
+        }
+        let thief = self.thief.as_ref().and_then(|thief| Some((thief.change?, thief.difference?)));
+        let (Some((change, difference)), Some(kept)) = (thief, self.kept) else {
+            return Some(Outcome::Unknown);
+        };
+        Some(if change >= 0.0 || !difference.found() {
+            Outcome::ThiefKeeps
+        } else if 1.0 - kept >= -change {
+            Outcome::UsersPay
+        } else {
+            Outcome::Won
         })
     }
 }

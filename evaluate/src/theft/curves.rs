@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use stage::Refusal;
 
-use crate::figures::{Conditions, Network, PROTOCOL};
+use crate::figures::{Conditions, Network, PROTOCOL, Subject};
 use crate::report::grouping::{Repetitions, Run, in_order, order_of};
 use crate::report::table::{Values, check_alike, gather};
 
@@ -224,7 +224,11 @@ pub(crate) fn strategy_of(queries: &QueryHeader) -> String {
 
 /// How the copy of a run was asked for and learned, in words; none where its checkpoint does not say.
 pub(crate) fn way_of(run: &Run) -> Option<String> {
-    let copy = run.protocol.surrogate.as_ref()?;
+    way_of_subject(run.protocol.surrogate.as_ref()?)
+}
+
+/// The same of the copy itself.
+pub(crate) fn way_of_subject(copy: &Subject) -> Option<String> {
     let queries = copy.queries.as_ref()?;
     let learning = learning_of(copy.learning.as_ref());
     Some(format!("{}, lists of {}: {learning}", strategy_of(queries), queries.k))

@@ -12,6 +12,8 @@ mod page;
 mod report;
 // A dataset, models and evaluated runs made by hand, and the binary that meets them.
 mod scene;
+// The page of results: who wins, what is kept, refusals.
+mod results;
 // The measurement: full ranks, answer policies, fidelity, refusals.
 mod run;
 // Theft curves: shares of the target, the best at one price, refusals.
