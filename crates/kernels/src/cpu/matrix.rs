@@ -2,10 +2,10 @@
 //!
 //! gemm splits rows and columns of the result among threads and never the inner sum, so a product is the same bytes for any
 //! number of threads. But how it cuts a long inner sum, and in what order it adds up a very small product, depends on the
-//! shape. So sums are cut here, at [`DEPTH`], and very small products are made larger. Then, where the right matrix lies row by
-//! row, a number is the same in a product of any size: a row alone is what it is among others. (Where the right matrix is a
-//! transpose, small products add in another order.) Most callers multiply serially inside a task of their own, where the
-//! operands are still in cache.
+//! shape and on the width of the processor's vectors. So sums are cut here, at [`DEPTH`], and very small products are laid out so
+//! that gemm takes them for others. Then every number is one chain of fused multiply-adds a part, in a product of any size and on any
+//! processor: a row alone is what it is among others. Most callers multiply serially inside a task of their own, where the operands are
+//! still in cache.
 
 use gemm::Parallelism;
 
@@ -14,6 +14,10 @@ const SHORTEST: usize = 3;
 
 /// The longest inner sum of one call to gemm. gemm does not cut sums of this length: each is one chain of fused multiply-adds.
 pub(crate) const DEPTH: usize = 512;
+
+/// The largest result of which gemm adds up each number lane by lane, where rows meet rows (`a b^T`): sixteen lanes with AVX-512,
+/// eight with AVX2, and so other bytes.
+const LANE_BY_LANE: usize = 256;
 
 /// A read-only matrix in a slice.
 #[derive(Clone, Copy)]
@@ -167,6 +171,10 @@ impl Product {
     }
 
     fn gemm(self, dst: &mut ViewMut<'_>, lhs: View<'_>, rhs: View<'_>) {
+        if lhs.column_stride == 1 && rhs.row_stride == 1 && dst.rows * dst.columns <= LANE_BY_LANE {
+            let laid_out = rhs.padded(rhs.rows, rhs.columns);
+            return self.gemm(dst, lhs, View::new(&laid_out, rhs.rows, rhs.columns));
+        }
         // SAFETY: the three views were checked to lie within their slices when they were made (the transpose of a view covers
         // the same elements; a part of one begins later in the same slice and ends no later), the shapes agree, and `dst` is
         // borrowed mutably, so it overlaps neither operand.
@@ -250,6 +258,31 @@ mod tests {
                 let expected: Vec<f32> = whole.chunks_exact(columns).map(|row| row[4]).collect();
                 assert_eq!(c, expected);
             }
+        }
+    }
+
+    #[test]
+    fn a_transpose_gives_the_same_as_its_copy() {
+        for (rows, inner, columns) in [(2, 3, 2), (16, 32, 16), (5, 600, 9), (17, 32, 16)] {
+            let (a, b) = (numbers(1, rows * inner), numbers(2, columns * inner));
+            let transpose = View::new(&b, columns, inner).t();
+            let copied = transpose.padded(inner, columns);
+            let product = |right: View<'_>| {
+                let mut c = vec![0.25; rows * columns];
+                multiply(
+                    ViewMut::new(&mut c, rows, columns),
+                    Store::Add,
+                    View::new(&a, rows, inner),
+                    right,
+                    0.7,
+                );
+                c
+            };
+            assert_eq!(
+                product(transpose),
+                product(View::new(&copied, inner, columns)),
+                "{rows} {inner} {columns}"
+            );
         }
     }
 
