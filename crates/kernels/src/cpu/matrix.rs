@@ -19,6 +19,9 @@ pub(crate) const DEPTH: usize = 512;
 /// eight with AVX2, and so other bytes.
 const LANE_BY_LANE: usize = 256;
 
+/// Numbers of a matrix that is laid out anew on the stack: keys or values of sixteen items and a head are a quarter of it.
+const SCRATCH: usize = 2048;
+
 /// A read-only matrix in a slice.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -59,6 +62,16 @@ impl<'a> View<'a> {
 }
 
 impl View<'_> {
+    /// Writes this matrix, whose columns lie one after another (`row_stride` 1), row by row to `target`, which it fills.
+    fn lay_columns_out(self, target: &mut [f32]) {
+        for column in 0..self.columns {
+            let source = &self.data[column * self.column_stride..][..self.rows];
+            for (value, &number) in target[column..].iter_mut().step_by(self.columns).zip(source) {
+                *value = number;
+            }
+        }
+    }
+
     /// A row-major copy of `rows` x `columns`, zero where this matrix has no element.
     fn padded(self, rows: usize, columns: usize) -> Vec<f32> {
         let mut values = vec![0.0; rows * columns];
@@ -172,8 +185,15 @@ impl Product {
 
     fn gemm(self, dst: &mut ViewMut<'_>, lhs: View<'_>, rhs: View<'_>) {
         if lhs.column_stride == 1 && rhs.row_stride == 1 && dst.rows * dst.columns <= LANE_BY_LANE {
-            let laid_out = rhs.padded(rhs.rows, rhs.columns);
-            return self.gemm(dst, lhs, View::new(&laid_out, rhs.rows, rhs.columns));
+            let (mut scratch, mut allocated) = ([0.0; SCRATCH], Vec::new());
+            let laid_out = if rhs.rows * rhs.columns <= SCRATCH {
+                &mut scratch[..rhs.rows * rhs.columns]
+            } else {
+                allocated.resize(rhs.rows * rhs.columns, 0.0);
+                &mut allocated[..]
+            };
+            rhs.lay_columns_out(laid_out);
+            return self.gemm(dst, lhs, View::new(laid_out, rhs.rows, rhs.columns));
         }
         // SAFETY: the three views were checked to lie within their slices when they were made (the transpose of a view covers
         // the same elements; a part of one begins later in the same slice and ends no later), the shapes agree, and `dst` is
