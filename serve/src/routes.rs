@@ -11,12 +11,12 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use remote::Catalogue;
 use remote::answer::Id;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::catalogue::Catalogue;
 use crate::demo::{self, Demo};
 use crate::engine::{Asked, Engine};
 use crate::journal::{Journal, Record};
@@ -147,7 +147,7 @@ fn parsed<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, most: usize)
 /// 403 where the key is another account's.
 fn account(holder: &Holder, keyed: bool, asked: Option<&Id>) -> Result<String, Problem> {
     match (holder.kind, asked) {
-        (Kind::Account, Some(Id(name))) if *name != holder.name => {
+        (Kind::Account, Some(Id(name))) if *name != *holder.name => {
             Err(Problem::new(StatusCode::FORBIDDEN, "this key is that of another account"))
         }
         (Kind::Account, _) => Ok(holder.name.clone()),
@@ -210,7 +210,7 @@ fn write(list: &[u32], catalogue: &Catalogue, into: &mut String) {
         if place > 0 {
             into.push(',');
         }
-        into.push_str(catalogue.quoted(item));
+        catalogue.write_id(item, into);
     }
     into.push_str("]}");
 }
