@@ -134,7 +134,7 @@ pub fn http(arguments: &Arguments) -> Result<()> {
         };
         let max_len = target.description.network.max_len;
         Ok(Source {
-            services: side_by_side(target.service, &target.device),
+            services: side_by_side(target.service.remembering(), &target.device),
             catalogue: target.catalogue,
             header,
             max_len,
