@@ -15,6 +15,7 @@ use candle_core::Device;
 use service::black_box::{BlackBox, ProtectedTarget};
 use stage::{Interruption, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::demo::Demo;
 use crate::engine::Engine;
@@ -205,16 +206,22 @@ pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result
         patience: Duration::from_secs(listening.timeout),
     };
     runtime.block_on(async {
-        let ended = async {
+        // On the threads of HTTP, so that whoever comes while this one reads another target is let in.
+        let (end, ended) = oneshot::channel::<()>();
+        let serving = tokio::spawn(listen::serve(door, router(Arc::clone(&service)), telemetry, async {
+            _ = ended.await;
+        }));
+        let interrupted = async {
             while !interruption.requested() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         tokio::select! {
-            () = listen::serve(door, router(Arc::clone(&service)), telemetry, ended) => Ok(()),
-            // It never comes back.
-            failed = reload_at_signals(&service, listening, read) => failed,
+            () = interrupted => drop(end),
+            // It comes back where it cannot heed signals.
+            failed = reload_at_signals(&service, listening, read) => return failed,
         }
+        serving.await.context("what lets clients in has failed")
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     if let Some(tally) = tally {
