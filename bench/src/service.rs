@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use artifact::checkpoint::Kind;
-use models::{ARCHITECTURES, Architecture};
+use models::{ARCHITECTURES, Architecture, gru4rec};
 use service::black_box::{BlackBox, ProtectedTarget};
 use streams::{Purpose, Streams, below};
 
@@ -29,7 +29,11 @@ pub fn works() -> Vec<Work> {
 }
 
 fn questions(architecture: Architecture, k: usize) -> Result<Iteration> {
-    let sizes = learners::sizes(LONGEST, ITEMS);
+    let mut sizes = learners::sizes(LONGEST, ITEMS);
+    if architecture == gru4rec::ARCHITECTURE {
+        // As in pipelines/gru.yaml.
+        sizes.network.blocks = 1;
+    }
     let description = sizes.describe(Kind::Target, architecture, "");
     let model = learners::recommender(architecture, &sizes)?;
     let mut target = ProtectedTarget::new(model.into(), &description, None, learners::device()?)?;

@@ -4,13 +4,13 @@
 use anyhow::Result;
 use artifact::checkpoint::Defence;
 use metrics::listed;
+use remote::Catalogue;
 use serde::Serialize;
 use service::black_box::{BlackBox, ProtectedTarget};
 use service::policies::{Answering, key_of, policy_of};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
-use crate::catalogue::Catalogue;
 use crate::target::{Arguments, Target};
 
 /// The page.

@@ -1,5 +1,6 @@
 //! The command `http`: reads a target, listens, and answers until it is told to end.
 
+use remote::Catalogue;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -10,12 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use artifact::queries::QueryHeader;
 use axum::body::Bytes;
-use serde_json::json;
-use service::black_box::BlackBox;
+use candle_core::Device;
+use service::black_box::{BlackBox, ProtectedTarget};
 use stage::{Interruption, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
-use crate::catalogue::Catalogue;
 use crate::demo::Demo;
 use crate::engine::Engine;
 use crate::journal::Journal;
@@ -24,6 +25,7 @@ use crate::limits::Rates;
 use crate::listen::{self, Door};
 use crate::protocol::Bounds;
 use crate::routes::{Current, Service, router};
+use crate::tally::Tally;
 use crate::telemetry::Telemetry;
 use crate::{Machine, target};
 
@@ -95,8 +97,8 @@ pub struct Listening {
 
 /// What a service answers for, and how it is called.
 pub struct Source {
-    /// What answers.
-    pub service: Box<dyn BlackBox + Send>,
+    /// What answers: the same service once for each thread that it is to have.
+    pub services: Vec<Box<dyn BlackBox + Send>>,
     /// The items, by their names.
     pub catalogue: Catalogue,
     /// What is written of it in a log.
@@ -121,7 +123,7 @@ pub fn http(arguments: &Arguments) -> Result<()> {
         ))
         .into());
     }
-    serve(&arguments.listening, &arguments.machine, &|| {
+    serve(&arguments.listening, &|| {
         let target = target::read(&arguments.target, &arguments.machine)?;
         let demo = arguments.demo.then(|| Demo::new(&target, &arguments.target)).transpose()?;
         let header = QueryHeader {
@@ -133,7 +135,7 @@ pub fn http(arguments: &Arguments) -> Result<()> {
         };
         let max_len = target.description.network.max_len;
         Ok(Source {
-            service: Box::new(target.service.remembering()),
+            services: side_by_side(target.service.remembering(), &target.device),
             catalogue: target.catalogue,
             header,
             max_len,
@@ -143,16 +145,24 @@ pub fn http(arguments: &Arguments) -> Result<()> {
     })
 }
 
+/// The service once for each thread of the pool; once on a device that computes by itself.
+fn side_by_side(service: ProtectedTarget, device: &Device) -> Vec<Box<dyn BlackBox + Send>> {
+    let threads = if kernels::fused(device) { rayon::current_num_threads() } else { 1 };
+    let mut services: Vec<Box<dyn BlackBox + Send>> = Vec::with_capacity(threads);
+    services.extend((1..threads).map(|_| Box::new(service.beside()) as Box<dyn BlackBox + Send>));
+    services.push(Box::new(service));
+    services
+}
+
 /// Answers for what `read` reads, at the start and at each SIGHUP, until a signal comes.
 ///
 /// # Errors
 /// Refusals, those of `read` among them.
-pub fn serve(listening: &Listening, machine: &Machine, read: &dyn Fn() -> Result<Source>) -> Result<()> {
+pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result<()> {
     check(listening)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = machine.threads {
-        builder.worker_threads(threads.get());
-    }
+    // The model has as many threads as there are cores: it needs most of the time, and with it these share them.
+    builder.worker_threads(rayon::current_num_threads().div_ceil(2));
     let runtime = builder.enable_all().build().context("cannot start the threads of the service")?;
     listen::make_room(listening.connections.get());
     let listener = runtime.block_on(listen::bind(listening.listen))?;
@@ -165,11 +175,11 @@ pub fn serve(listening: &Listening, machine: &Machine, read: &dyn Fn() -> Result
     let source = read()?;
     let header = source.header.clone();
     let longest = listening.max_k.get().min(source.max_k.unwrap_or(usize::MAX));
-    let current = current(source, listening, Arc::clone(&telemetry))?;
+    let current = current(source, listening, &telemetry)?;
     let log = listening.log.as_deref();
-    let log =
+    let journal =
         log.map(|log| Journal::open(log, header, Duration::from_secs(listening.log_every))).transpose()?;
-    let (journal, writing) = log.unzip();
+    let (journal, writing) = journal.unzip();
     let service = Arc::new(Service {
         current: RwLock::new(Arc::new(current)),
         keys: RwLock::new(Arc::new(keys)),
@@ -179,6 +189,11 @@ pub fn serve(listening: &Listening, machine: &Machine, read: &dyn Fn() -> Result
         patience: Duration::from_secs(listening.timeout),
         telemetry: Arc::clone(&telemetry),
     });
+    let counting = Arc::clone(&service);
+    let tally = log.map(|log| Tally::keep(log, &service.keys(), move || counting.keys())).transpose()?;
+    if tally.is_none() && service.keys().holders().any(|holder| holder.limit.rates().per_day.is_some()) {
+        tracing::warn!("without --log, the day's count begins anew whenever the service does");
+    }
     let interruption = Interruption::watch_saying("what was asked is answered, and the service ends");
     let scheme = if tls.is_some() { "https" } else { "http" };
     let address = listener.local_addr().context("the address is not known")?;
@@ -191,18 +206,27 @@ pub fn serve(listening: &Listening, machine: &Machine, read: &dyn Fn() -> Result
         patience: Duration::from_secs(listening.timeout),
     };
     runtime.block_on(async {
-        let ended = async {
+        // On the threads of HTTP, so that whoever comes while this one reads another target is let in.
+        let (end, ended) = oneshot::channel::<()>();
+        let serving = tokio::spawn(listen::serve(door, router(Arc::clone(&service)), telemetry, async {
+            _ = ended.await;
+        }));
+        let interrupted = async {
             while !interruption.requested() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         tokio::select! {
-            () = listen::serve(door, router(Arc::clone(&service)), telemetry, ended) => Ok(()),
-            // It never comes back.
-            failed = reload_at_signals(&service, listening, read) => failed,
+            () = interrupted => drop(end),
+            // It comes back where it cannot heed signals.
+            failed = reload_at_signals(&service, listening, read) => return failed,
         }
+        serving.await.context("what lets clients in has failed")
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Some(tally) = tally {
+        tally.end()?;
+    }
     drop(service);
     if let Some(writing) = writing {
         writing.join().map_err(|_| anyhow::anyhow!("the log's thread panicked"))??;
@@ -230,22 +254,16 @@ fn keys(arguments: &Listening, before: Option<&Keys>) -> Result<Keys> {
     }
 }
 
-fn current(source: Source, listening: &Listening, telemetry: Arc<Telemetry>) -> Result<Current> {
-    let Source { service, catalogue, header, max_len, max_k, demo } = source;
-    let mut about = json!({
-        "fingerprint": header.fingerprint,
-        "splits": header.splits,
-        "target": header.target,
-        "max_len": max_len,
-        "max_k": listening.max_k.get().min(catalogue.items()).min(max_k.unwrap_or(usize::MAX)),
-    });
-    if service.shortens() {
-        about["shorter"] = true.into();
-    }
-    let about = about.to_string();
-    // The items are long, and are JSON already.
-    let items = Bytes::from(format!("{{\"items\":{},{}", catalogue.json(), &about[1..]));
-    Ok(Current { catalogue, engine: Engine::start(service, telemetry)?, items, demo })
+fn current(source: Source, listening: &Listening, telemetry: &Arc<Telemetry>) -> Result<Current> {
+    let Source { services, mut catalogue, header, max_len, max_k, demo } = source;
+    let max_k = listening.max_k.get().min(catalogue.items()).min(max_k.unwrap_or(usize::MAX));
+    catalogue.splits = header.splits;
+    catalogue.target = header.target;
+    catalogue.max_len = Some(max_len);
+    catalogue.max_k = Some(max_k);
+    catalogue.shorter = services.iter().any(|service| service.shortens());
+    let items = Bytes::from(catalogue.to_json());
+    Ok(Current { catalogue, engine: Engine::start(services, telemetry)?, items, demo })
 }
 
 /// At each SIGHUP, reads target and keys again. What cannot be read is told, and what was there stays.
@@ -281,14 +299,11 @@ fn reload(
     let keys = keys(listening, Some(&service.keys()))?;
     let source = read()?;
     let before = service.current();
-    if source.catalogue.items() != before.catalogue.items()
-        || (1..=before.catalogue.items() as u32)
-            .any(|item| source.catalogue.id(item) != before.catalogue.id(item))
-    {
+    if source.catalogue.ids() != before.catalogue.ids() {
         return Err(Refusal::new("the target is of another catalogue; start another service for it").into());
     }
     let header = source.header.clone();
-    let current = current(source, listening, Arc::clone(&service.telemetry))?;
+    let current = current(source, listening, &service.telemetry)?;
     let same = current.items == before.items;
     *service.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
     *service.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);

@@ -77,8 +77,8 @@ impl Keys {
         Self { holders: Vec::new(), anyone: Some(Arc::new(anyone)) }
     }
 
-    /// The keys of a file; where one states no rates, `rates` hold. Somebody who was there `before`, under the same key and with the same
-    /// rates, keeps the count of what he asked.
+    /// The keys of a file; where one states no rates, `rates` hold. Somebody whose name was there `before` keeps the count of what he asked
+    /// that day, and under the same key and rates that of the second.
     ///
     /// # Errors
     /// A refusal for a file that holds no keys, or two of one name.
@@ -96,21 +96,25 @@ impl Keys {
                 return Err(refused(format!("two keys are called {name}")).into());
             }
             let rates = own.or(rates);
-            let earlier = before.iter().flat_map(|before| &before.holders).find(|earlier| {
-                earlier.hash == Some(hash)
-                    && earlier.name == name
-                    && earlier.kind == kind
-                    && earlier.limit.rates() == rates
-            });
-            holders.push(match earlier {
-                Some(earlier) => Arc::clone(earlier),
-                None => Arc::new(Holder { name, kind, limit: Limit::new(rates), hash: Some(hash) }),
+            let hash = Some(hash);
+            let earlier = before.into_iter().flat_map(|before| &before.holders);
+            holders.push(match earlier.into_iter().find(|earlier| earlier.name == name) {
+                Some(same) if same.hash == hash && same.kind == kind && same.limit.rates() == rates => {
+                    Arc::clone(same)
+                }
+                Some(other) => Arc::new(Holder { name, kind, limit: other.limit.with_rates(rates), hash }),
+                None => Arc::new(Holder { name, kind, limit: Limit::new(rates), hash }),
             });
         }
         if holders.is_empty() {
             return Err(refused("holds no key, so nobody could ask".to_owned()).into());
         }
         Ok(Self { holders, anyone: None })
+    }
+
+    /// Everybody who may ask, by name.
+    pub fn holders(&self) -> impl Iterator<Item = &Holder> {
+        self.holders.iter().chain(&self.anyone).map(|holder| &**holder)
     }
 
     /// Whether no key is needed.

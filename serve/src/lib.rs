@@ -4,10 +4,9 @@
 //! the door, a question goes to [`service::black_box::ProtectedTarget`], as in the attack: the answers are the same, to the byte.
 //!
 //! A request passes [`listen`] (connections, TLS), [`routes`] (paths), [`keys`] and [`limits`] (who asks, and how much he may), the
-//! [`catalogue`] (raw ids to dense ones), and the [`engine`], which asks the model about everything that has arrived meanwhile at once;
-//! and [`journal`] writes down what was asked and answered.
+//! [`remote::Catalogue`] (raw ids to dense ones), and the [`engine`], whose threads answer what has arrived meanwhile, each a share of it;
+//! [`journal`] writes down what was asked and answered, and [`tally`] how much.
 
-pub mod catalogue;
 pub mod demo;
 pub mod engine;
 pub mod http;
@@ -20,6 +19,7 @@ pub mod problem;
 pub mod protocol;
 pub mod proxy;
 pub mod routes;
+pub mod tally;
 pub mod target;
 pub mod telemetry;
 pub mod titles;

@@ -1,7 +1,7 @@
 //! How much somebody may ask: questions a second, and questions a day. A question of a batch counts as one of its own.
 
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
@@ -22,7 +22,7 @@ pub struct Rates {
     pub per_second: Option<NonZeroU32>,
     /// Most questions a day (UTC); by default any number
     ///
-    /// They are counted from the start of the service.
+    /// With --log the count survives the service; without, it begins anew with it.
     #[arg(long, value_name = "N")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_day: Option<NonZeroU32>,
@@ -36,20 +36,48 @@ impl Rates {
     }
 }
 
+/// What somebody asked on a day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Day {
+    /// Days since 1970 (UTC).
+    pub number: u64,
+    /// Questions.
+    pub asked: u64,
+}
+
 /// What somebody has asked, and may.
 #[derive(Debug)]
 pub struct Limit {
     rates: Rates,
     second: Option<DefaultDirectRateLimiter>,
-    /// A day since 1970, and what was asked on it.
-    day: Mutex<(u64, u64)>,
+    day: Arc<Mutex<Day>>,
 }
 
 impl Limit {
     /// Nothing asked yet.
     pub fn new(rates: Rates) -> Self {
         let second = rates.per_second.map(|most| RateLimiter::direct(Quota::per_second(most)));
-        Self { rates, second, day: Mutex::new((0, 0)) }
+        Self { rates, second, day: Arc::default() }
+    }
+
+    /// What was asked stays, and from now on so much may be; what is asked of either counts for both.
+    #[must_use]
+    pub fn with_rates(&self, rates: Rates) -> Self {
+        Self { day: Arc::clone(&self.day), ..Self::new(rates) }
+    }
+
+    fn day(&self) -> MutexGuard<'_, Day> {
+        self.day.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was asked on the last day on which anything was.
+    pub fn asked(&self) -> Day {
+        *self.day()
+    }
+
+    /// Goes on from what was asked before the service started.
+    pub fn resume(&self, day: Day) {
+        *self.day() = day;
     }
 
     /// What may be asked.
@@ -70,12 +98,12 @@ impl Limit {
         let Ok(questions) = u32::try_from(questions) else { return Err(Problem::bad("too many questions")) };
         let Some(questions) = NonZeroU32::new(questions) else { return Ok(()) };
         let refused = |detail: String| Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
-        let mut day = self.day.lock().unwrap_or_else(PoisonError::into_inner);
-        if day.0 != now / DAY {
-            *day = (now / DAY, 0);
+        let mut day = self.day();
+        if day.number != now / DAY {
+            *day = Day { number: now / DAY, asked: 0 };
         }
         if let Some(most) = self.rates.per_day
-            && day.1 + u64::from(questions.get()) > u64::from(most.get())
+            && day.asked + u64::from(questions.get()) > u64::from(most.get())
         {
             return Err(refused(format!("at most {most} questions a day")).after(DAY - now % DAY));
         }
@@ -95,7 +123,7 @@ impl Limit {
                 }
             }
         }
-        day.1 += u64::from(questions.get());
+        day.asked += u64::from(questions.get());
         Ok(())
     }
 }
@@ -117,6 +145,13 @@ mod tests {
         assert_eq!((problem.status.as_u16(), problem.retry_after), (429, Some(DAY - 100)));
         assert!(limit.count_at(2, now).is_ok(), "what was refused is not counted");
         assert!(limit.count_at(1, now).is_err());
+        let other = limit.with_rates(Rates { per_day: NonZeroU32::new(6), ..Rates::default() });
+        assert!(other.count_at(2, now).is_err(), "what was asked stays");
+        assert!(other.count_at(1, now).is_ok());
+        assert_eq!((limit.asked(), other.asked()), (Day { number: 10, asked: 6 }, limit.asked()));
+        let resumed = self::limit(0, 5);
+        resumed.resume(Day { number: 10, asked: 4 });
+        assert!(resumed.count_at(2, now).is_err() && resumed.count_at(1, now).is_ok());
         assert!(limit.count_at(5, now + DAY).is_ok());
     }
 

@@ -42,7 +42,7 @@ pub struct Arguments {
 /// A target that cannot be read, a question that cannot be answered: refusals.
 pub fn once(arguments: &Arguments) -> Result<()> {
     let mut target = target::read(&arguments.target, &arguments.machine)?;
-    let history = arguments.history.split_whitespace().map(|id| Id(id.to_owned())).collect();
+    let history = arguments.history.split_whitespace().map(|id| Id(id.into())).collect();
     let ask = Ask { account: None, history, k: arguments.k, exclude_seen: arguments.exclude_seen };
     let bounds = Bounds { k: usize::MAX, history: usize::MAX };
     let question = ask

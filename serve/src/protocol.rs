@@ -1,9 +1,9 @@
 //! What clients send. An item is a text, its raw id; a whole number is read as its digits. What a request does not know is refused, so
 //! that a misspelled key is not passed over.
 
+use remote::Catalogue;
 use remote::answer::Id;
 
-use crate::catalogue::Catalogue;
 use crate::problem::Problem;
 
 /// Most questions of a batch.
@@ -131,7 +131,8 @@ mod tests {
     const BOUNDS: Bounds = Bounds { k: 3, history: 4 };
 
     fn asked(json: &str) -> Result<Question, String> {
-        let catalogue = Catalogue::new(["a", "50", "c", "d", "e"].map(str::to_owned).to_vec());
+        let ids = ["a", "50", "c", "d", "e"].map(str::to_owned).to_vec();
+        let catalogue = Catalogue::of(ids, "it").unwrap();
         let ask: Ask = serde_json::from_str(json).map_err(|error| error.to_string())?;
         ask.understood(&catalogue, BOUNDS).map_err(|problem| problem.detail)
     }

@@ -12,7 +12,6 @@ use service::policies::key_of;
 use stage::memory::check_loading;
 use stage::{Kernels, Refusal};
 
-use crate::catalogue::Catalogue;
 use crate::http::{Listening, Source, serve};
 use crate::{Machine, target};
 
@@ -71,7 +70,7 @@ pub fn proxy(arguments: &Arguments) -> Result<()> {
         );
         return Err(Refusal::new(message).into());
     }
-    serve(&arguments.listening, &arguments.machine, &|| read(arguments))
+    serve(&arguments.listening, &|| read(arguments))
 }
 
 fn read(arguments: &Arguments) -> Result<Source> {
@@ -107,7 +106,7 @@ fn read(arguments: &Arguments) -> Result<Source> {
         );
         return Err(Refusal::new(message).into());
     }
-    let catalogue = Catalogue::new(opened.catalogue.ids().to_vec());
+    let catalogue = opened.catalogue.clone();
     let header = QueryHeader {
         items: catalogue.items(),
         fingerprint: description.fingerprint.clone(),
@@ -119,5 +118,5 @@ fn read(arguments: &Arguments) -> Result<Source> {
     let max_k = opened.catalogue.max_k;
     let upstream = opened.target(Ledger::unkept(), &|| false, "k", "");
     let service = Front::new(Box::new(upstream), Arc::from(model), &description, key, device)?;
-    Ok(Source { service: Box::new(service), catalogue, header, max_len, max_k, demo: None })
+    Ok(Source { services: vec![Box::new(service)], catalogue, header, max_len, max_k, demo: None })
 }

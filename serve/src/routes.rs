@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use remote::Catalogue;
 use remote::answer::Id;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::catalogue::Catalogue;
 use crate::demo::{self, Demo};
 use crate::engine::{Asked, Engine};
 use crate::journal::{Journal, Record};
@@ -24,6 +25,10 @@ use crate::keys::{Holder, Keys, Kind};
 use crate::problem::Problem;
 use crate::protocol::{Ask, Asks, BATCH, Bounds, Question};
 use crate::telemetry::Telemetry;
+
+/// The paths whose requests are counted one by one.
+const COUNTED: [&str; 6] =
+    ["/v1/recommend", "/v1/recommend/batch", "/v1/items", "/healthz", "/readyz", "/metrics"];
 
 /// What is asked of without an account, where that is not needed.
 const NAMELESS: &str = "anonymous";
@@ -71,9 +76,17 @@ impl Service {
     pub fn keys(&self) -> Arc<Keys> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
-    fn who(&self, headers: &HeaderMap) -> Result<Arc<Holder>, Problem> {
-        self.keys().who(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes))
+/// Whoever asks, by the key of the request.
+struct Asking(Arc<Holder>);
+
+impl FromRequestParts<Arc<Service>> for Asking {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
+        let key = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        Ok(Self(service.keys().who(key)?))
     }
 }
 
@@ -108,21 +121,13 @@ pub fn router(service: Arc<Service>) -> Router {
 /// Counts a request, and ends it when it takes too long: to arrive, or to be answered.
 async fn watched(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let path = match request.uri().path() {
-        path @ ("/v1/recommend"
-        | "/v1/recommend/batch"
-        | "/v1/items"
-        | "/healthz"
-        | "/readyz"
-        | "/metrics") => path.to_owned(),
-        // What is not the service's own is anybody's text.
-        _ => "other".to_owned(),
-    };
+    // What is not the service's own is anybody's text.
+    let path = COUNTED.into_iter().find(|&path| path == request.uri().path()).unwrap_or("other");
     let response = tokio::time::timeout(service.patience, next.run(request)).await.unwrap_or_else(|_| {
         let detail = format!("the request took longer than {} s", service.patience.as_secs());
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
     });
-    service.telemetry.answered(&path, response.status().as_u16(), begun.elapsed());
+    service.telemetry.answered(path, response.status().as_u16(), begun.elapsed());
     response
 }
 
@@ -147,7 +152,7 @@ fn parsed<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, most: usize)
 /// 403 where the key is another account's.
 fn account(holder: &Holder, keyed: bool, asked: Option<&Id>) -> Result<String, Problem> {
     match (holder.kind, asked) {
-        (Kind::Account, Some(Id(name))) if *name != holder.name => {
+        (Kind::Account, Some(Id(name))) if *name != *holder.name => {
             Err(Problem::new(StatusCode::FORBIDDEN, "this key is that of another account"))
         }
         (Kind::Account, _) => Ok(holder.name.clone()),
@@ -210,7 +215,7 @@ fn write(list: &[u32], catalogue: &Catalogue, into: &mut String) {
         if place > 0 {
             into.push(',');
         }
-        into.push_str(catalogue.quoted(item));
+        catalogue.write_id(item, into);
     }
     into.push_str("]}");
 }
@@ -221,10 +226,9 @@ fn json(body: impl Into<axum::body::Body>) -> Response {
 
 async fn recommend(
     State(service): State<Arc<Service>>,
-    headers: HeaderMap,
+    Asking(holder): Asking,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let holder = service.who(&headers)?;
     let ask: Ask = parsed(body, service.body)?;
     let current = service.current();
     let lists = answer(&service, &current, &holder, std::slice::from_ref(&ask)).await?;
@@ -235,10 +239,9 @@ async fn recommend(
 
 async fn recommend_batch(
     State(service): State<Arc<Service>>,
-    headers: HeaderMap,
+    Asking(holder): Asking,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let holder = service.who(&headers)?;
     let Asks { requests } = parsed(body, service.body)?;
     if requests.is_empty() || requests.len() > BATCH {
         return Err(Problem::bad(format!("{} requests, expected 1 to {BATCH}", requests.len())));
@@ -256,9 +259,8 @@ async fn recommend_batch(
     Ok(json(text))
 }
 
-async fn items(State(service): State<Arc<Service>>, headers: HeaderMap) -> Result<Response, Problem> {
-    service.who(&headers)?;
-    Ok(json(service.current().items.clone()))
+async fn items(State(service): State<Arc<Service>>, _: Asking) -> Response {
+    json(service.current().items.clone())
 }
 
 async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {

@@ -1,5 +1,6 @@
 //! A target, read from its directory: model, policy, key and catalogue, found to belong together.
 
+use remote::Catalogue;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,8 +13,7 @@ use service::policies::key_of;
 use stage::memory::check_loading;
 use stage::{Kernels, Refusal, verify};
 
-use crate::Machine;
-use crate::catalogue::Catalogue;
+use crate::{Machine, titles};
 
 /// Which target, and how its items are called.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,17 +62,38 @@ pub fn read(arguments: &Arguments, machine: &Machine) -> Result<Target> {
     check_loading(&model)?;
     let device = models::device(machine.device)?;
     let (recommender, description) = models::load(&model, &device)?;
-    let catalogue =
-        Catalogue::of(arguments.data.as_deref(), description.items, &description.fingerprint, &model)?;
+    let catalogue = catalogue(arguments.data.as_deref(), &description, &model)?;
     let catalogue = match &arguments.titles {
         None => catalogue,
-        Some(titles) => catalogue.with_titles(titles)?,
+        Some(path) => titles::entitled(catalogue, path)?,
     };
     let key = key_of(&description, directory, arguments.key.as_deref())?;
     let recommender: Arc<dyn Recommender> = recommender.into();
     let service = ProtectedTarget::new(Arc::clone(&recommender), &description, key, device.clone())?;
     let digest = artifact::digest::file(&model)?.blake3;
     Ok(Target { service, model: recommender, description, digest, catalogue, device })
+}
+
+/// The items of the dataset in `data`, which must be those of the model, or without one, items named by their numbers.
+fn catalogue(data: Option<&Path>, description: &Description, model: &Path) -> Result<Catalogue> {
+    let Description { items, fingerprint, .. } = description;
+    let Some(data) = data else {
+        let ids = (1..=*items).map(|item| item.to_string()).collect();
+        return Ok(Catalogue::of(ids, &model.display().to_string())?);
+    };
+    let found = Catalogue::read(data)?;
+    if found.fingerprint != *fingerprint {
+        let message = format!(
+            "{} was trained on other items than those of {}: fingerprint {fingerprint} ({items} items) against {} ({}); give \
+             the data it was trained on",
+            model.display(),
+            data.display(),
+            found.fingerprint,
+            found.items()
+        );
+        return Err(Refusal::new(message).into());
+    }
+    Ok(found)
 }
 
 /// Holds the directory against its lock, where it has one: a model cut short by a copy answers, but not as it should.

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
-    path: String,
+    path: &'static str,
     status: u16,
 }
 
@@ -53,8 +53,8 @@ impl Default for Telemetry {
 
 impl Telemetry {
     /// A request was answered with this status. `path` is one of the service's own, or `other`.
-    pub fn answered(&self, path: &str, status: u16, after: Duration) {
-        self.requests.get_or_create(&Kind { path: path.to_owned(), status }).inc();
+    pub fn answered(&self, path: &'static str, status: u16, after: Duration) {
+        self.requests.get_or_create(&Kind { path, status }).inc();
         self.seconds.observe(after.as_secs_f64());
     }
 

@@ -5,7 +5,30 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use remote::Catalogue;
 use stage::Refusal;
+
+/// A catalogue with the titles of a table. Says how many items have none.
+///
+/// # Errors
+/// Those of [`read`]; a table that has none of the items.
+pub fn entitled(catalogue: Catalogue, path: &Path) -> Result<Catalogue> {
+    let known = read(path)?;
+    let titles: Vec<Option<String>> = catalogue.ids().iter().map(|id| known.get(id).cloned()).collect();
+    let without = titles.iter().filter(|title| title.is_none()).count();
+    if without == titles.len() {
+        let message = format!(
+            "{}: no id in its first column is one of the {without} items, whose first is {}; give the table of this catalogue",
+            path.display(),
+            catalogue.id(1)
+        );
+        return Err(Refusal::new(message).into());
+    }
+    if without > 0 {
+        tracing::warn!("{} of {} items have no title in {}", without, titles.len(), path.display());
+    }
+    Ok(catalogue.titled(titles))
+}
 
 /// Titles by raw id.
 ///

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::Device;
 
-pub use catalogue::{Catalogue, Margins, RankingLoss, outside};
+pub use catalogue::{Catalogue, Margins, Prepared, RankingLoss, outside};
 pub use ops::{
     Activation, AdamWStep, Attention, Dropout, Embed, FeedForward, KeyValueCache, QueryTokens, SelfAttention,
     adamw, additive_attention, additive_attention_step, dropout, embedding, gelu, gru, gru_step, linear,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use compact_str::{CompactString, ToCompactString};
 use metrics::NOTHING;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -10,9 +11,10 @@ use serde::de::{self, Deserializer, Visitor};
 use crate::catalogue::shown;
 use crate::{Catalogue, Error, Result};
 
-/// An id, of an item or an account: text, or an integer, which is read as its decimal text.
+/// An id, of an item or an account: text, or an integer, which is read as its decimal text. Short ones, as ids are, take no memory of their
+/// own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Id(pub String);
+pub struct Id(pub CompactString);
 
 impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -25,15 +27,15 @@ impl<'de> Deserialize<'de> for Id {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Id, E> {
-                Ok(Id(text.to_owned()))
+                Ok(Id(text.into()))
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> std::result::Result<Id, E> {
-                Ok(Id(number.to_string()))
+                Ok(Id(number.to_compact_string()))
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> std::result::Result<Id, E> {
-                Ok(Id(number.to_string()))
+                Ok(Id(number.to_compact_string()))
             }
         }
         deserializer.deserialize_any(Either)
@@ -93,7 +95,7 @@ mod tests {
 
     fn checked(ids: &[&str], k: usize) -> Result<Vec<u32>> {
         let catalogue = Catalogue::of(["a", "b", "c", "d"].map(str::to_owned).into(), "it").unwrap();
-        let answered: Vec<Id> = ids.iter().map(|&id| Id(id.to_owned())).collect();
+        let answered: Vec<Id> = ids.iter().map(|&id| Id(id.into())).collect();
         check(&answered, &catalogue, k, "generate.top_k", "it")
     }
 
@@ -113,7 +115,7 @@ mod tests {
         let mut catalogue = Catalogue::of(ids.into(), "it").unwrap();
         catalogue.shorter = true;
         let checked = |ids: &[&str]| {
-            let answered: Vec<Id> = ids.iter().map(|&id| Id(id.to_owned())).collect();
+            let answered: Vec<Id> = ids.iter().map(|&id| Id(id.into())).collect();
             check(&answered, &catalogue, 3, "generate.top_k", "it")
         };
         assert_eq!(checked(&["c", "a"]).unwrap(), [3, 1, NOTHING]);

@@ -1,4 +1,5 @@
-//! The items of a service, which every customer can see: the text by which it knows each, and the number by which the laboratory does.
+//! The items of a service, which every customer can see: the text by which it knows each, and the number by which the laboratory does; for
+//! whoever asks a service, and for the service itself.
 //!
 //! A service of the laboratory's own protocol says it at `/v1/items`, a program in its first line, and for any other it is in a file:
 //! such an object as JSON (`.json`), a dataset made by `gro-preprocess run` (its directory or `items.parquet`), or text with one
@@ -9,6 +10,7 @@ use std::path::Path;
 use artifact::dataset::{self, ITEMS};
 use hashbrown::HashMap;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::answer::Id;
 use crate::{Error, Result};
@@ -17,6 +19,10 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     ids: Vec<String>,
+    /// Titles, where any is known.
+    titles: Vec<Option<String>>,
+    /// Whether ids stand in JSON as they are, between quotation marks.
+    plain: bool,
     numbers: HashMap<String, u32>,
     /// Identity of the numbering, as [`dataset::fingerprint`].
     pub fingerprint: String,
@@ -54,6 +60,9 @@ struct Written {
 #[derive(Deserialize)]
 struct Item {
     id: Id,
+    /// Whatever it is: only a text is taken.
+    #[serde(default)]
+    title: Value,
 }
 
 impl Catalogue {
@@ -78,7 +87,8 @@ impl Catalogue {
                 return refused(format!("has the id {} twice, for items {first} and {number}", shown(id)));
             }
         }
-        Ok(Self { fingerprint: dataset::fingerprint(&ids), ids, numbers, ..Self::default() })
+        let plain = ids.iter().all(|id| id.bytes().all(|byte| byte >= b' ' && !b"\"\\".contains(&byte)));
+        Ok(Self { fingerprint: dataset::fingerprint(&ids), ids, plain, numbers, ..Self::default() })
     }
 
     /// The catalogue in an object as at `/v1/items`.
@@ -99,8 +109,10 @@ impl Catalogue {
                     "the catalogue of {origin} is not {{\"items\": [{{\"id\": \"…\"}}, …], …}}: {error}"
                 ))
             })?;
-        let ids = written.items.into_iter().map(|item| item.id.0);
-        let catalogue = Self::of(ids.collect(), origin)?;
+        let title = |item: &Item| item.title.as_str().map(str::to_owned);
+        let titles = written.items.iter().map(title).collect();
+        let ids = written.items.into_iter().map(|item| item.id.0.into()).collect();
+        let catalogue = Self::of(ids, origin)?.titled(titles);
         if written.fingerprint.as_ref().is_some_and(|said| *said != catalogue.fingerprint) {
             return Err(Error::refused(format!(
                 "the catalogue of {origin} has a `fingerprint` that is not that of its items in their order; leave the key out, or send \
@@ -161,10 +173,58 @@ impl Catalogue {
         (number as usize).checked_sub(1).and_then(|place| self.ids.get(place)).map_or("", String::as_str)
     }
 
-    /// A digest of all that is known of the service.
-    pub fn digest(&self) -> String {
+    /// The same items with their titles, one for each.
+    #[must_use]
+    pub fn titled(mut self, titles: Vec<Option<String>>) -> Self {
+        self.titles = if titles.iter().any(Option::is_some) { titles } else { Vec::new() };
+        self
+    }
+
+    /// The title of an item by its number, where it is known.
+    pub fn title(&self, number: u32) -> Option<&str> {
+        self.titles.get((number as usize).checked_sub(1)?)?.as_deref()
+    }
+
+    /// Writes the id of an item as JSON.
+    pub fn write_id(&self, number: u32, into: &mut String) {
+        let id = self.id(number);
+        if self.plain {
+            into.push('"');
+            into.push_str(id);
+            into.push('"');
+        } else {
+            into.push_str(&json(id));
+        }
+    }
+
+    /// What [`Self::from_json`] reads: the object of `/v1/items`.
+    pub fn to_json(&self) -> String {
+        let mut text = String::from("{\"items\":[");
+        for number in 1..=self.ids.len() as u32 {
+            text.push_str(if number == 1 { "{\"id\":" } else { ",{\"id\":" });
+            self.write_id(number, &mut text);
+            if let Some(title) = self.title(number) {
+                text.push_str(",\"title\":");
+                text.push_str(&json(title));
+            }
+            text.push('}');
+        }
         let Self { fingerprint, splits, target, max_len, max_k, .. } = self;
-        let known = format!("{fingerprint} {splits:?} {target:?} {max_len:?} {max_k:?}");
+        let mut about = serde_json::json!({
+            "fingerprint": fingerprint, "splits": splits, "target": target, "max_len": max_len, "max_k": max_k,
+        });
+        if self.shorter {
+            about["shorter"] = true.into();
+        }
+        text.push_str("],");
+        text.push_str(&about.to_string()[1..]);
+        text
+    }
+
+    /// A digest of all that is known of the service but titles.
+    pub fn digest(&self) -> String {
+        let Self { fingerprint, splits, target, max_len, max_k, shorter, .. } = self;
+        let known = format!("{fingerprint} {splits:?} {target:?} {max_len:?} {max_k:?} {shorter}");
         blake3::hash(known.as_bytes()).to_hex().to_string()
     }
 
@@ -186,9 +246,16 @@ impl Catalogue {
         if let Some(missing) = numbered.ids.iter().find(|id| self.number(id).is_none()) {
             return other(missing, given, origin);
         }
+        let title = |id: &String| self.title(self.number(id)?).map(str::to_owned);
+        let titles = numbered.ids.iter().map(title).collect();
         let Self { splits, target, max_len, max_k, .. } = self;
-        Ok(Self { splits, target, max_len, max_k, ..numbered })
+        Ok(Self { splits, target, max_len, max_k, ..numbered }.titled(titles))
     }
+}
+
+/// A text as JSON.
+fn json(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 /// An id in a message: quoted, and not at any length.
@@ -210,7 +277,8 @@ mod tests {
 
     #[test]
     fn items_are_numbered_in_their_order_and_ids_are_text() {
-        let found = read(r#"{"items": [{"id": "50", "title": "Star Wars"}, {"id": 7}, {"id": "x"}], "max_len": 9, "max_k": 2, "more": 1}"#).unwrap();
+        let found = read(r#"{"items": [{"id": "50", "title": "Star Wars"}, {"id": 7, "title": 8}, {"id": "x"}], "max_len": 9, "max_k": 2, "more": 1}"#).unwrap();
+        assert_eq!((found.title(1), found.title(2)), (Some("Star Wars"), None));
         assert_eq!(found.ids(), ["50", "7", "x"]);
         assert_eq!(
             (found.number("7"), found.number("8"), found.id(3), found.id(0), found.id(4)),
@@ -218,6 +286,25 @@ mod tests {
         );
         assert_eq!((found.max_len, found.max_k, found.target.as_deref()), (Some(9), Some(2), None));
         assert_eq!(found.fingerprint, dataset::fingerprint(&["50", "7", "x"]));
+    }
+
+    #[test]
+    fn what_is_written_is_read_the_same() {
+        let ids = ["50", "b\"7", "\u{1}\u{e9}"].map(str::to_owned).to_vec();
+        let titles = vec![None, Some("\"It\"\n".to_owned()), None];
+        let written = Catalogue {
+            splits: vec!["train".to_owned()],
+            max_k: Some(2),
+            ..Catalogue::of(ids, "it").unwrap().titled(titles)
+        };
+        let found = read(&written.to_json()).unwrap();
+        assert_eq!((found.ids(), &found.fingerprint), (written.ids(), &written.fingerprint));
+        assert_eq!((found.title(1), found.title(2), found.title(9)), (None, Some("\"It\"\n"), None));
+        assert_eq!((found.digest(), found.splits), (written.digest(), written.splits));
+        let plain = Catalogue::of(vec!["a".to_owned(), "\u{e9} 7".to_owned()], "it").unwrap();
+        assert!(
+            plain.to_json().starts_with("{\"items\":[{\"id\":\"a\"},{\"id\":\"\u{e9} 7\"}],\"fingerprint\":")
+        );
     }
 
     #[test]
@@ -258,8 +345,10 @@ mod tests {
     #[test]
     fn another_order_is_the_same_catalogue_and_other_items_are_not() {
         let ids = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<Vec<_>>();
-        let found = read(r#"{"items": [{"id": "a"}, {"id": "b"}, {"id": "c"}], "max_k": 2}"#).unwrap();
+        let found =
+            read(r#"{"items": [{"id": "a", "title": "A"}, {"id": "b"}, {"id": "c"}], "max_k": 2}"#).unwrap();
         let renumbered = found.clone().renumbered(ids(&["c", "a", "b"]), "it", "data").unwrap();
+        assert_eq!((renumbered.title(1), renumbered.title(2)), (None, Some("A")));
         assert_eq!((renumbered.number("c"), renumbered.max_k), (Some(1), Some(2)));
         let message =
             |other: &[&str]| found.clone().renumbered(ids(other), "it", "data").unwrap_err().to_string();

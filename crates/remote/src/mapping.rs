@@ -391,7 +391,7 @@ id: /sku
         assert_eq!(mapping.headers["authorization"], "Bearer s3cret");
         assert!(!format!("{:?}", mapping.headers).contains("s3cret"), "a secret is not printed");
         let list = mapping.list(br#"{"result": {"items": [{"sku": "x"}, {"sku": 4}]}}"#).unwrap();
-        assert_eq!(list, [Id("x".to_owned()), Id("4".to_owned())]);
+        assert_eq!(list, [Id("x".into()), Id("4".into())]);
     }
 
     #[test]
@@ -402,7 +402,7 @@ id: /sku
             ("https://shop.example/similar/2".to_owned(), String::new())
         );
         assert_eq!(mapping.method, Method::GET);
-        assert_eq!(mapping.list(br#"{"items": ["x"]}"#).unwrap(), [Id("x".to_owned())]);
+        assert_eq!(mapping.list(br#"{"items": ["x"]}"#).unwrap(), [Id("x".into())]);
         for (answer, expected) in [
             ("[]", "no list at `answer`"),
             (r#"{"items": 3}"#, "no list at `answer`"),
@@ -413,7 +413,7 @@ id: /sku
             assert!(message.contains(expected), "{answer}: {message}");
         }
         let bare = parse("{answer: ''}").unwrap();
-        assert_eq!(bare.list(b"[1]").unwrap(), [Id("1".to_owned())]);
+        assert_eq!(bare.list(b"[1]").unwrap(), [Id("1".into())]);
         assert_eq!(asked(&bare, "a", &["1"]).0, BASE);
     }
 

@@ -84,7 +84,7 @@ mod tests {
         let written = r#"{"account":"17","history":["50","181"],"k":10}"#;
         assert_eq!(String::from_utf8(one(&question)).unwrap(), written);
         assert_eq!(String::from_utf8(several(&[question])).unwrap(), format!("{{\"requests\":[{written}]}}"));
-        let ids = |ids: &[&str]| ids.iter().map(|&id| Id(id.to_owned())).collect::<Vec<_>>();
+        let ids = |ids: &[&str]| ids.iter().map(|&id| Id(id.into())).collect::<Vec<_>>();
         assert_eq!(list(br#"{"items": ["7", 8], "model": 1}"#).unwrap(), ids(&["7", "8"]));
         let answers = br#"{"answers": [{"items": ["a"]}, {"items": []}]}"#;
         assert_eq!(lists(answers, 2).unwrap(), [ids(&["a"]), ids(&[])]);

@@ -1,10 +1,11 @@
 //! What a client meets: a service that answers a history with an ordered list of item ids, and nothing else. The model, its
 //! scores and the answer policy are behind it, and every query is counted.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use artifact::checkpoint::Description;
 use candle_core::{Device, Tensor};
+use kernels::Prepared;
 use metrics::Answers;
 use models::Recommender;
 use rayon::prelude::*;
@@ -57,16 +58,18 @@ pub trait BlackBox {
 /// A model behind its answer policy.
 pub struct ProtectedTarget {
     model: Arc<dyn Recommender>,
-    answering: Answering,
+    /// The model's items, made ready for the first question.
+    items: Arc<OnceLock<Prepared>>,
+    answering: Arc<Answering>,
     device: Device,
     queries: u64,
     accounts: u64,
     /// One for each batch of a thread.
     caches: Vec<PrefixCache>,
     /// What was read of accounts that come in any order, for a service.
-    memory: Option<Box<PrefixMemory>>,
+    memory: Option<Arc<PrefixMemory>>,
     /// What is kept of accounts, where answers depend on them.
-    standings: Standings,
+    standings: Arc<Mutex<Standings>>,
 }
 
 /// Fewest questions that are worth a batch of their own.
@@ -84,7 +87,7 @@ impl ProtectedTarget {
         key: Option<Key>,
         device: Device,
     ) -> Result<Self> {
-        let answering = policy_of(description, key)?;
+        let answering = Arc::new(policy_of(description, key)?);
         let items = model.sizes().items;
         if description.items != items {
             return Err(Error::Request(format!(
@@ -92,9 +95,10 @@ impl ProtectedTarget {
                 description.items
             )));
         }
-        let standings = Standings::default();
+        let standings = Arc::default();
         Ok(Self {
             model,
+            items: Arc::default(),
             answering,
             device,
             queries: 0,
@@ -109,13 +113,30 @@ impl ProtectedTarget {
     /// of who comes again with one item more that item alone. Otherwise it expects sequences that grow side by side.
     #[must_use]
     pub fn remembering(mut self) -> Self {
-        self.memory = Some(Box::default());
+        self.memory = Some(Arc::default());
         self
+    }
+
+    /// The same service once more, for another thread: it remembers with this one what is kept of accounts, and so answers who asked here
+    /// before. Each counts its own questions.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            model: Arc::clone(&self.model),
+            items: Arc::clone(&self.items),
+            answering: Arc::clone(&self.answering),
+            device: self.device.clone(),
+            queries: 0,
+            accounts: 0,
+            caches: Vec::new(),
+            memory: self.memory.clone(),
+            standings: Arc::clone(&self.standings),
+        }
     }
 
     /// Whether a policy stands between the model's ranking and what is answered.
     pub fn changes_answers(&self) -> bool {
-        !matches!(self.answering, Answering::AsRanked)
+        !matches!(*self.answering, Answering::AsRanked)
     }
 
     fn check(&self, histories: &[&[u32]], k: usize) -> Result<()> {
@@ -163,7 +184,7 @@ impl ProtectedTarget {
             answers.extend(metrics::top_k(candidates, scores, k));
         }
         let items = self.items();
-        match &self.answering {
+        match &*self.answering {
             Answering::AsRanked => {}
             Answering::ByQuestion(policy) => {
                 for (history, list) in histories.iter().zip(answers.chunks_exact_mut(k)) {
@@ -183,6 +204,16 @@ impl ProtectedTarget {
         }
         Ok(Answers { k, ids: answers })
     }
+}
+
+/// The items of a model, ready.
+fn prepared<'a>(items: &'a OnceLock<Prepared>, model: &dyn Recommender) -> Result<&'a Prepared> {
+    if let Some(prepared) = items.get() {
+        return Ok(prepared);
+    }
+    // Of threads that come here at once, one keeps what it made.
+    let made = Prepared::new(model.catalogue())?;
+    Ok(items.get_or_init(|| made))
 }
 
 /// Where accounts stood before the last items of `histories`; worked out where nothing is kept of them.
@@ -206,14 +237,14 @@ fn standings_before(
 /// afterwards.
 fn answer_accounts(
     guard: &Guard,
-    model: &dyn Recommender,
+    (model, catalogue): (&dyn Recommender, &Prepared),
     (histories, states): (&[&[u32]], &Tensor),
     kept: &mut [Option<Box<Standing>>],
     k: usize,
     device: &Device,
 ) -> Result<()> {
     standings_before(guard, model, histories, kept, k, device)?;
-    let ranked = model.catalogue().top_k(states, k)?.flatten_all()?.to_vec1::<u32>()?;
+    let ranked = catalogue.top_k(states, k)?.flatten_all()?.to_vec1::<u32>()?;
     let rows_of = |rows: &[usize]| -> Result<Tensor> {
         let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
         Ok(states.index_select(&Tensor::from_slice(&rows, rows.len(), device)?, 0)?)
@@ -284,6 +315,7 @@ impl BlackBox for ProtectedTarget {
     fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
         self.check(histories, k)?;
         let (model, device, items) = (&*self.model, &self.device, self.items());
+        let catalogue = prepared(&self.items, &*self.model)?;
         // No answer depends on who is answered beside it, so each thread takes a batch from the first layer to the list.
         let threads = if kernels::fused(device) { rayon::current_num_threads() } else { 1 };
         let batch = histories.len().div_ceil(threads).max(SMALLEST_BATCH);
@@ -293,19 +325,24 @@ impl BlackBox for ProtectedTarget {
             Some(memory) => memory.states(model, histories, device),
             None => cache.states(model, histories, device),
         };
-        let ids = match &self.answering {
+        let ids = match &*self.answering {
             Answering::ByAccount(guard) => {
-                let before = |history: &&[u32]| self.standings.take(&history[..history.len() - 1], k);
-                let mut kept: Vec<Option<Box<Standing>>> = histories.iter().map(before).collect();
+                let standings = || self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut kept: Vec<Option<Box<Standing>>> = {
+                    let mut standings = standings();
+                    let before = |history: &&[u32]| standings.take(&history[..history.len() - 1], k);
+                    histories.iter().map(before).collect()
+                };
                 let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
                 batches.zip(kept.par_chunks_mut(batch)).try_for_each(|((cache, histories), kept)| {
                     let states = read(cache, histories)?;
-                    answer_accounts(guard, model, (histories, &states), kept, k, device)
+                    answer_accounts(guard, (model, catalogue), (histories, &states), kept, k, device)
                 })?;
                 let mut ids = Vec::with_capacity(histories.len() * k);
+                let mut standings = standings();
                 for standing in kept.into_iter().flatten() {
                     ids.extend_from_slice(&standing.shown);
-                    self.standings.keep(standing);
+                    standings.keep(standing);
                 }
                 ids
             }
@@ -313,7 +350,7 @@ impl BlackBox for ProtectedTarget {
                 let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
                 let lists = batches.map(|(cache, histories)| {
                     let states = read(cache, histories)?;
-                    Ok(model.catalogue().top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?)
+                    Ok(catalogue.top_k(&states, k)?.flatten_all()?.to_vec1::<u32>()?)
                 });
                 let mut ids = lists.collect::<Result<Vec<_>>>()?.concat();
                 if let Answering::ByQuestion(policy) = answering {

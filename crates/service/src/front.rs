@@ -3,7 +3,7 @@
 //!
 //! As behind [`ProtectedTarget`](crate::black_box::ProtectedTarget), what an account is answered is a function of its history, the length of
 //! the lists and the key. An account that is not remembered is worked out again, for which the recommender is asked about each
-//! beginning of its history.
+//! beginning of its history whose list is not remembered either. The list for the history itself is asked for whenever an account asks.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use models::{Contexts, Mode, Recommender};
 use crate::black_box::BlackBox;
 use crate::guard::{Guard, Question, Room, Standing, Standings};
 use crate::key::Key;
+use crate::list_memory::{ListMemory, keys};
 use crate::policies::{Answering, policy_of};
 use crate::{Error, Result};
 
@@ -25,6 +26,7 @@ pub struct Front {
     answering: Answering,
     device: Device,
     standings: Standings,
+    lists: ListMemory,
     queries: u64,
     accounts: u64,
 }
@@ -61,8 +63,16 @@ impl Front {
                 "the copy knows {items} items, the recommender behind it {theirs}"
             )));
         }
-        let standings = Standings::default();
-        Ok(Self { upstream, model, answering, device, standings, queries: 0, accounts: 0 })
+        Ok(Self {
+            upstream,
+            model,
+            answering,
+            device,
+            standings: Standings::default(),
+            lists: ListMemory::default(),
+            queries: 0,
+            accounts: 0,
+        })
     }
 }
 
@@ -74,6 +84,40 @@ fn lengths(histories: &[&[u32]], kept: &[Option<Box<Standing>>]) -> Vec<Vec<usiz
     histories.iter().zip(kept).map(of).collect()
 }
 
+/// The recommender behind, and who asks it.
+struct Upstream<'a> {
+    service: &'a mut dyn BlackBox,
+    accounts: &'a [u64],
+    memory: &'a mut ListMemory,
+}
+
+impl Upstream<'_> {
+    /// The lists of `k` for the beginnings of these `lengths` of each history, one after another. Those of whole histories are asked for, and
+    /// of the others those that are not remembered, all together.
+    fn lists(&mut self, histories: &[&[u32]], lengths: &[Vec<usize>], k: usize) -> Result<Vec<Vec<u32>>> {
+        let mut lists = Vec::new();
+        let (mut asked, mut prefixes, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        for ((history, lengths), &account) in histories.iter().zip(lengths).zip(self.accounts) {
+            let begin = lengths.first().copied().unwrap_or(1);
+            for (length, key) in (1..).zip(keys(account, k, history)).skip(begin - 1) {
+                let known = if length < history.len() { self.memory.get(&key) } else { None };
+                if known.is_none() {
+                    asked.push((lists.len(), key));
+                    prefixes.push(&history[..length]);
+                    owners.push(account);
+                }
+                lists.push(known.unwrap_or_default().to_vec());
+            }
+        }
+        let answers = self.service.top_k_for(&owners, &prefixes, k)?;
+        for ((place, key), list) in asked.into_iter().zip(&answers) {
+            self.memory.keep(key, list);
+            lists[place] = list.to_vec();
+        }
+        Ok(lists)
+    }
+}
+
 /// The places in the model's own ranking of `items`, after the histories whose `states` `(items, hidden)` these are.
 fn ranks(model: &dyn Recommender, states: &Tensor, items: Vec<u32>, device: &Device) -> Result<Vec<u32>> {
     let count = items.len();
@@ -83,7 +127,7 @@ fn ranks(model: &dyn Recommender, states: &Tensor, items: Vec<u32>, device: &Dev
 /// What a guard answers to histories, with the lists of `upstream`.
 fn guarded(
     guard: &Guard,
-    (upstream, accounts): (&mut dyn BlackBox, &[u64]),
+    upstream: &mut Upstream<'_>,
     (model, device): (&dyn Recommender, &Device),
     histories: &[&[u32]],
     standings: &mut Standings,
@@ -93,11 +137,7 @@ fn guarded(
     let kept: Vec<Option<Box<Standing>>> = histories.iter().map(before).collect();
     let lengths = lengths(histories, &kept);
     let rows = || histories.iter().zip(&lengths);
-    let prefixes: Vec<&[u32]> =
-        rows().flat_map(|(history, lengths)| lengths.iter().map(|&length| &history[..length])).collect();
-    let owners: Vec<u64> =
-        accounts.iter().zip(&lengths).flat_map(|(&account, lengths)| vec![account; lengths.len()]).collect();
-    let lists = upstream.top_k_for(&owners, &prefixes, k)?;
+    let lists = upstream.lists(histories, &lengths, k)?;
 
     let mut contexts = Contexts::new();
     for (history, lengths) in rows() {
@@ -124,8 +164,7 @@ fn guarded(
             }
         };
         for &length in lengths {
-            let question =
-                Question { history: &history[..length], ranked: lists.row(row), state: &states[row] };
+            let question = Question { history: &history[..length], ranked: &lists[row], state: &states[row] };
             let standing = match latest.take() {
                 None => {
                     let state = Tensor::from_slice(&states[row], (1, states[row].len()), device)?;
@@ -167,7 +206,7 @@ impl BlackBox for Front {
         let ids = match &self.answering {
             Answering::ByAccount(guard) => guarded(
                 guard,
-                (&mut *self.upstream, accounts),
+                &mut Upstream { service: &mut *self.upstream, accounts, memory: &mut self.lists },
                 (&*self.model, &self.device),
                 histories,
                 &mut self.standings,

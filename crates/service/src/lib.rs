@@ -6,6 +6,7 @@ mod error;
 pub mod front;
 pub mod guard;
 pub mod key;
+mod list_memory;
 pub mod policies;
 mod prefix_cache;
 mod prefix_memory;

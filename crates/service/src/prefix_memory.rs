@@ -105,10 +105,12 @@ impl PrefixMemory {
         }
         // Rows that the model goes on with, and how much of them it has read; and rows that it reads whole.
         let (mut extended, mut whole) = (Vec::new(), Vec::new());
+        // Those that have just begun, which may come with either.
+        let mut begun = Vec::new();
         let mut kept = pages();
         for (row, history) in histories.iter().enumerate() {
             match history {
-                [_] => extended.push((row, KvCache::new(1))),
+                [_] => begun.push(row),
                 [before @ .., _] if history.len() <= longest => match kept.take(before) {
                     Known::Read(cache) => extended.push((row, cache)),
                     Known::Seen => extended.push((row, KvCache::new(1))),
@@ -122,6 +124,7 @@ impl PrefixMemory {
         if extended.is_empty() {
             return self.whole(model, histories, device);
         }
+        extended.extend(begun.into_iter().map(|row| (row, KvCache::new(1))));
         // Those of which least was read come first, and begin first, so that all come to their ends in the last round together.
         let behind = |row: usize, cache: &KvCache| histories[row].len() - cache.lengths()[0];
         extended.sort_by_key(|(row, cache)| (Reverse(behind(*row, cache)), *row));

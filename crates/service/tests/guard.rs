@@ -96,6 +96,35 @@ fn an_account_is_answered_alike_however_it_is_asked_about() {
 }
 
 #[test]
+fn services_side_by_side_answer_as_one() {
+    let accounts = random_accounts(6, 12);
+    let mut one = guarded(sasrec::ARCHITECTURE, 1.0);
+    let begun = guarded(sasrec::ARCHITECTURE, 1.0).remembering();
+    let mut services = [begun.beside(), begun.beside(), begun];
+    for length in 1..=12 {
+        let expected = one.top_k(&prefixes(&accounts, length), K).unwrap();
+        // Each account meets another of them each time, and all ask at once.
+        let found: Vec<Vec<u32>> = std::thread::scope(|scope| {
+            let asked = services.iter_mut().enumerate().map(|(place, service)| {
+                let rows: Vec<usize> = (0..6).filter(|row| (row + length) % 3 == place).collect();
+                let histories: Vec<&[u32]> = rows.iter().map(|&row| &accounts[row][..length]).collect();
+                scope.spawn(move || (rows, service.top_k(&histories, K).unwrap()))
+            });
+            let asked: Vec<_> = asked.collect();
+            let mut found = vec![Vec::new(); 6];
+            for (rows, answers) in asked.into_iter().map(|thread| thread.join().unwrap()) {
+                for (row, list) in rows.into_iter().zip(&answers) {
+                    found[row] = list.to_vec();
+                }
+            }
+            found
+        });
+        assert_eq!(found.concat(), expected.ids, "{length}");
+    }
+    assert_eq!(services.iter().map(BlackBox::queries).sum::<u64>(), 6 * 12);
+}
+
+#[test]
 fn lists_of_another_length_are_another_matter() {
     let accounts = random_accounts(3, 8);
     let mut service = guarded(sasrec::ARCHITECTURE, 0.5);

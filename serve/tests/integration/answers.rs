@@ -88,6 +88,15 @@ fn seen_items_are_left_out_and_lists_keep_their_length() {
 }
 
 #[test]
+fn who_asks_a_service_of_numbers_knows_its_catalogue() {
+    let scene = Scene::new();
+    let arguments = ["http", "--target", "open", "--listen", "127.0.0.1:0", "--device", "cpu"];
+    let found =
+        remote::Catalogue::from_json(scene.start(&arguments).get("/v1/items").body.as_bytes(), "it").unwrap();
+    assert_eq!((found.items(), found.id(1), found.max_len), (ITEMS, "1", Some(12)));
+}
+
+#[test]
 fn the_catalogue_says_what_a_log_needs() {
     let scene = Scene::new();
     std::fs::write(scene.path("titles.csv"), "id,title\ni1,\"One, \"\"the\"\" first\"\n").unwrap();

@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::scene::{Scene, question};
+use crate::scene::{Scene, Serving, question};
 
 fn make(scene: &Scene, arguments: &[&str]) -> String {
     let output = scene.ended(&[&["key", "--keys", "keys.yaml"], arguments].concat());
@@ -106,4 +106,55 @@ fn keys_are_read_again_and_counts_go_on() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert_eq!((status(&shop), status(&shop)), (200, 429));
+}
+
+#[test]
+fn a_day_has_its_questions_however_often_the_service_is_started() {
+    let scene = Scene::new();
+    let (shop, other) =
+        (make(&scene, &["--name", "shop", "--per-day", "5"]), make(&scene, &["--name", "other"]));
+    let ask = |serving: &Serving, count: usize, key: &str| {
+        let requests = vec![question("a", &[1], 3); count];
+        let answer =
+            serving.client().post("/v1/recommend/batch", &json!({"requests": requests}), &bearer(key));
+        answer.status
+    };
+    let start = || scene.serve("open", &["--keys", "keys.yaml", "--log", "log"]);
+    let mut serving = start();
+    assert_eq!((ask(&serving, 2, &shop), ask(&serving, 7, &other)), (200, 200));
+    // What is asked is written down within a second, and then nothing is lost with the service.
+    let counted = || fs::read_to_string(scene.path("log/asked-today.json")).unwrap();
+    let begun = std::time::Instant::now();
+    while !counted().contains(r#""asked":{"other":7,"shop":2}"#) {
+        assert!(begun.elapsed().as_secs() < 20, "{}", counted());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    serving.child.kill().unwrap();
+    drop(serving);
+    let serving = start();
+    assert_eq!((ask(&serving, 4, &shop), ask(&serving, 2, &shop)), (429, 200));
+    assert_eq!(serving.end().0, Some(0));
+    assert!(counted().contains(r#""shop":4"#), "{}", counted());
+    // Neither another key of that name nor other rates begin anew.
+    let shop = make(&scene, &["--name", "shop", "--replace", "--per-day", "6"]);
+    let serving = start();
+    assert_eq!((ask(&serving, 3, &shop), ask(&serving, 2, &shop), ask(&serving, 1, &shop)), (429, 200, 429));
+    drop(serving);
+    // Of another day, nothing is counted.
+    fs::write(scene.path("log/asked-today.json"), r#"{"day":1,"asked":{"shop":6}}"#).unwrap();
+    let serving = start();
+    assert_eq!(ask(&serving, 6, &shop), 200);
+    drop(serving);
+    fs::write(scene.path("log/asked-today.json"), "{").unwrap();
+    let arguments =
+        ["http", "--target", "open", "--listen", "127.0.0.1:0", "--keys", "keys.yaml", "--log", "log"];
+    scene.refused(&arguments, "asked-today.json: no counts of a day; remove it");
+}
+
+#[test]
+fn without_a_log_it_is_said_that_a_day_begins_with_the_service() {
+    let scene = Scene::new();
+    let serving = scene.serve("open", &["--per-day", "9"]);
+    let (code, said) = serving.end();
+    assert!(code == Some(0) && said.contains("without --log, the day's count begins anew"), "{said}");
 }

@@ -60,22 +60,27 @@ fn another_target_takes_over_and_no_request_is_lost() {
     };
     assert_eq!(first, scene.target("open").top_k(&[&[1, 2]], K).unwrap().ids);
     assert_ne!(first, second);
-    let stop = AtomicBool::new(false);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let seen = std::thread::scope(|scope| {
         let asking: Vec<_> = (0..3)
             .map(|_| {
                 let mut client = serving.client();
-                let stop = &stop;
+                let (stop, answered) = (&stop, &answered);
                 scope.spawn(move || {
                     let mut lists = Vec::new();
                     while !stop.load(Ordering::Relaxed) {
                         lists.push(client.post("/v1/recommend", &question("a", &[1, 2], K), "").items());
+                        answered.fetch_add(1, Ordering::Relaxed);
                     }
                     lists
                 })
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(100));
+        let begun = Instant::now();
+        while answered.load(Ordering::Relaxed) < 50 {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // A file is put in the place of the other at once.
         fs::copy(scene.path("other/model.safetensors"), scene.path("live/new")).unwrap();
         fs::rename(scene.path("live/new"), scene.path("live/model.safetensors")).unwrap();

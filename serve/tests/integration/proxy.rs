@@ -42,6 +42,28 @@ fn in_front_of_what_its_copy_copies_exactly_a_guard_answers_as_behind_it() {
 }
 
 #[test]
+fn what_is_remembered_is_not_asked_again() {
+    let scene = Scene::new();
+    let upstream = scene.serve("open", &["--log", "theirs"]);
+    let serving = scene.start(&proxy(&format!("http://{}", upstream.address), &[]));
+    let mut target = scene.target("guarded");
+    let history: Vec<u32> = (0..12).map(|place| 1 + place * 7).collect();
+    let mut ask = |account: &str, length: usize| {
+        let list = serving.post("/v1/recommend", &question(account, &history[..length], K)).items();
+        assert_eq!(list, target.top_k(&[&history[..length]], K).unwrap().ids, "{account}, {length}");
+    };
+    // At once, again, and with three items more than before: each beginning is asked about once, and each question itself.
+    ask("a", 9);
+    ask("a", 9);
+    ask("a", 12);
+    // Another account may be answered otherwise.
+    ask("b", 9);
+    upstream.end();
+    let (theirs, _) = artifact::asked::accounts(&scene.path("theirs/k-30")).unwrap();
+    assert_eq!(theirs.queries, 9 + 1 + 3 + 9);
+}
+
+#[test]
 fn what_cannot_stand_in_front_is_refused_and_who_does_not_answer_is_told_of() {
     let scene = Scene::new();
     let upstream = scene.serve("open", &[]);

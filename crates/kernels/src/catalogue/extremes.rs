@@ -23,7 +23,7 @@ fn bounds(scores: &[f32]) -> (f32, f32) {
 
 /// Fused: each task keeps the extremes of its rows.
 pub(super) fn fused(catalogue: &Catalogue, states: &Tensor) -> Result<(Tensor, Tensor)> {
-    let pairs = by_blocks(catalogue, states, 2, |scorer, row, pairs| {
+    let pairs = by_blocks(catalogue, None, states, 2, |scorer, row, pairs| {
         let (block, real) = scorer.block(row);
         let mut found = vec![(f32::NEG_INFINITY, f32::INFINITY); real];
         pairs.fill(1);

@@ -15,6 +15,7 @@ mod list_set;
 mod list_softmax;
 mod outside;
 mod picked_scores;
+mod prepared;
 mod ranking_loss;
 mod ranks;
 mod score_blocks;
@@ -24,6 +25,7 @@ pub(crate) mod top_k;
 use candle_core::{Result, Tensor, bail};
 
 pub use outside::outside;
+pub use prepared::Prepared;
 pub use ranking_loss::{Margins, RankingLoss};
 
 use crate::ops::linear;

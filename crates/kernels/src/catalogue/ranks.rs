@@ -41,7 +41,7 @@ pub(super) fn fused(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
     if let Some(row) = targets.iter().position(|&target| target == 0 || target as usize > items) {
         bail!("ranks: target {} of row {row} is outside 1..={items}", targets[row]);
     }
-    let ranks = by_blocks(catalogue, states, 1, |scorer, row, ranks| {
+    let ranks = by_blocks(catalogue, None, states, 1, |scorer, row, ranks| {
         let (block, real) = scorer.block(row);
         // The targets' own scores, on the diagonal of a product that adds in the same order as those below.
         let hidden = scorer.hidden;

@@ -4,7 +4,7 @@
 //! result needs. A state has the same scores in any batch, so that the rank of one state alone agrees with a list made among
 //! others. Plain, one block of rows after another is scored over all items.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::Catalogue;
@@ -49,19 +49,31 @@ impl Scorer<'_> {
     }
 }
 
-/// Fused: runs `task` for each block of rows, on the block's part of a result with `width` ids a row.
+/// The items' part of the weight in panels.
+pub(super) fn panels_of(catalogue: &Catalogue) -> Result<Panels> {
+    catalogue.columns()?;
+    let hidden = catalogue.weight.dim(1)?;
+    chunks::with_values(&catalogue.weight, |weight| {
+        Ok(Panels::new(&weight[hidden..][..catalogue.items * hidden], hidden))
+    })
+}
+
+/// Fused: runs `task` for each block of rows, on the block's part of a result with `width` ids a row. `panels` are those of
+/// [`panels_of`], where they are kept.
 pub(super) fn by_blocks(
     catalogue: &Catalogue,
+    panels: Option<&Panels>,
     states: &Tensor,
     width: usize,
     task: impl Fn(&Scorer<'_>, usize, &mut [u32]) + Sync,
 ) -> Result<Vec<u32>> {
     catalogue.columns()?;
     let (rows, hidden) = states.dims2()?;
+    let made = panels.is_none().then(|| panels_of(catalogue)).transpose()?;
+    let Some(panels) = panels.or(made.as_ref()) else { bail!("a catalogue without panels") };
     let mut ids = vec![0u32; rows * width];
     let mut run = |states: &[f32], weight: &[f32], bias: Option<&[f32]>| {
-        let panels = Panels::new(&weight[hidden..][..catalogue.items * hidden], hidden);
-        let scorer = Scorer { states, weight, bias, panels: &panels, hidden };
+        let scorer = Scorer { states, weight, bias, panels, hidden };
         ids.par_chunks_mut(ROWS * width)
             .enumerate()
             .for_each(|(index, ids)| task(&scorer, index * ROWS, ids));

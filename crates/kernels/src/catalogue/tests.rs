@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
-use super::{Catalogue, extremes, ranks, top_k};
+use super::{Catalogue, Prepared, extremes, ranks, top_k};
 use crate::testing::{ids, numbers, on_threads};
 
 fn list(tensor: &Tensor) -> Vec<u32> {
@@ -34,7 +34,7 @@ fn twins_agree() {
             let targets = Tensor::new(ids(9, rows, items as u32), &Device::Cpu).unwrap();
             let targets = (targets + 1.0).unwrap();
             let (best, worst) = extremes::fused(&catalogue, &states).unwrap();
-            let lists = top_k::fused(&catalogue, &states, k).unwrap();
+            let lists = top_k::fused(&catalogue, None, &states, k).unwrap();
             let places = ranks::fused(&catalogue, &states, &targets).unwrap();
             let (plain_best, plain_worst) = extremes::plain(&catalogue, &states).unwrap();
             assert_eq!(list(&best), list(&plain_best));
@@ -42,10 +42,13 @@ fn twins_agree() {
             assert_eq!(list(&lists), list(&top_k::plain(&catalogue, &states, k).unwrap()));
             assert_eq!(list(&lists), list(&top_k::by_rounds(&catalogue, &states, k).unwrap()));
             assert_eq!(list(&places), list(&ranks::plain(&catalogue, &states, &targets).unwrap()));
+            let prepared = Prepared::new(&catalogue).unwrap();
+            assert_eq!(list(&lists), list(&prepared.top_k(&states, k).unwrap()));
+            assert!(prepared.top_k(&states, items + 1).is_err());
             for threads in [1, 3] {
                 let (lists_again, best_again, worst_again, places_again) = on_threads(threads, || {
                     let (best, worst) = extremes::fused(&catalogue, &states).unwrap();
-                    let lists = top_k::fused(&catalogue, &states, k).unwrap();
+                    let lists = top_k::fused(&catalogue, None, &states, k).unwrap();
                     (
                         list(&lists),
                         list(&best),
@@ -67,12 +70,12 @@ fn lists_ranks_and_extremes_tell_one_story_in_any_batch() {
     let (rows, items, hidden, k) = (45, 5000, 64, 50);
     let catalogue = tied(items, hidden, true);
     let states = tensor(numbers(1, rows * hidden), &[rows, hidden]);
-    let lists = top_k::fused(&catalogue, &states, k).unwrap().to_vec2::<u32>().unwrap();
+    let lists = top_k::fused(&catalogue, None, &states, k).unwrap().to_vec2::<u32>().unwrap();
     let first = list(&extremes::fused(&catalogue, &states).unwrap().0);
     for (row, ids) in lists.iter().enumerate() {
         assert_eq!(ids[0], first[row]);
         let alone = states.narrow(0, row, 1).unwrap();
-        assert_eq!(&list(&top_k::fused(&catalogue, &alone, k).unwrap()), ids);
+        assert_eq!(&list(&top_k::fused(&catalogue, None, &alone, k).unwrap()), ids);
         for (place, &id) in ids.iter().enumerate().step_by(7) {
             let target = Tensor::new(&[id], &Device::Cpu).unwrap();
             let rank = list(&ranks::fused(&catalogue, &alone, &target).unwrap())[0] as usize;
@@ -89,7 +92,7 @@ fn scores_that_are_not_numbers_come_last() {
     let states = tensor(vec![1.0], &[1, 1]);
     for k in 1..=6 {
         let expected = &[4u32, 6, 2, 1, 3, 5][..k];
-        assert_eq!(list(&top_k::fused(&catalogue, &states, k).unwrap()), expected);
+        assert_eq!(list(&top_k::fused(&catalogue, None, &states, k).unwrap()), expected);
         assert_eq!(list(&top_k::plain(&catalogue, &states, k).unwrap()), expected);
         assert_eq!(list(&top_k::by_rounds(&catalogue, &states, k).unwrap()), expected);
     }

@@ -12,16 +12,22 @@ use super::{
     Catalogue,
     score_blocks::{by_blocks, for_each_block},
 };
-use crate::cpu::{apply, chunks, lanes, vectorized};
+use crate::cpu::{apply, chunks, lanes, panels::Panels, vectorized};
 
 impl Catalogue {
     /// The ids of the `k` best items of each state, best first: `(rows, k)` of u32. No gradient.
     pub fn top_k(&self, states: &Tensor, k: usize) -> Result<Tensor> {
-        if k == 0 || k > self.items {
-            bail!("top k: k is {k}, must lie in 1..={} items", self.items);
-        }
-        if crate::fused(states.device()) { fused(self, states, k) } else { plain(self, states, k) }
+        check(self, k)?;
+        if crate::fused(states.device()) { fused(self, None, states, k) } else { plain(self, states, k) }
     }
+}
+
+/// Refuses lists that a catalogue cannot fill.
+pub(super) fn check(catalogue: &Catalogue, k: usize) -> Result<()> {
+    if k == 0 || k > catalogue.items {
+        bail!("top k: k is {k}, must lie in 1..={} items", catalogue.items);
+    }
+    Ok(())
 }
 
 /// A key that sorts ascending in the order of the lists: higher scores first, then lower ids; NaN last. The id is its low half.
@@ -35,9 +41,14 @@ pub(crate) fn order_key(score: f32, id: u32) -> u64 {
     (u64::from(!ascending) << 32) | u64::from(id)
 }
 
-/// Fused: each task keeps the best candidates of its rows.
-pub(super) fn fused(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<Tensor> {
-    let ids = by_blocks(catalogue, states, k, |scorer, row, ids| {
+/// Fused: each task keeps the best candidates of its rows. `panels` are those of the catalogue, where they are kept.
+pub(super) fn fused(
+    catalogue: &Catalogue,
+    panels: Option<&Panels>,
+    states: &Tensor,
+    k: usize,
+) -> Result<Tensor> {
+    let ids = by_blocks(catalogue, panels, states, k, |scorer, row, ids| {
         let (block, real) = scorer.block(row);
         let mut best: Vec<Best> = (0..real).map(|_| Best::new(k)).collect();
         scorer.for_each_panel(block, |first, width, scores| {

@@ -15,6 +15,7 @@ use super::{
 const WIDEST: usize = 1024;
 
 /// Rows `first..` of a `(columns, hidden)` weight as panels, each `(hidden, width)`.
+#[derive(Debug)]
 pub(crate) struct Panels {
     values: Vec<f32>,
     hidden: usize,
