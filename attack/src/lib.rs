@@ -526,6 +526,9 @@ fn choices(campaign: &Campaign<'_>) -> BTreeMap<String, Value> {
     if !settings.repeats {
         choices.insert("repeats".to_owned(), json!(false));
     }
+    if let Some(clients) = settings.clients {
+        choices.insert("clients".to_owned(), json!(clients));
+    }
     if settings.twice > 0.0 {
         choices.insert("twice".to_owned(), json!(settings.twice));
     }

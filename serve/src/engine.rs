@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use axum::http::StatusCode;
 use metrics::listed;
 use service::black_box::BlackBox;
+use service::guard::clients::Asker;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::problem::Problem;
@@ -22,8 +23,8 @@ const WAITING: usize = 4096;
 /// What a model is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// A number that stands for the account.
-    pub account: u64,
+    /// Whose account it is.
+    pub asker: Asker,
     /// Its history.
     pub history: Vec<u32>,
     /// Length of the list.
@@ -133,8 +134,8 @@ fn lists(target: &mut dyn BlackBox, asked: &[&Asked]) -> Answered {
     let mut lists = vec![Vec::new(); asked.len()];
     for places in order.chunk_by(|&a, &b| asked[a].k == asked[b].k) {
         let histories: Vec<&[u32]> = places.iter().map(|&place| &*asked[place].history).collect();
-        let accounts: Vec<u64> = places.iter().map(|&place| asked[place].account).collect();
-        let answers = target.top_k_for(&accounts, &histories, asked[places[0]].k);
+        let askers: Vec<Asker> = places.iter().map(|&place| asked[place].asker).collect();
+        let answers = target.top_k_of(&askers, &histories, asked[places[0]].k);
         let answers = answers.map_err(|error| match error {
             service::Error::Failed(_) => Failure::Theirs(format!("{error:#}")),
             error => Failure::Ours(format!("{error:#}")),

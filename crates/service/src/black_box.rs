@@ -9,6 +9,7 @@ use metrics::Answers;
 use models::Recommender;
 use rayon::prelude::*;
 
+use crate::guard::clients::{Asker, Clients};
 use crate::guard::{Guard, Question, Room, Standing, Standings};
 use crate::key::Key;
 use crate::policies::{Answering, policy_of};
@@ -32,6 +33,26 @@ pub trait BlackBox {
     fn top_k_for(&mut self, accounts: &[u64], histories: &[&[u32]], k: usize) -> Result<Answers> {
         debug_assert_eq!(accounts.len(), histories.len(), "each history is an account's");
         self.top_k(histories, k)
+    }
+
+    /// As [`Self::top_k_for`], told whose accounts they are.
+    ///
+    /// # Errors
+    /// As [`Self::top_k`].
+    fn top_k_of(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<Answers> {
+        let accounts: Vec<u64> = askers.iter().map(|asker| asker.account).collect();
+        self.top_k_for(&accounts, histories, k)
+    }
+
+    /// These accounts, whose whole histories are given, ask no more about lists of `k`. What they took speaks for or against other
+    /// accounts of their clients from now on, and not before.
+    ///
+    /// # Errors
+    /// Those of the model.
+    fn close(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<()> {
+        debug_assert_eq!(askers.len(), histories.len(), "each history is an account's");
+        _ = k;
+        Ok(())
     }
 
     /// Whether it says that lists may hold fewer items than were asked for: then [`NOTHING`](crate::policies::NOTHING) stands behind the last.
@@ -62,6 +83,8 @@ pub struct ProtectedTarget {
     memory: Option<Box<PrefixMemory>>,
     /// What is kept of accounts, where answers depend on them.
     standings: Standings,
+    /// What is known of clients by their accounts.
+    clients: Clients,
 }
 
 /// Fewest questions that are worth a batch of their own.
@@ -97,6 +120,7 @@ impl ProtectedTarget {
             caches: Vec::new(),
             memory: None,
             standings,
+            clients: Clients::default(),
         })
     }
 
@@ -169,7 +193,7 @@ impl ProtectedTarget {
             Answering::ByAccount(guard) => {
                 for (history, list) in histories.iter().zip(answers.chunks_exact_mut(k)) {
                     let standing =
-                        guard.replay(&*self.model, (history, history.len(), k), &self.device, |_| {})?;
+                        guard.replay(&*self.model, (history, history.len(), k), 0.0, &self.device, |_| {})?;
                     if standing.is_some_and(|standing| standing.flagged) {
                         guard.decoys().reorder(list);
                     }
@@ -184,14 +208,14 @@ impl ProtectedTarget {
 fn standings_before(
     guard: &Guard,
     model: &dyn Recommender,
-    histories: &[&[u32]],
+    (histories, suspicions): (&[&[u32]], &[f64]),
     kept: &mut [Option<Box<Standing>>],
     k: usize,
     device: &Device,
 ) -> Result<()> {
-    for (history, standing) in histories.iter().zip(kept) {
+    for ((history, &suspicion), standing) in histories.iter().zip(suspicions).zip(kept) {
         if standing.is_none() && history.len() > 1 {
-            *standing = guard.replay(model, (history, history.len() - 1, k), device, |_| {})?;
+            *standing = guard.replay(model, (history, history.len() - 1, k), suspicion, device, |_| {})?;
         }
     }
     Ok(())
@@ -202,12 +226,12 @@ fn standings_before(
 fn answer_accounts(
     guard: &Guard,
     model: &dyn Recommender,
-    (histories, states): (&[&[u32]], &Tensor),
+    (histories, suspicions, states): (&[&[u32]], &[f64], &Tensor),
     kept: &mut [Option<Box<Standing>>],
     k: usize,
     device: &Device,
 ) -> Result<()> {
-    standings_before(guard, model, histories, kept, k, device)?;
+    standings_before(guard, model, (histories, suspicions), kept, k, device)?;
     let ranked = model.catalogue().top_k(states, k)?.flatten_all()?.to_vec1::<u32>()?;
     let rows_of = |rows: &[usize]| -> Result<Tensor> {
         let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
@@ -234,7 +258,7 @@ fn answer_accounts(
             Some(standing) => guard.step(&ways, (standing, places[row]), &question, &mut room),
             none => {
                 let drawn = canaries.next().unwrap_or_default();
-                *none = Some(guard.begin(&ways, drawn, &question, &mut room));
+                *none = Some(guard.begin(&ways, (drawn, suspicions[row]), &question, &mut room));
             }
         }
     }
@@ -275,8 +299,9 @@ fn places_of(
     Ok(places)
 }
 
-impl BlackBox for ProtectedTarget {
-    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
+impl ProtectedTarget {
+    /// The lists after these histories. `askers` are whose they are, where that is known.
+    fn answer(&mut self, askers: Option<&[Asker]>, histories: &[&[u32]], k: usize) -> Result<Answers> {
         self.check(histories, k)?;
         let (model, device, items) = (&*self.model, &self.device, self.items());
         // No answer depends on who is answered beside it, so each thread takes a batch from the first layer to the list.
@@ -290,16 +315,32 @@ impl BlackBox for ProtectedTarget {
         };
         let ids = match &self.answering {
             Answering::ByAccount(guard) => {
-                let before = |history: &&[u32]| self.standings.take(&history[..history.len() - 1], k);
-                let mut kept: Vec<Option<Box<Standing>>> = histories.iter().map(before).collect();
+                let suspicions: Vec<f64> = match askers {
+                    None => vec![0.0; histories.len()],
+                    Some(askers) => {
+                        askers.iter().map(|&asker| guard.suspicion(&self.clients, asker)).collect()
+                    }
+                };
+                let before = |(history, &suspicion): (&&[u32], &f64)| {
+                    self.standings.take(&history[..history.len() - 1], suspicion, k)
+                };
+                let mut kept: Vec<Option<Box<Standing>>> =
+                    histories.iter().zip(&suspicions).map(before).collect();
                 let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
-                batches.zip(kept.par_chunks_mut(batch)).try_for_each(|((cache, histories), kept)| {
+                let batches = batches.zip(suspicions.par_chunks(batch)).zip(kept.par_chunks_mut(batch));
+                batches.try_for_each(|(((cache, histories), suspicions), kept)| {
                     let states = read(cache, histories)?;
-                    answer_accounts(guard, model, (histories, &states), kept, k, device)
+                    answer_accounts(guard, model, (histories, suspicions, &states), kept, k, device)
                 })?;
                 let mut ids = Vec::with_capacity(histories.len() * k);
-                for standing in kept.into_iter().flatten() {
+                // A service is not told when an account ends: what it took counts at once.
+                let noting = askers.filter(|_| memory.is_some());
+                for (row, standing) in kept.into_iter().enumerate() {
+                    let Some(standing) = standing else { continue };
                     ids.extend_from_slice(&standing.shown);
+                    if let Some(askers) = noting {
+                        guard.note(&mut self.clients, askers[row], &standing);
+                    }
                     self.standings.keep(standing);
                 }
                 ids
@@ -322,6 +363,40 @@ impl BlackBox for ProtectedTarget {
         self.queries += histories.len() as u64;
         self.accounts += histories.iter().filter(|history| history.len() == 1).count() as u64;
         Ok(Answers { k, ids })
+    }
+}
+
+impl BlackBox for ProtectedTarget {
+    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
+        self.answer(None, histories, k)
+    }
+
+    fn top_k_of(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<Answers> {
+        debug_assert_eq!(askers.len(), histories.len(), "each history is an account's");
+        self.answer(Some(askers), histories, k)
+    }
+
+    fn close(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<()> {
+        let Answering::ByAccount(guard) = &self.answering else { return Ok(()) };
+        // All of them first: none of them began after another ended.
+        let suspicions: Vec<f64> =
+            askers.iter().map(|&asker| guard.suspicion(&self.clients, asker)).collect();
+        for ((&asker, history), suspicion) in askers.iter().zip(histories).zip(suspicions) {
+            if asker.client.is_none() {
+                continue;
+            }
+            let standing = match self.standings.take(history, suspicion, k) {
+                Some(standing) => Some(standing),
+                None => {
+                    let whole = (*history, history.len(), k);
+                    guard.replay(&*self.model, whole, suspicion, &self.device, |_| {})?
+                }
+            };
+            if let Some(standing) = standing {
+                guard.note(&mut self.clients, asker, &standing);
+            }
+        }
+        Ok(())
     }
 
     fn shortens(&self) -> bool {

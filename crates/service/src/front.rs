@@ -13,6 +13,7 @@ use metrics::Answers;
 use models::{Contexts, Mode, Recommender};
 
 use crate::black_box::BlackBox;
+use crate::guard::clients::{Asker, Clients};
 use crate::guard::{Guard, Question, Room, Standing, Standings};
 use crate::key::Key;
 use crate::policies::{Answering, policy_of};
@@ -25,6 +26,7 @@ pub struct Front {
     answering: Answering,
     device: Device,
     standings: Standings,
+    clients: Clients,
     queries: u64,
     accounts: u64,
 }
@@ -62,7 +64,8 @@ impl Front {
             )));
         }
         let standings = Standings::default();
-        Ok(Self { upstream, model, answering, device, standings, queries: 0, accounts: 0 })
+        let clients = Clients::default();
+        Ok(Self { upstream, model, answering, device, standings, clients, queries: 0, accounts: 0 })
     }
 }
 
@@ -83,20 +86,22 @@ fn ranks(model: &dyn Recommender, states: &Tensor, items: Vec<u32>, device: &Dev
 /// What a guard answers to histories, with the lists of `upstream`.
 fn guarded(
     guard: &Guard,
-    (upstream, accounts): (&mut dyn BlackBox, &[u64]),
+    (upstream, askers): (&mut dyn BlackBox, &[Asker]),
     (model, device): (&dyn Recommender, &Device),
     histories: &[&[u32]],
-    standings: &mut Standings,
+    (standings, clients): (&mut Standings, &mut Clients),
     k: usize,
 ) -> Result<Vec<u32>> {
-    let before = |history: &&[u32]| standings.take(&history[..history.len() - 1], k);
-    let kept: Vec<Option<Box<Standing>>> = histories.iter().map(before).collect();
+    let suspicions: Vec<f64> = askers.iter().map(|&asker| guard.suspicion(clients, asker)).collect();
+    let before =
+        |(history, &suspicion): (&&[u32], &f64)| standings.take(&history[..history.len() - 1], suspicion, k);
+    let kept: Vec<Option<Box<Standing>>> = histories.iter().zip(&suspicions).map(before).collect();
     let lengths = lengths(histories, &kept);
     let rows = || histories.iter().zip(&lengths);
     let prefixes: Vec<&[u32]> =
         rows().flat_map(|(history, lengths)| lengths.iter().map(|&length| &history[..length])).collect();
     let owners: Vec<u64> =
-        accounts.iter().zip(&lengths).flat_map(|(&account, lengths)| vec![account; lengths.len()]).collect();
+        askers.iter().zip(&lengths).flat_map(|(asker, lengths)| vec![asker.account; lengths.len()]).collect();
     let lists = upstream.top_k_for(&owners, &prefixes, k)?;
 
     let mut contexts = Contexts::new();
@@ -114,7 +119,9 @@ fn guarded(
     let (ways, mut room) = (guard.ways(k), Room::default());
     let mut shown = Vec::with_capacity(histories.len() * k);
     let mut row = 0;
-    for ((history, lengths), mut latest) in rows().zip(kept) {
+    for (((history, lengths), mut latest), (&asker, &suspicion)) in
+        rows().zip(kept).zip(askers.iter().zip(&suspicions))
+    {
         // The place of the next item in the copy's own ranking: behind the list, in which it is not.
         let mut outside = match &latest {
             None => 0,
@@ -130,7 +137,7 @@ fn guarded(
                 None => {
                     let state = Tensor::from_slice(&states[row], (1, states[row].len()), device)?;
                     let drawn = guard.canaries_of(model, &history[..1], &state, k, device)?.concat();
-                    guard.begin(&ways, drawn, &question, &mut room)
+                    guard.begin(&ways, (drawn, suspicion), &question, &mut room)
                 }
                 Some(mut standing) => {
                     let place = standing.place_of(history[length - 1]).unwrap_or(outside.max(k as u32 + 1));
@@ -144,6 +151,7 @@ fn guarded(
         }
         if let Some(standing) = latest {
             shown.extend_from_slice(&standing.shown);
+            guard.note(clients, asker, &standing);
             standings.keep(standing);
         }
     }
@@ -158,6 +166,11 @@ impl BlackBox for Front {
     }
 
     fn top_k_for(&mut self, accounts: &[u64], histories: &[&[u32]], k: usize) -> Result<Answers> {
+        let askers: Vec<Asker> = accounts.iter().map(|&account| Asker { client: None, account }).collect();
+        self.top_k_of(&askers, histories, k)
+    }
+
+    fn top_k_of(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<Answers> {
         let items = self.items();
         let known = |history: &[u32]| history.iter().all(|&item| (1..=items).contains(&(item as usize)));
         if k == 0 || k > items || histories.iter().any(|history| history.is_empty() || !known(history)) {
@@ -167,14 +180,14 @@ impl BlackBox for Front {
         let ids = match &self.answering {
             Answering::ByAccount(guard) => guarded(
                 guard,
-                (&mut *self.upstream, accounts),
+                (&mut *self.upstream, askers),
                 (&*self.model, &self.device),
                 histories,
-                &mut self.standings,
+                (&mut self.standings, &mut self.clients),
                 k,
             )?,
             answering => {
-                let mut lists = self.upstream.top_k_for(accounts, histories, k)?.ids;
+                let mut lists = self.upstream.top_k_of(askers, histories, k)?.ids;
                 if let Answering::ByQuestion(policy) = answering {
                     for (history, list) in histories.iter().zip(lists.chunks_exact_mut(k)) {
                         policy.answer(history, items, list);
