@@ -385,13 +385,11 @@ impl BlackBox for ProtectedTarget {
             if asker.client.is_none() {
                 continue;
             }
-            let standing = match self.standings.take(history, suspicion, k) {
-                Some(standing) => Some(standing),
-                None => {
-                    let whole = (*history, history.len(), k);
-                    guard.replay(&*self.model, whole, suspicion, &self.device, |_| {})?
-                }
-            };
+            let mut standing = self.standings.take(history, suspicion, k);
+            if standing.is_none() {
+                let whole = (*history, history.len(), k);
+                standing = guard.replay(&*self.model, whole, suspicion, &self.device, |_| {})?;
+            }
             if let Some(standing) = standing {
                 guard.note(&mut self.clients, asker, &standing);
             }

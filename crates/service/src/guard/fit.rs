@@ -139,7 +139,7 @@ fn observe<History: AsRef<[u32]> + Sync>(
         let history = history.as_ref();
         let mut account = Vec::new();
         guard.replay(model, (history, history.len(), k), 0.0, device, |standing| {
-            account.extend(standing.taken)
+            account.extend(standing.taken);
         })?;
         advance(1);
         Ok(account)
