@@ -155,6 +155,12 @@ pub fn run(cli: Cli) -> Result<()> {
                         );
                         return Err(Refusal::new(message).into());
                     }
+                    if let Some(clients) = settings.generate.clients {
+                        let message = format!(
+                            "generate.clients is {clients}, but {service} knows its clients by their keys; leave it out, and ask once with each key"
+                        );
+                        return Err(Refusal::new(message).into());
+                    }
                     asking.of_service(service, &remote, &out)
                 }
             }
