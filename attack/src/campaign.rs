@@ -4,6 +4,7 @@
 use artifact::settings::checks::at_least;
 use artifact::settings::{Generate, Invalid};
 use rand_chacha::ChaCha8Rng;
+use service::guard::clients::Asker;
 use streams::{Purpose, Streams};
 
 use crate::generate::BLOCK;
@@ -61,7 +62,7 @@ impl<'a> Campaign<'a> {
     /// Refuses what a catalogue of `items` cannot answer.
     ///
     /// # Errors
-    /// Lists longer than the catalogue; sequences longer than it, where no item may stand in one twice; more real histories than
+    /// More clients than accounts, or any where all accounts grow at once; lists longer than the catalogue; sequences longer than it, where no item may stand in one twice; more real histories than
     /// accounts, or one that is empty or longer than a sequence.
     pub fn check(&self, items: usize) -> Result<(), Invalid> {
         let Self { settings, accounts, questions, longest, seeds, .. } = self;
@@ -83,6 +84,19 @@ impl<'a> Campaign<'a> {
                 settings.twice, self.strategy.name
             ));
         }
+        if let Some(clients) = settings.clients {
+            if clients > *accounts {
+                return refused(format!(
+                    "`generate.clients` is {clients}, expected at most the {accounts} accounts"
+                ));
+            }
+            if matches!(self.strategy.course, Course::Rounds(_)) {
+                return refused(format!(
+                    "`generate.clients` is {clients}, but {} grows all accounts at once, and none of a client has ended before another; leave it out",
+                    self.strategy.name
+                ));
+            }
+        }
         if seeds.len() > *accounts {
             return refused(format!(
                 "{} real histories for {accounts} accounts, expected no more",
@@ -98,6 +112,12 @@ impl<'a> Campaign<'a> {
     /// The stream of an account.
     pub fn stream_of(&self, account: usize) -> ChaCha8Rng {
         self.streams.open(Purpose::Generation, 0, account as u64, 0)
+    }
+
+    /// Who asks for an account.
+    pub fn asker(&self, account: usize) -> Asker {
+        let client = self.settings.clients.map(|clients| (account % clients) as u64);
+        Asker { client, account: account as u64 }
     }
 
     /// Whether an account asks again what one of the block before asked. These lie at equal distances too.

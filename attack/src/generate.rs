@@ -19,6 +19,7 @@ use artifact::queries::QueryWriter;
 use indicatif::ProgressBar;
 use rand_chacha::ChaCha8Rng;
 use service::black_box::BlackBox;
+use service::guard::clients::Asker;
 use streams::below;
 use training::forecast::{Forecast, Length};
 
@@ -56,6 +57,7 @@ pub fn generate(
     bar.set_length(campaign.budget() as u64);
     let asked_before = target.queries();
     let twice = campaign.settings.twice > 0.0;
+    let clients = campaign.settings.clients.is_some();
     let (mut others, mut block) = (Vec::new(), Vec::new());
     let (mut sequences, mut before): (Vec<Vec<u32>>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
     // Sequences are what the bar does not count, and what the settings do.
@@ -75,7 +77,7 @@ pub fn generate(
     while first < campaign.accounts {
         let (begun, remembered) = (Instant::now(), target.remembers());
         let mut end = (first + campaign.settings.batch).min(campaign.accounts);
-        if strategy.remembers_others() || twice {
+        if strategy.remembers_others() || twice || clients {
             if first.is_multiple_of(BLOCK) {
                 (others, before) = (std::mem::take(&mut block), std::mem::take(&mut sequences));
             }
@@ -88,13 +90,14 @@ pub fn generate(
             })
             .collect();
         let mut together: Vec<&mut Growing> = growing.iter_mut().collect();
-        grow(target, &*strategy, &mut together, campaign.questions, campaign.settings.top_k, &others, bar)?;
+        let (questions, k) = (campaign.questions, campaign.settings.top_k);
+        grow(target, campaign, &*strategy, &mut together, questions, &others, bar)?;
         for Growing { sequence, answers, .. } in &growing {
             log.push(sequence, answers)?;
             if strategy.remembers_others() {
                 block.extend_from_slice(answers);
             }
-            if twice {
+            if twice || clients {
                 sequences.push(sequence.clone());
             }
         }
@@ -104,6 +107,13 @@ pub fn generate(
             tracing::info!("{words}");
         }
         first = end;
+        if clients && (first.is_multiple_of(BLOCK) || first == campaign.accounts) {
+            // All accounts of a block ask before one of them counts for or against another.
+            let askers: Vec<Asker> =
+                (first - sequences.len()..first).map(|account| campaign.asker(account)).collect();
+            let histories: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+            target.close(&askers, &histories, k)?;
+        }
     }
     bar.finish_and_clear();
     Ok(target.queries() - asked_before)
@@ -112,13 +122,14 @@ pub fn generate(
 /// Asks for some accounts side by side, which have asked equally many questions, until each has asked `until`.
 pub(crate) fn grow(
     target: &mut dyn BlackBox,
+    campaign: &Campaign<'_>,
     strategy: &dyn QueryStrategy,
     growing: &mut [&mut Growing],
     until: usize,
-    k: usize,
     others: &[u32],
     bar: &ProgressBar,
 ) -> Result<()> {
+    let k = campaign.settings.top_k;
     let begun = growing.first().map_or(until, |first| first.asked(k));
     for asked in begun + 1..=until {
         for sequence in growing.iter_mut() {
@@ -128,8 +139,13 @@ pub(crate) fn grow(
             }
         }
         let histories: Vec<&[u32]> = growing.iter().map(|g| &g.sequence[..asked]).collect();
-        let accounts: Vec<u64> = growing.iter().map(|g| g.account as u64).collect();
-        let answers = target.top_k_for(&accounts, &histories, k)?;
+        let answers = if campaign.settings.clients.is_some() {
+            let askers: Vec<Asker> = growing.iter().map(|g| campaign.asker(g.account)).collect();
+            target.top_k_of(&askers, &histories, k)?
+        } else {
+            let accounts: Vec<u64> = growing.iter().map(|g| g.account as u64).collect();
+            target.top_k_for(&accounts, &histories, k)?
+        };
         for (sequence, list) in growing.iter_mut().zip(answers.iter()) {
             sequence.answers.extend_from_slice(list);
         }

@@ -17,6 +17,7 @@ use anyhow::Result;
 use metrics::Answers;
 use service::Error;
 use service::black_box::BlackBox;
+use service::guard::clients::Asker;
 use stage::Refusal;
 
 const JOURNAL: &str = "answers.journal";
@@ -145,6 +146,15 @@ impl BlackBox for Journal<'_> {
 
     fn remembers(&self) -> bool {
         matches!(self.pages, Pages::Read(_))
+    }
+
+    fn top_k_of(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> service::Result<Answers> {
+        self.kept(histories, k, &mut |target| target.top_k_of(askers, histories, k))
+    }
+
+    /// Told to the target whether or not it was asked: what was answered before an interruption it has not seen.
+    fn close(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> service::Result<()> {
+        self.target.close(askers, histories, k)
     }
 
     fn items(&self) -> usize {

@@ -155,6 +155,12 @@ pub fn run(cli: Cli) -> Result<()> {
                         );
                         return Err(Refusal::new(message).into());
                     }
+                    if let Some(clients) = settings.generate.clients {
+                        let message = format!(
+                            "generate.clients is {clients}, but {service} knows its clients by their keys; leave it out, and ask once with each key"
+                        );
+                        return Err(Refusal::new(message).into());
+                    }
                     asking.of_service(service, &remote, &out)
                 }
             }
@@ -525,6 +531,9 @@ fn choices(campaign: &Campaign<'_>) -> BTreeMap<String, Value> {
     }
     if !settings.repeats {
         choices.insert("repeats".to_owned(), json!(false));
+    }
+    if let Some(clients) = settings.clients {
+        choices.insert("clients".to_owned(), json!(clients));
     }
     if settings.twice > 0.0 {
         choices.insert("twice".to_owned(), json!(settings.twice));

@@ -117,7 +117,7 @@ pub fn generate(
                 let goal = together[0].1;
                 let mut together: Vec<&mut Growing> =
                     together.iter_mut().map(|(_, _, account)| &mut **account).collect();
-                grow(target, &*strategy, &mut together, goal, k, &[], bar)?;
+                grow(target, campaign, &*strategy, &mut together, goal, &[], bar)?;
             }
         }
     }

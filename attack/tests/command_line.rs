@@ -215,6 +215,8 @@ fn a_share_or_a_budget_that_cannot_be_is_refused() {
         ("generate.accounts=0", "`generate.accounts` is 0, expected at least 1"),
         ("generate.questions=0", "`generate.questions` is 0, expected at least 2"),
         ("generate.pick=2/place", "1/sqrt(place)"),
+        ("generate.clients=0", "`generate.clients` is 0, expected at least 1"),
+        ("generate.clients=11", "expected at most the 10 accounts"),
         ("generate.coverage.share=1.5", "above 0 and at most 1"),
         ("generate.mimic.earlier=0.9", "at most 1"),
         ("generate.rounds.rounds=1", "at least 2"),
@@ -231,4 +233,9 @@ fn a_share_or_a_budget_that_cannot_be_is_refused() {
         assert!(log.contains(expected), "{setting}: {log}");
         assert!(!directory.path().join("out").exists());
     }
+    let output = run(directory.path(), "command:false", "out", &["--set", "generate.clients=2"]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{log}");
+    assert!(log.contains("knows its clients by their keys"), "{log}");
+    assert!(!directory.path().join("out").exists());
 }

@@ -5,15 +5,23 @@
 
 use std::path::Path;
 
+use artifact::checkpoint::{Defence, Description, Kind};
 use artifact::queries::{Query, QueryHeader, QueryLog, QueryWriter};
-use artifact::settings::{Generate, Pick, Sections};
+use artifact::settings::{Generate, Network, Pick, Sections};
 use attack::campaign::Campaign;
 use attack::generate::{BLOCK, generate};
+use attack::journal::Journal;
 use attack::strategies::{Course, STRATEGIES};
+use candle_core::Device;
 use indicatif::ProgressBar;
 use metrics::{Answers, NOTHING, listed};
-use service::black_box::BlackBox;
-use streams::Streams;
+use models::{Parameters, Sizes, sasrec};
+use service::black_box::{BlackBox, ProtectedTarget};
+use service::guard;
+use service::guard::clients::ClientEvidence;
+use service::guard::evidence::bins;
+use service::key::Key;
+use streams::{Purpose, Streams};
 
 const ITEMS: usize = 30;
 const LENGTH: usize = 8;
@@ -121,6 +129,100 @@ fn random_sequences_do_not_follow_the_answers() {
 }
 
 /// The strategies that ask one account after another.
+/// A guard that was set by hand, over weights that were never trained.
+fn guarded() -> ProtectedTarget {
+    let network =
+        Network { hidden: 8, blocks: 1, heads: 2, max_len: 10, dropout: 0.0, attention_dropout: 0.0 };
+    let sizes = Sizes { items: ITEMS, network };
+    let declared = (sasrec::ARCHITECTURE.declare)(&sizes);
+    let weights = Purpose::TargetWeights;
+    let parameters = Parameters::initial(&declared, 1.0, &Streams::new(1), weights, &Device::Cpu).unwrap();
+    let model = (sasrec::ARCHITECTURE.build)(&sizes, &parameters.detached()).unwrap();
+    let key = Key::of_seed(3);
+    let bins = bins(ITEMS);
+    let guard = guard::Parameters {
+        honest: 2,
+        trust: 2.0,
+        threshold: 1.0,
+        users: bins.iter().enumerate().map(|(bin, _)| 4.0 / (1.0 + 3.0 * bin as f64)).collect(),
+        bins,
+        key: key.fingerprint(),
+        clients: Some(ClientEvidence { share: 0.9, most: 4.0, less: 0.0, alarm: 2.0 }),
+        ..guard::Parameters::default()
+    };
+    let serde_json::Value::Object(guard) = serde_json::to_value(guard).unwrap() else { panic!() };
+    let described = sizes.describe(Kind::Protected, sasrec::ARCHITECTURE, "f");
+    let description = Description { defence: Defence::answers("guard", guard), ..described };
+    ProtectedTarget::new(model.into(), &description, Some(key), Device::Cpu).unwrap()
+}
+
+/// What 300 accounts of two questions more than one are answered, cut off after so many calls and taken up again.
+fn asked_by(clients: Option<usize>, batch: usize, cut: Option<usize>, directory: &Path) -> Vec<Query> {
+    let budget = Generate {
+        strategy: "random".to_owned(),
+        batch,
+        clients,
+        accounts: Some(300),
+        questions: Some(4),
+        ..budget()
+    };
+    let campaign = Campaign::new(&budget, LENGTH, &[], Streams::new(1)).unwrap();
+    let path = directory.join("q");
+    let header = QueryHeader { items: ITEMS, k: K, ..QueryHeader::default() };
+    std::fs::create_dir_all(directory).unwrap();
+    let calls = std::cell::Cell::new(0);
+    for resume in [false, true] {
+        let (mut target, mut log) = (guarded(), QueryWriter::create(&path, header.clone()).unwrap());
+        let interrupted = || {
+            calls.set(calls.get() + 1);
+            !resume && cut == Some(calls.get())
+        };
+        let mut journal = Journal::open(&mut target, directory, "an id", resume, &interrupted).unwrap();
+        let done = generate(&mut journal, &campaign, &mut log, &ProgressBar::hidden());
+        assert_eq!(done.is_err(), !resume && cut.is_some());
+        log.finish().unwrap();
+        if done.is_ok() {
+            break;
+        }
+    }
+    let log = QueryLog::open(&path).unwrap();
+    (0..log.groups()).flat_map(|group| log.read_group(group).unwrap()).collect()
+}
+
+#[test]
+fn what_accounts_say_of_their_client_depends_on_no_batch_and_no_interruption() {
+    let directory = tempfile::tempdir().unwrap();
+    let asked = |clients, batch, cut| asked_by(clients, batch, cut, &directory.path().join("state"));
+    let alone = asked(None, 64, None);
+    let two = asked(Some(2), 64, None);
+    let differs = |account: usize| alone[account] != two[account];
+    assert!(
+        (0..BLOCK).all(|account| !differs(account)),
+        "in the first block nobody knows anything of anybody"
+    );
+    assert!(
+        (BLOCK..300).filter(|&account| differs(account)).count() > 200,
+        "then accounts are known by their clients"
+    );
+    assert_eq!(asked(Some(300), 64, None), alone, "an account each is as it was");
+    for (batch, cut) in [(7, None), (500, None), (64, Some(6)), (64, Some(13)), (10, Some(50))] {
+        assert!(asked(Some(2), batch, cut) == two, "batches of {batch}, cut off after {cut:?} calls");
+    }
+}
+
+#[test]
+fn clients_that_no_campaign_has_are_refused() {
+    for (clients, strategy, expected) in [
+        (12, "random", "`generate.clients` is 12, expected at most the 11 accounts"),
+        (2, "rounds", "grows all accounts at once"),
+    ] {
+        let budget = Generate { clients: Some(clients), strategy: strategy.to_owned(), ..budget() };
+        let campaign = Campaign::new(&budget, LENGTH, &[], Streams::new(1)).unwrap();
+        let refused = campaign.check(ITEMS).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{refused}");
+    }
+}
+
 fn straight() -> impl Iterator<Item = &'static str> {
     STRATEGIES.iter().filter(|entry| matches!(entry.course, Course::Straight(_))).map(|entry| entry.name)
 }

@@ -10,7 +10,7 @@ use candle_core::Device;
 use clap::Parser;
 use models::{Parameters, Sizes, sasrec};
 use service::black_box::{BlackBox, ProtectedTarget};
-use service::guard::fit::Part;
+use service::guard::fit::{Part, Wanted, fit};
 use service::guard::{self, Guard};
 use service::key::{Key, key_path};
 use streams::{Purpose, Streams, below};
@@ -19,10 +19,9 @@ const ITEMS: usize = 300;
 const USERS: usize = 300;
 const K: usize = 40;
 /// Items of a user that the model knows.
-const KNOWN: usize = 8;
+const KNOWN: usize = 4;
 
-/// Users take the first or second item of every list, which is what a model does not but recite; then, for validation and test, any of
-/// the first two hundred.
+/// Users take the first or second item of every list, which is what a model does not but recite; then, for validation and test, anything.
 fn rows(open: &mut ProtectedTarget) -> Vec<Vec<u32>> {
     let mut stream = Streams::new(5).open(Purpose::Generation, 0, 0, 0);
     let mut rows: Vec<Vec<u32>> = (0..USERS).map(|_| vec![1 + below(&mut stream, ITEMS as u32)]).collect();
@@ -30,7 +29,7 @@ fn rows(open: &mut ProtectedTarget) -> Vec<Vec<u32>> {
         let histories: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         let answers = open.top_k(&histories, ITEMS).unwrap();
         for (row, list) in rows.iter_mut().zip(&answers) {
-            let most = if length < KNOWN { 2 } else { 200 };
+            let most = if length < KNOWN { 2 } else { ITEMS as u32 };
             row.push(list[below(&mut stream, most) as usize]);
         }
     }
@@ -75,10 +74,10 @@ fn users_are_flagged_as_seldom_as_was_asked_where_the_model_knows_their_historie
     let (model, description) = models::load(&at("guarded").join(MODEL), &Device::Cpu).unwrap();
     let fitted: guard::Parameters = read_all(&description.defence.parameters).unwrap();
     let key = Key::read(&key_path(&at("guarded"))).unwrap();
-    let guard = Guard::new(fitted, key, ITEMS).unwrap();
+    let guard = Guard::new(fitted, key.clone(), ITEMS).unwrap();
     let dataset = Dataset::read(&at("data")).unwrap();
     // The question about the test item, as an evaluation asks it.
-    let flagged = |part| -> (usize, usize) {
+    let flagged = |guard: &Guard, part| -> (usize, usize) {
         let users: Vec<usize> = (0..USERS).filter(|&user| Part::of(user) == part).collect();
         let flagged = users.iter().filter(|&&user| {
             let history = [dataset.train(user), &[dataset.valid(user)]].concat();
@@ -86,9 +85,20 @@ fn users_are_flagged_as_seldom_as_was_asked_where_the_model_knows_their_historie
         });
         (flagged.count(), users.len())
     };
-    let (set_on, of) = flagged(Part::Threshold);
-    assert_eq!(set_on, of / 10, "a tenth of those that the threshold was set on");
-    let (others, of) = flagged(Part::Measure);
-    // Two and a half standard deviations above a tenth. Set on what the model knows, the threshold is passed by more than half.
+    let (set_on, of) = flagged(&guard, Part::Threshold);
+    assert!(10 * set_on <= of, "{set_on} of {of}, expected a tenth of those that the threshold was set on");
+    let (others, of) = flagged(&guard, Part::Measure);
+    // Two and a half standard deviations above a tenth.
     assert!(others as f64 <= 0.1 * of as f64 + 2.5 * (0.09 * of as f64).sqrt(), "{others} of {of}");
+
+    // What the model knows by heart says nothing of it.
+    let of = |part| -> Vec<&[u32]> {
+        (0..USERS).filter(|&user| Part::of(user) == part).map(|user| dataset.train(user)).collect()
+    };
+    let guard::Parameters { honest, canaries, trust, false_alarms, .. } = guard.parameters().clone();
+    let wanted = Wanted { honest, canaries, trust, false_alarms, client_alarms: 0.0, top_k: K };
+    let known = (of(Part::Fit), of(Part::Threshold));
+    let known = fit(&wanted, &key, &*model, (&known.0, &known.1), &Device::Cpu, &|_| {}).unwrap();
+    let (set_on, of) = flagged(&Guard::new(known, key, ITEMS).unwrap(), Part::Threshold);
+    assert!(3 * set_on > of, "{set_on} of {of}");
 }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use axum::http::StatusCode;
 use metrics::{Answers, listed};
 use service::black_box::BlackBox;
+use service::guard::clients::Asker;
 use tokio::sync::oneshot;
 
 use crate::problem::Problem;
@@ -29,8 +30,8 @@ const WAITING: usize = 1 << 16;
 /// What a model is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// A number that stands for the account.
-    pub account: u64,
+    /// Whose account it is.
+    pub asker: Asker,
     /// Its history.
     pub history: Vec<u32>,
     /// Length of the list.
@@ -243,8 +244,8 @@ fn answer(mut target: Box<dyn BlackBox + Send>, threads: usize, queue: &Queue, t
 /// The lists of `k` that these questions are to have.
 fn lists(target: &mut dyn BlackBox, jobs: &[Job], k: usize) -> Result<Answers, Failure> {
     let histories: Vec<&[u32]> = jobs.iter().map(|job| &*job.asked.history).collect();
-    let accounts: Vec<u64> = jobs.iter().map(|job| job.asked.account).collect();
-    target.top_k_for(&accounts, &histories, k).map_err(|error| match error {
+    let askers: Vec<Asker> = jobs.iter().map(|job| job.asked.asker).collect();
+    target.top_k_of(&askers, &histories, k).map_err(|error| match error {
         service::Error::Failed(_) => Failure::Theirs(format!("{error:#}")),
         error => Failure::Ours(format!("{error:#}")),
     })
@@ -295,7 +296,8 @@ mod tests {
     }
 
     fn asked(item: u32, k: usize) -> Asked {
-        Asked { account: 1, history: vec![1; 1 + item as usize % 3].into_iter().chain([item]).collect(), k }
+        let asker = Asker { client: None, account: 1 };
+        Asked { asker, history: vec![1; 1 + item as usize % 3].into_iter().chain([item]).collect(), k }
     }
 
     fn runtime() -> tokio::runtime::Runtime {

@@ -16,6 +16,7 @@ use remote::Catalogue;
 use remote::answer::Id;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use service::guard::clients::Asker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::demo::{self, Demo};
@@ -190,8 +191,10 @@ async fn answer(
         asks.iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     holder.limit.count(questions.len())?;
     let items = current.catalogue.items();
+    // Where anybody may ask, strangers are no client, and answer for nobody but themselves.
+    let client = (keyed && holder.kind == Kind::Client).then(|| number_of(&holder.name));
     let asked = |(account, question): (&String, &Question)| Asked {
-        account: number_of(account),
+        asker: Asker { client, account: number_of(account) },
         history: question.history.clone(),
         k: question.asked(items),
     };

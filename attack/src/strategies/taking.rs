@@ -37,13 +37,12 @@ impl Taking {
     /// catalogue.
     pub fn from_list(&self, sequence: &[u32], list: &[u32], stream: &mut ChaCha8Rng) -> u32 {
         for _ in 0..TRIES {
-            let place = match self.sums.last() {
-                None => below(stream, list.len() as u32) as usize,
-                Some(_) => {
-                    let sums = &self.sums[..list.len()];
-                    let draw = unit(stream) * sums[list.len() - 1];
-                    sums.partition_point(|sum| *sum <= draw).min(list.len() - 1)
-                }
+            let place = if self.sums.is_empty() {
+                below(stream, list.len() as u32) as usize
+            } else {
+                let sums = &self.sums[..list.len()];
+                let draw = unit(stream) * sums[list.len() - 1];
+                sums.partition_point(|sum| *sum <= draw).min(list.len() - 1)
             };
             if self.may_follow(sequence, list[place]) {
                 return list[place];

@@ -56,7 +56,8 @@ pub fn check(
     setting: &str,
     origin: &str,
 ) -> Result<Vec<u32>> {
-    if answered.len() < k && !(catalogue.shorter && !answered.is_empty()) {
+    let least = if catalogue.shorter { 1 } else { k };
+    if answered.len() < least {
         let found = answered.len();
         let remedy = match found {
             0 => "it has to answer every history".to_owned(),

@@ -10,6 +10,7 @@ use metrics::Answers;
 use models::Recommender;
 use rayon::prelude::*;
 
+use crate::guard::clients::{Asker, Clients};
 use crate::guard::{Guard, Question, Room, Standing, Standings};
 use crate::key::Key;
 use crate::policies::{Answering, policy_of};
@@ -38,6 +39,26 @@ pub trait BlackBox {
     /// Whether what is asked next may have been answered to an earlier run, and says nothing about how long an answer takes.
     fn remembers(&self) -> bool {
         false
+    }
+
+    /// As [`Self::top_k_for`], told whose accounts they are.
+    ///
+    /// # Errors
+    /// As [`Self::top_k`].
+    fn top_k_of(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<Answers> {
+        let accounts: Vec<u64> = askers.iter().map(|asker| asker.account).collect();
+        self.top_k_for(&accounts, histories, k)
+    }
+
+    /// These accounts, whose whole histories are given, ask no more about lists of `k`. What they took speaks for or against other
+    /// accounts of their clients from now on, and not before.
+    ///
+    /// # Errors
+    /// Those of the model.
+    fn close(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<()> {
+        debug_assert_eq!(askers.len(), histories.len(), "each history is an account's");
+        _ = k;
+        Ok(())
     }
 
     /// Whether it says that lists may hold fewer items than were asked for: then [`NOTHING`](crate::policies::NOTHING) stands behind the last.
@@ -70,6 +91,8 @@ pub struct ProtectedTarget {
     memory: Option<Arc<PrefixMemory>>,
     /// What is kept of accounts, where answers depend on them.
     standings: Arc<Mutex<Standings>>,
+    /// What is known of clients by their accounts.
+    clients: Arc<Mutex<Clients>>,
 }
 
 /// Fewest questions that are worth a batch of their own.
@@ -106,6 +129,7 @@ impl ProtectedTarget {
             caches: Vec::new(),
             memory: None,
             standings,
+            clients: Arc::default(),
         })
     }
 
@@ -131,6 +155,7 @@ impl ProtectedTarget {
             caches: Vec::new(),
             memory: self.memory.clone(),
             standings: Arc::clone(&self.standings),
+            clients: Arc::clone(&self.clients),
         }
     }
 
@@ -195,7 +220,7 @@ impl ProtectedTarget {
             Answering::ByAccount(guard) => {
                 for (history, list) in histories.iter().zip(answers.chunks_exact_mut(k)) {
                     let standing =
-                        guard.replay(&*self.model, (history, history.len(), k), &self.device, |_| {})?;
+                        guard.replay(&*self.model, (history, history.len(), k), 0.0, &self.device, |_| {})?;
                     if standing.is_some_and(|standing| standing.flagged) {
                         guard.decoys().reorder(list);
                     }
@@ -220,14 +245,14 @@ fn prepared<'a>(items: &'a OnceLock<Prepared>, model: &dyn Recommender) -> Resul
 fn standings_before(
     guard: &Guard,
     model: &dyn Recommender,
-    histories: &[&[u32]],
+    (histories, suspicions): (&[&[u32]], &[f64]),
     kept: &mut [Option<Box<Standing>>],
     k: usize,
     device: &Device,
 ) -> Result<()> {
-    for (history, standing) in histories.iter().zip(kept) {
+    for ((history, &suspicion), standing) in histories.iter().zip(suspicions).zip(kept) {
         if standing.is_none() && history.len() > 1 {
-            *standing = guard.replay(model, (history, history.len() - 1, k), device, |_| {})?;
+            *standing = guard.replay(model, (history, history.len() - 1, k), suspicion, device, |_| {})?;
         }
     }
     Ok(())
@@ -238,12 +263,12 @@ fn standings_before(
 fn answer_accounts(
     guard: &Guard,
     (model, catalogue): (&dyn Recommender, &Prepared),
-    (histories, states): (&[&[u32]], &Tensor),
+    (histories, suspicions, states): (&[&[u32]], &[f64], &Tensor),
     kept: &mut [Option<Box<Standing>>],
     k: usize,
     device: &Device,
 ) -> Result<()> {
-    standings_before(guard, model, histories, kept, k, device)?;
+    standings_before(guard, model, (histories, suspicions), kept, k, device)?;
     let ranked = catalogue.top_k(states, k)?.flatten_all()?.to_vec1::<u32>()?;
     let rows_of = |rows: &[usize]| -> Result<Tensor> {
         let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
@@ -270,7 +295,7 @@ fn answer_accounts(
             Some(standing) => guard.step(&ways, (standing, places[row]), &question, &mut room),
             none => {
                 let drawn = canaries.next().unwrap_or_default();
-                *none = Some(guard.begin(&ways, drawn, &question, &mut room));
+                *none = Some(guard.begin(&ways, (drawn, suspicions[row]), &question, &mut room));
             }
         }
     }
@@ -311,8 +336,9 @@ fn places_of(
     Ok(places)
 }
 
-impl BlackBox for ProtectedTarget {
-    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
+impl ProtectedTarget {
+    /// The lists after these histories. `askers` are whose they are, where that is known.
+    fn answer(&mut self, askers: Option<&[Asker]>, histories: &[&[u32]], k: usize) -> Result<Answers> {
         self.check(histories, k)?;
         let (model, device, items) = (&*self.model, &self.device, self.items());
         let catalogue = prepared(&self.items, &*self.model)?;
@@ -327,21 +353,39 @@ impl BlackBox for ProtectedTarget {
         };
         let ids = match &*self.answering {
             Answering::ByAccount(guard) => {
+                let suspicions: Vec<f64> = match askers {
+                    None => vec![0.0; histories.len()],
+                    Some(askers) => {
+                        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+                        askers.iter().map(|&asker| guard.suspicion(&clients, asker)).collect()
+                    }
+                };
                 let standings = || self.standings.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut kept: Vec<Option<Box<Standing>>> = {
                     let mut standings = standings();
-                    let before = |history: &&[u32]| standings.take(&history[..history.len() - 1], k);
-                    histories.iter().map(before).collect()
+                    let before = |(history, &suspicion): (&&[u32], &f64)| {
+                        standings.take(&history[..history.len() - 1], suspicion, k)
+                    };
+                    histories.iter().zip(&suspicions).map(before).collect()
                 };
                 let batches = self.caches.par_iter_mut().zip(histories.par_chunks(batch));
-                batches.zip(kept.par_chunks_mut(batch)).try_for_each(|((cache, histories), kept)| {
+                let batches = batches.zip(suspicions.par_chunks(batch)).zip(kept.par_chunks_mut(batch));
+                batches.try_for_each(|(((cache, histories), suspicions), kept)| {
                     let states = read(cache, histories)?;
-                    answer_accounts(guard, (model, catalogue), (histories, &states), kept, k, device)
+                    let asked = (histories, suspicions, &states);
+                    answer_accounts(guard, (model, catalogue), asked, kept, k, device)
                 })?;
                 let mut ids = Vec::with_capacity(histories.len() * k);
+                // A service is not told when an account ends: what it took counts at once.
+                let noting = askers.filter(|_| memory.is_some());
                 let mut standings = standings();
-                for standing in kept.into_iter().flatten() {
+                let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+                for (row, standing) in kept.into_iter().enumerate() {
+                    let Some(standing) = standing else { continue };
                     ids.extend_from_slice(&standing.shown);
+                    if let Some(askers) = noting {
+                        guard.note(&mut clients, askers[row], &standing);
+                    }
                     standings.keep(standing);
                 }
                 ids
@@ -364,6 +408,42 @@ impl BlackBox for ProtectedTarget {
         self.queries += histories.len() as u64;
         self.accounts += histories.iter().filter(|history| history.len() == 1).count() as u64;
         Ok(Answers { k, ids })
+    }
+}
+
+impl BlackBox for ProtectedTarget {
+    fn top_k(&mut self, histories: &[&[u32]], k: usize) -> Result<Answers> {
+        self.answer(None, histories, k)
+    }
+
+    fn top_k_of(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<Answers> {
+        debug_assert_eq!(askers.len(), histories.len(), "each history is an account's");
+        self.answer(Some(askers), histories, k)
+    }
+
+    fn close(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<()> {
+        let Answering::ByAccount(guard) = &*self.answering else { return Ok(()) };
+        // All of them first: none of them began after another ended.
+        let clients = || self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let suspicions: Vec<f64> = {
+            let clients = clients();
+            askers.iter().map(|&asker| guard.suspicion(&clients, asker)).collect()
+        };
+        for ((&asker, history), suspicion) in askers.iter().zip(histories).zip(suspicions) {
+            if asker.client.is_none() {
+                continue;
+            }
+            let mut standing =
+                self.standings.lock().unwrap_or_else(PoisonError::into_inner).take(history, suspicion, k);
+            if standing.is_none() {
+                let whole = (*history, history.len(), k);
+                standing = guard.replay(&*self.model, whole, suspicion, &self.device, |_| {})?;
+            }
+            if let Some(standing) = standing {
+                guard.note(&mut clients(), asker, &standing);
+            }
+        }
+        Ok(())
     }
 
     fn shortens(&self) -> bool {

@@ -13,6 +13,7 @@ use metrics::Answers;
 use models::{Contexts, Mode, Recommender};
 
 use crate::black_box::BlackBox;
+use crate::guard::clients::{Asker, Clients};
 use crate::guard::{Guard, Question, Room, Standing, Standings};
 use crate::key::Key;
 use crate::list_memory::{ListMemory, keys};
@@ -26,6 +27,7 @@ pub struct Front {
     answering: Answering,
     device: Device,
     standings: Standings,
+    clients: Clients,
     lists: ListMemory,
     queries: u64,
     accounts: u64,
@@ -69,6 +71,7 @@ impl Front {
             answering,
             device,
             standings: Standings::default(),
+            clients: Clients::default(),
             lists: ListMemory::default(),
             queries: 0,
             accounts: 0,
@@ -87,7 +90,7 @@ fn lengths(histories: &[&[u32]], kept: &[Option<Box<Standing>>]) -> Vec<Vec<usiz
 /// The recommender behind, and who asks it.
 struct Upstream<'a> {
     service: &'a mut dyn BlackBox,
-    accounts: &'a [u64],
+    askers: &'a [Asker],
     memory: &'a mut ListMemory,
 }
 
@@ -97,7 +100,7 @@ impl Upstream<'_> {
     fn lists(&mut self, histories: &[&[u32]], lengths: &[Vec<usize>], k: usize) -> Result<Vec<Vec<u32>>> {
         let mut lists = Vec::new();
         let (mut asked, mut prefixes, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-        for ((history, lengths), &account) in histories.iter().zip(lengths).zip(self.accounts) {
+        for ((history, lengths), &Asker { account, .. }) in histories.iter().zip(lengths).zip(self.askers) {
             let begin = lengths.first().copied().unwrap_or(1);
             for (length, key) in (1..).zip(keys(account, k, history)).skip(begin - 1) {
                 let known = if length < history.len() { self.memory.get(&key) } else { None };
@@ -130,11 +133,14 @@ fn guarded(
     upstream: &mut Upstream<'_>,
     (model, device): (&dyn Recommender, &Device),
     histories: &[&[u32]],
-    standings: &mut Standings,
+    (standings, clients): (&mut Standings, &mut Clients),
     k: usize,
 ) -> Result<Vec<u32>> {
-    let before = |history: &&[u32]| standings.take(&history[..history.len() - 1], k);
-    let kept: Vec<Option<Box<Standing>>> = histories.iter().map(before).collect();
+    let askers = upstream.askers;
+    let suspicions: Vec<f64> = askers.iter().map(|&asker| guard.suspicion(clients, asker)).collect();
+    let before =
+        |(history, &suspicion): (&&[u32], &f64)| standings.take(&history[..history.len() - 1], suspicion, k);
+    let kept: Vec<Option<Box<Standing>>> = histories.iter().zip(&suspicions).map(before).collect();
     let lengths = lengths(histories, &kept);
     let rows = || histories.iter().zip(&lengths);
     let lists = upstream.lists(histories, &lengths, k)?;
@@ -154,7 +160,9 @@ fn guarded(
     let (ways, mut room) = (guard.ways(k), Room::default());
     let mut shown = Vec::with_capacity(histories.len() * k);
     let mut row = 0;
-    for ((history, lengths), mut latest) in rows().zip(kept) {
+    for (((history, lengths), mut latest), (&asker, &suspicion)) in
+        rows().zip(kept).zip(askers.iter().zip(&suspicions))
+    {
         // The place of the next item in the copy's own ranking: behind the list, in which it is not.
         let mut outside = match &latest {
             None => 0,
@@ -169,7 +177,7 @@ fn guarded(
                 None => {
                     let state = Tensor::from_slice(&states[row], (1, states[row].len()), device)?;
                     let drawn = guard.canaries_of(model, &history[..1], &state, k, device)?.concat();
-                    guard.begin(&ways, drawn, &question, &mut room)
+                    guard.begin(&ways, (drawn, suspicion), &question, &mut room)
                 }
                 Some(mut standing) => {
                     let place = standing.place_of(history[length - 1]).unwrap_or(outside.max(k as u32 + 1));
@@ -183,6 +191,7 @@ fn guarded(
         }
         if let Some(standing) = latest {
             shown.extend_from_slice(&standing.shown);
+            guard.note(clients, asker, &standing);
             standings.keep(standing);
         }
     }
@@ -197,6 +206,11 @@ impl BlackBox for Front {
     }
 
     fn top_k_for(&mut self, accounts: &[u64], histories: &[&[u32]], k: usize) -> Result<Answers> {
+        let askers: Vec<Asker> = accounts.iter().map(|&account| Asker { client: None, account }).collect();
+        self.top_k_of(&askers, histories, k)
+    }
+
+    fn top_k_of(&mut self, askers: &[Asker], histories: &[&[u32]], k: usize) -> Result<Answers> {
         let items = self.items();
         let known = |history: &[u32]| history.iter().all(|&item| (1..=items).contains(&(item as usize)));
         if k == 0 || k > items || histories.iter().any(|history| history.is_empty() || !known(history)) {
@@ -206,14 +220,14 @@ impl BlackBox for Front {
         let ids = match &self.answering {
             Answering::ByAccount(guard) => guarded(
                 guard,
-                &mut Upstream { service: &mut *self.upstream, accounts, memory: &mut self.lists },
+                &mut Upstream { service: &mut *self.upstream, askers, memory: &mut self.lists },
                 (&*self.model, &self.device),
                 histories,
-                &mut self.standings,
+                (&mut self.standings, &mut self.clients),
                 k,
             )?,
             answering => {
-                let mut lists = self.upstream.top_k_for(accounts, histories, k)?.ids;
+                let mut lists = self.upstream.top_k_of(askers, histories, k)?.ids;
                 if let Answering::ByQuestion(policy) = answering {
                     for (history, list) in histories.iter().zip(lists.chunks_exact_mut(k)) {
                         policy.answer(history, items, list);

@@ -165,7 +165,7 @@ fn an_unknown_policy_is_refused_and_never_taken_for_none() {
     };
     let unknown = refusal(Defence::answers("revers", Sections::new()));
     assert!(
-        unknown.contains("did you mean `reverse`? known: none, random, reverse, tail, replace, guard"),
+        unknown.contains("did you mean `reverse`? known: none, random, reverse, short, tail, replace, guard"),
         "{unknown}"
     );
     let surplus = Sections::from_iter([("seed".to_owned(), 1.into())]);

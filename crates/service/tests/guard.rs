@@ -9,6 +9,7 @@ use metrics::Answers;
 use models::{ARCHITECTURES, Architecture, Parameters, Recommender, Sizes, sasrec};
 use serde_json::Value;
 use service::black_box::{BlackBox, ProtectedTarget};
+use service::guard::clients::{Asker, ClientEvidence};
 use service::guard::decoys::Decoys;
 use service::guard::evidence::{Chance, bins};
 use service::guard::fit::{Wanted, fit};
@@ -172,6 +173,72 @@ fn a_trusted_account_sees_the_true_head_and_a_flagged_one_decoys() {
     }
 }
 
+fn watching_clients() -> ProtectedTarget {
+    let (model, description) = model(sasrec::ARCHITECTURE);
+    let clients = Some(ClientEvidence { share: 0.9, most: 4.0, less: 0.0, alarm: 6.9 });
+    let parameters = guard::Parameters { clients, trust: 2.0, ..parameters(3.0) };
+    let Value::Object(parameters) = serde_json::to_value(parameters).unwrap() else { panic!() };
+    let description = Description { defence: Defence::answers("guard", parameters), ..description };
+    ProtectedTarget::new(model.into(), &description, Some(Key::of_seed(3)), Device::Cpu).unwrap()
+}
+
+#[test]
+fn a_new_account_of_a_client_of_thieves_begins_under_suspicion() {
+    let accounts = random_accounts(12, 9);
+    let askers = |client: u64| -> Vec<Asker> {
+        (0..12).map(|account| Asker { client: Some(client), account: 100 * client + account }).collect()
+    };
+    let whole: Vec<&[u32]> = accounts.iter().map(Vec::as_slice).collect();
+    let mut service = watching_clients();
+    for length in 1..=9 {
+        let histories = prefixes(&accounts, length);
+        let asked = service.top_k_of(&askers(1), &histories, K).unwrap();
+        assert_eq!(asked, watching_clients().top_k(&histories, K).unwrap(), "none has ended before another");
+    }
+    service.close(&askers(1), &whole, K).unwrap();
+    let new = [7u32];
+    let ask = |service: &mut ProtectedTarget, client: Option<u64>| {
+        service.top_k_of(&[Asker { client, account: 9999 }], &[&new], K).unwrap().ids
+    };
+    let decoys = Decoys::new(&Key::of_seed(3), ITEMS);
+    let open = guarded(sasrec::ARCHITECTURE, f64::MAX).top_k(&[&new], 5).unwrap().ids;
+    let expected: Vec<u32> = open.iter().map(|&item| decoys.of(item)).collect();
+    assert_eq!(ask(&mut service, Some(1))[..5], expected, "its first question is answered with decoys");
+    for other in [Some(2), None] {
+        assert_eq!(ask(&mut service, other)[..5], open, "{other:?} has nothing to do with it");
+    }
+    // What was asked of another service, or before it was started again, is worked out from the histories.
+    let mut told = watching_clients();
+    told.close(&askers(1), &whole, K).unwrap();
+    let grown = [7u32, expected[2], 40, 41];
+    for length in 1..=4 {
+        let asker = [Asker { client: Some(1), account: 5000 }];
+        let answered = [&mut service, &mut told].map(|s| s.top_k_of(&asker, &[&grown[..length]], K).unwrap());
+        assert_eq!(answered[0], answered[1], "after {length}");
+    }
+}
+
+#[test]
+fn a_service_that_is_not_told_when_an_account_ends_holds_what_it_took_against_its_client_at_once() {
+    let accounts = random_accounts(12, 9);
+    let mut service = watching_clients().remembering();
+    for (number, account) in (0..).zip(&accounts) {
+        for length in 1..=9 {
+            let asker = [Asker { client: Some(1), account: number }];
+            service.top_k_of(&asker, &[&account[..length]], K).unwrap();
+        }
+    }
+    let mut told = watching_clients();
+    let ask = |service: &mut ProtectedTarget, account| {
+        service.top_k_of(&[Asker { client: Some(1), account }], &[&[7]], K).unwrap()
+    };
+    let open = ask(&mut told, 50);
+    let suspected = ask(&mut service, 50);
+    assert_ne!(suspected.ids[..5], open.ids[..5]);
+    assert_eq!(ask(&mut service, 50), suspected, "an account stays as it began");
+    assert_eq!(service.top_k(&[&[7]], K).unwrap(), open);
+}
+
 #[test]
 fn candidates_of_a_flagged_account_stand_in_the_order_of_their_decoys() {
     let accounts = random_accounts(2, 6);
@@ -202,7 +269,8 @@ fn users_it_was_fitted_to_are_flagged_as_seldom_as_was_asked() {
         }
     }
     let histories = prefixes(&users, 12);
-    let wanted = Wanted { honest: 5, canaries: 0.2, trust: 4.0, false_alarms: 0.1, top_k: K };
+    let wanted =
+        Wanted { honest: 5, canaries: 0.2, trust: 4.0, false_alarms: 0.1, client_alarms: 0.01, top_k: K };
     let key = Key::of_seed(3);
     let halves = histories.split_at(40);
     let fitted = fit(&wanted, &key, &*model, halves, &Device::Cpu, &|_| {}).unwrap();

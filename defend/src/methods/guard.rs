@@ -44,6 +44,9 @@ pub struct Settings {
     pub trust: f64,
     /// Share of users that may ever be flagged, 0 to 1.
     pub false_alarms: f64,
+    /// Share of users' accounts that may begin under suspicion because other accounts of their client were taken for thieves', less than 1;
+    /// 0 where none may.
+    pub client_alarms: f64,
     /// Length of the lists that users are taken to have chosen from.
     pub top_k: usize,
     /// Users looked at, at most; their number changes the time it takes.
@@ -52,7 +55,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { honest: 10, canaries: 0.5, trust: 4.0, false_alarms: 0.05, top_k: 100, users: 2000 }
+        Self {
+            honest: 10,
+            canaries: 0.5,
+            trust: 4.0,
+            false_alarms: 0.05,
+            client_alarms: 0.001,
+            top_k: 100,
+            users: 2000,
+        }
     }
 }
 
@@ -65,6 +76,9 @@ impl Owned for Settings {
             (0.0..1.0).contains(&share)
         })?;
         above_zero("defend.guard.trust", self.trust)?;
+        number("defend.guard.client_alarms", self.client_alarms, "at least 0 and less than 1", |share| {
+            (0.0..1.0).contains(&share)
+        })?;
         share("defend.guard.false_alarms", self.false_alarms)
     }
 }
@@ -120,6 +134,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
         canaries: settings.canaries,
         trust: settings.trust,
         false_alarms: settings.false_alarms,
+        client_alarms: settings.client_alarms,
         top_k: settings.top_k,
     };
     let bar = progress::bar((fitted.len() + others.len()) as u64, "users", job.flags.quiet);

@@ -3,7 +3,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 
-use crate::scene::{Scene, Serving, question};
+use service::black_box::BlackBox;
+use streams::{Purpose, Streams, below};
+
+use crate::scene::{ITEMS, K, Scene, Serving, question};
 
 fn make(scene: &Scene, arguments: &[&str]) -> String {
     let output = scene.ended(&[&["key", "--keys", "keys.yaml"], arguments].concat());
@@ -28,6 +31,27 @@ fn a_key_is_shown_once_and_its_file_holds_a_hash() {
     assert_ne!(key, other);
     scene.refused(&["key", "--keys", "open/model.safetensors", "--name", "a"], "cannot be read");
     scene.refused(&["key", "--keys", "keys.yaml", "--name", "b", "--replace"], "no key is called b");
+}
+
+#[test]
+fn thieves_accounts_of_a_shop_speak_against_its_new_ones_and_against_no_other() {
+    let scene = Scene::new();
+    let (thief, shop) = (make(&scene, &["--name", "thief"]), make(&scene, &["--name", "shop"]));
+    let serving = scene.serve("guarded", &["--keys", "keys.yaml"]);
+    let mut client = serving.client();
+    let mut ask = |account: &str, history: &[u32], key: &str| {
+        client.post("/v1/recommend", &question(account, history, K), &bearer(key)).items()
+    };
+    let mut stream = Streams::new(5).open(Purpose::Generation, 0, 0, 0);
+    for account in 0..30 {
+        let history: Vec<u32> = (0..12).map(|_| 1 + below(&mut stream, ITEMS as u32)).collect();
+        for length in 1..=12 {
+            ask(&account.to_string(), &history[..length], &thief);
+        }
+    }
+    let honest = scene.target("guarded").top_k(&[&[7]], K).unwrap().ids;
+    assert_eq!(ask("new", &[7], &shop), honest);
+    assert_ne!(ask("new", &[7], &thief)[..5], honest[..5], "decoys from the first question on");
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub struct Generate {
     pub length: Option<usize>,
     /// Accounts that the thief opens, each to ask about one sequence; `null` for `sequences`, divided as the strategy does.
     pub accounts: Option<usize>,
+    /// Clients whose accounts these are, one after the other in turns; `null` for one an account.
+    pub clients: Option<usize>,
     /// Questions of an account, one an item; `null` for `length`, divided as the strategy does.
     pub questions: Option<usize>,
     /// Length k of an answered list.
@@ -58,6 +60,7 @@ impl Default for Generate {
             sequences: 3000,
             length: None,
             accounts: None,
+            clients: None,
             questions: None,
             top_k: 100,
             strategy: "autoregressive".to_owned(),
@@ -80,6 +83,7 @@ impl Generate {
     pub fn check(&self) -> Result<(), Invalid> {
         at_least("generate.sequences", self.sequences, 1)?;
         at_least("generate.accounts", self.accounts.unwrap_or(1), 1)?;
+        at_least("generate.clients", self.clients.unwrap_or(1), 1)?;
         // One item to learn from, one to check on.
         at_least("generate.questions", self.questions.unwrap_or(2), 2)?;
         at_least("generate.length", self.length.unwrap_or(2), 2)?;

@@ -9,6 +9,7 @@ use candle_core::Device;
 use models::Recommender;
 use rayon::prelude::*;
 
+use super::clients::ClientEvidence;
 use super::evidence::{Chance, bins, fit_users};
 use super::standing::Taken;
 use super::{Guard, Parameters};
@@ -52,6 +53,8 @@ pub struct Wanted {
     pub trust: f64,
     /// Share of users that may ever be flagged.
     pub false_alarms: f64,
+    /// Share of users' accounts that may begin under suspicion because of others of their client; 0 where none may.
+    pub client_alarms: f64,
     /// Length of the lists that users are taken to see.
     pub top_k: usize,
 }
@@ -92,21 +95,20 @@ pub fn fit<History: AsRef<[u32]> + Sync>(
     let guard = Guard::with(fitted.clone(), key.clone());
     let ways = guard.ways(wanted.top_k);
     let taken = observe(&guard, model, others, wanted.top_k, device, advance)?;
-    let mut highest: Vec<f64> = taken
-        .iter()
-        .map(|account| {
-            let mut evidence = ways.begin();
-            // A new account stands at 0, and is believed.
-            let mut highest: f64 = 0.0;
-            for taken in account {
-                let canaries = chance.weigh(taken.canaries, wanted.top_k, taken.canary);
-                ways.take(&mut evidence, taken.place, canaries);
-                highest = highest.max(evidence.nats());
-            }
-            highest
-        })
-        .collect();
-    Ok(Parameters { threshold: threshold(&mut highest, wanted.false_alarms), ..fitted })
+    let weighed = |account: &Vec<Taken>| -> Vec<f64> {
+        let mut evidence = ways.begin();
+        let nats = account.iter().map(|taken| {
+            let canaries = chance.weigh(taken.canaries, wanted.top_k, taken.canary);
+            ways.take(&mut evidence, taken.place, canaries);
+            evidence.nats()
+        });
+        nats.collect()
+    };
+    let nats: Vec<Vec<f64>> = taken.iter().map(weighed).collect();
+    // A new account stands at 0, and is believed.
+    let mut highest: Vec<f64> = nats.iter().map(|nats| nats.iter().copied().fold(0.0, f64::max)).collect();
+    let clients = (wanted.client_alarms > 0.0).then(|| ClientEvidence::fit(wanted.client_alarms, &nats));
+    Ok(Parameters { threshold: threshold(&mut highest, wanted.false_alarms), clients, ..fitted })
 }
 
 /// The lowest threshold that at most `share` of the accounts with these highest evidences ever pass.
@@ -136,8 +138,9 @@ fn observe<History: AsRef<[u32]> + Sync>(
     let of = |history: &History| {
         let history = history.as_ref();
         let mut account = Vec::new();
-        guard
-            .replay(model, (history, history.len(), k), device, |standing| account.extend(standing.taken))?;
+        guard.replay(model, (history, history.len(), k), 0.0, device, |standing| {
+            account.extend(standing.taken);
+        })?;
         advance(1);
         Ok(account)
     };

@@ -7,11 +7,14 @@
 //! permutation of the catalogue, so that a copy learns a recommender that is wrong, the same every time, and told by
 //! the key alone.
 //!
+//! An account may be one of many of a client: what his other accounts took speaks against a new one, or not ([`clients`]).
+//!
 //! Everything is a function of the history, the length of the lists and the key: an account is its history, and an account
-//! that was forgotten is worked out again. The questions before are taken to have been about lists of the same length. Nothing
+//! that was forgotten is worked out again, under the suspicion that it began under. The questions before are taken to have been about lists of the same length. Nothing
 //! is held against an account for ever: a user wrongly flagged takes items that no decoy showed him, and the evidence falls.
 
 pub mod canaries;
+pub mod clients;
 pub mod decoys;
 pub mod evidence;
 pub mod fit;
@@ -24,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use self::canaries::Canaries;
 pub(crate) use self::canaries::Room;
+use self::clients::{Asker, ClientEvidence, Clients};
 use self::decoys::Decoys;
 use self::evidence::{Chance, Ways};
 pub use self::standing::Taken;
@@ -52,6 +56,9 @@ pub struct Parameters {
     pub users: Vec<f64>,
     /// How often users take canaries.
     pub chance: Chance,
+    /// What accounts say of other accounts of their client; none where they say nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientEvidence>,
     /// Fingerprint of the key.
     pub key: String,
 }
@@ -67,6 +74,7 @@ impl Default for Parameters {
             bins: Vec::new(),
             users: Vec::new(),
             chance: Chance::fit(0, 0),
+            clients: None,
             key: String::new(),
         }
     }
@@ -88,6 +96,7 @@ impl Owned for Parameters {
             || self.trust <= 0.0
             || !(0.0..1.0).contains(&self.canaries)
             || self.threshold.is_nan()
+            || self.clients.is_some_and(|clients| !clients.is_sound())
         {
             return refused("a share or a chance is outside 0 to 1");
         }
@@ -154,17 +163,40 @@ impl Guard {
         &self.decoys
     }
 
-    /// Where an account stands that begins with this question, and what it is answered; `drawn` are its canaries.
+    /// The most suspicion that an account begins under because of others of its client, in nats: enough that it is believed no sooner than
+    /// after it spoke for itself with [`Parameters::trust`].
+    fn most_suspicion(&self) -> f64 {
+        self.parameters.threshold.max(0.0) + self.parameters.trust
+    }
+
+    /// Under how much suspicion an account stands because of others of its client, in nats.
+    pub(crate) fn suspicion(&self, clients: &Clients, asker: Asker) -> f64 {
+        self.parameters
+            .clients
+            .map_or(0.0, |evidence| clients.suspicion(&evidence, asker, self.most_suspicion()))
+    }
+
+    /// Notes what the account that stands here says of its client.
+    pub(crate) fn note(&self, clients: &mut Clients, asker: Asker, standing: &Standing) {
+        if let Some(evidence) = &self.parameters.clients {
+            let own = &standing.evidence;
+            let nats = (own.taken() > 0).then(|| own.nats());
+            clients.note(evidence, asker, (standing.suspicion, self.most_suspicion()), nats);
+        }
+    }
+
+    /// Where an account stands that begins with this question under such a suspicion, and what it is answered; `drawn` are its canaries.
     pub(crate) fn begin(
         &self,
         ways: &Ways,
-        drawn: Vec<u32>,
+        (drawn, suspicion): (Vec<u32>, f64),
         question: &Question<'_>,
         room: &mut Room,
     ) -> Box<Standing> {
         let mut standing = Box::new(Standing {
             history: question.history.to_vec(),
             evidence: ways.begin(),
+            suspicion,
             taken: None,
             flagged: false,
             shown: Vec::with_capacity(question.ranked.len()),
@@ -196,7 +228,7 @@ impl Guard {
 
     /// What an account is answered that stands here.
     fn answer(&self, standing: &mut Standing, question: &Question<'_>, room: &mut Room) {
-        let nats = standing.evidence.nats();
+        let nats = standing.nats();
         standing.flagged = nats > self.parameters.threshold;
         standing.shown.clear();
         standing.shown.extend_from_slice(question.ranked);
@@ -253,14 +285,15 @@ impl Guard {
         device: &Device,
     ) -> Result<Vec<Watched>> {
         let mut watched = Vec::with_capacity(history.len());
-        self.replay(model, (history, history.len(), k), device, |standing| {
-            let (nats, flagged) = (standing.evidence.nats(), standing.flagged);
+        self.replay(model, (history, history.len(), k), 0.0, device, |standing| {
+            let (nats, flagged) = (standing.nats(), standing.flagged);
             watched.push(Watched { taken: standing.taken, nats, flagged, state: standing.state.clone() });
         })?;
         Ok(watched)
     }
 
-    /// Where an account stood at each of the first `until` questions of `history`, in order: `visit` is shown each. Returns the last.
+    /// Where an account that began under a suspicion stood at each of the first `until` questions of `history`, in order: `visit` is shown each.
+    /// Returns the last.
     ///
     /// # Errors
     /// Those of the model.
@@ -268,6 +301,7 @@ impl Guard {
         &self,
         model: &dyn Recommender,
         (history, until, k): (&[u32], usize, usize),
+        suspicion: f64,
         device: &Device,
         mut visit: impl FnMut(&Standing),
     ) -> Result<Option<Box<Standing>>> {
@@ -297,7 +331,7 @@ impl Guard {
                 let question =
                     Question { history: &history[..length], ranked: &ranked[row], state: &states[row] };
                 let standing = match latest.take() {
-                    None => self.begin(&ways, std::mem::take(&mut drawn), &question, &mut room),
+                    None => self.begin(&ways, (std::mem::take(&mut drawn), suspicion), &question, &mut room),
                     Some(mut standing) => {
                         let place = standing.place_of(history[length - 1]).unwrap_or(outside);
                         self.step(&ways, (&mut standing, place), &question, &mut room);

@@ -17,6 +17,8 @@ pub(crate) struct Standing {
     /// What the account took so far, oldest first.
     pub(crate) history: Vec<u32>,
     pub(crate) evidence: Evidence,
+    /// Suspicion that the account began under, because of others of its client, in nats.
+    pub(crate) suspicion: f64,
     /// What is known of the last item taken; none where it is the first.
     pub(crate) taken: Option<Taken>,
     pub(crate) flagged: bool,
@@ -42,6 +44,11 @@ pub struct Taken {
 }
 
 impl Standing {
+    /// What speaks for a thief, in nats: the account's own evidence, and what its client's other accounts said when it began.
+    pub(crate) fn nats(&self) -> f64 {
+        self.evidence.nats() + self.suspicion
+    }
+
     /// The place of an item in the list that was answered, from 1.
     pub(crate) fn place_of(&self, item: u32) -> Option<u32> {
         self.shown.iter().position(|&shown| shown == item).map(|place| place as u32 + 1)
@@ -57,15 +64,16 @@ pub(crate) struct Standings {
 }
 
 impl Standings {
-    /// Where the account with this history stands after lists of `k`; forgotten here, for it is about to move on.
-    pub(crate) fn take(&mut self, history: &[u32], k: usize) -> Option<Box<Standing>> {
+    /// Where the account with this history, that began under this suspicion, stands after lists of `k`; forgotten here, for it is about to move
+    /// on.
+    pub(crate) fn take(&mut self, history: &[u32], suspicion: f64, k: usize) -> Option<Box<Standing>> {
         let hash = self.hasher.hash_one(history);
         let of = |table: &mut HashTable<Box<Standing>>| {
             let found = table.find_entry(hash, |standing| standing.history == history).ok()?;
             Some(found.remove().0)
         };
         let found = of(&mut self.newer).or_else(|| of(&mut self.older));
-        found.filter(|standing| standing.shown.len() == k)
+        found.filter(|standing| standing.shown.len() == k && standing.suspicion.total_cmp(&suspicion).is_eq())
     }
 
     /// Remembers where an account stands.
@@ -95,6 +103,7 @@ mod tests {
         Box::new(Standing {
             history: history.to_vec(),
             evidence: Ways::new(&[2, 4], &[1.0, 1.0], 2).begin(),
+            suspicion: 0.0,
             taken: None,
             flagged: false,
             shown: vec![3, 4],
@@ -108,11 +117,13 @@ mod tests {
     fn an_account_is_found_by_its_history_and_the_length_of_its_lists() {
         let mut standings = Standings::default();
         standings.keep(standing(&[1, 2]));
-        assert_eq!(standings.take(&[1], 2), None);
-        assert_eq!(standings.take(&[1, 2], 2), Some(standing(&[1, 2])));
-        assert_eq!(standings.take(&[1, 2], 2), None, "it moved on");
+        assert_eq!(standings.take(&[1], 0.0, 2), None);
+        assert_eq!(standings.take(&[1, 2], 0.0, 2), Some(standing(&[1, 2])));
+        assert_eq!(standings.take(&[1, 2], 0.0, 2), None, "it moved on");
         standings.keep(standing(&[1, 2]));
-        assert_eq!(standings.take(&[1, 2], 3), None, "lists of another length");
+        assert_eq!(standings.take(&[1, 2], 0.0, 3), None, "lists of another length");
+        standings.keep(standing(&[1, 2]));
+        assert_eq!(standings.take(&[1, 2], 1.5, 2), None, "an account of a client under suspicion");
     }
 
     #[test]
@@ -122,7 +133,7 @@ mod tests {
             standings.keep(standing(&[account]));
         }
         assert!(standings.newer.len() + standings.older.len() <= KEPT);
-        assert!(standings.take(&[2 * KEPT as u32], 2).is_some());
-        assert_eq!(standings.take(&[1], 2), None);
+        assert!(standings.take(&[2 * KEPT as u32], 0.0, 2).is_some());
+        assert_eq!(standings.take(&[1], 0.0, 2), None);
     }
 }
