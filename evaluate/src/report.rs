@@ -26,7 +26,7 @@ use artifact::report::REPORT_TABLE;
 use chart::{Chart, Group, Panel};
 use grouping::{Run, names_of};
 use markdown::markdown;
-use page::{Curves, Detected, Material, Training, page};
+use page::{Curves, Detected, Material, Training, frontier_file, page};
 use payers::payers;
 use rayon::prelude::*;
 use stage::output::begun;
@@ -47,6 +47,9 @@ pub const REPORT_CSV: &str = "report.csv";
 pub const PAGE: &str = "report.html";
 /// Name of the picture.
 pub const CHART: &str = "chart.svg";
+
+/// Name of the picture of what defences cost and buy, where there is a defence and a thief.
+pub const FRONTIER: &str = "frontier.svg";
 
 /// What `gro-evaluate report` is told.
 #[derive(Debug, clap::Args)]
@@ -151,6 +154,9 @@ fn write(sources: &Sources, directory: &Path) -> anyhow::Result<()> {
     let cells = tidy::cells(&table);
     tidy::write_csv(&cells, &directory.join(REPORT_CSV))?;
     artifact::report::write(&directory.join(REPORT_TABLE), &cells)?;
+    if let Some(frontier) = frontier_file(&table) {
+        put(FRONTIER, frontier)?;
+    }
     chart::draw(&picture_of(&table), &directory.join(CHART))
 }
 

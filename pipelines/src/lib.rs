@@ -10,6 +10,7 @@
 pub mod check;
 pub mod list;
 pub mod settings;
+pub mod sweep;
 pub mod verify;
 
 use clap::{Parser, Subcommand};
@@ -48,6 +49,10 @@ pub enum Command {
     ///
     /// Example: gro check --config pipelines/ml-100k.yaml --config pipelines/bert.yaml --data out/ml-100k/data
     Check(check::Arguments),
+    /// Print the defences of a sweep over strengths, each with its setting, one a line
+    ///
+    /// Example: gro sweep pipelines/sweep.yaml --config pipelines/ml-100k.yaml --config pipelines/sas.yaml
+    Sweep(sweep::Arguments),
     /// Check that outputs are what their stages wrote, and were made from the inputs that lie there now
     ///
     /// Holds every directory with a stage.lock, at or below those given, against that lock. Exit code 2 where a file is
@@ -64,6 +69,7 @@ impl Cli {
             Command::List(_) => None,
             Command::Settings(arguments) => Some(&arguments.flags),
             Command::Check(arguments) => Some(&arguments.flags),
+            Command::Sweep(arguments) => Some(&arguments.flags),
             Command::Verify(arguments) => Some(&arguments.flags),
         }
     }
@@ -76,6 +82,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::List(arguments) => list::list(arguments),
         Command::Settings(arguments) => settings::show(arguments),
         Command::Check(arguments) => check::check(arguments),
+        Command::Sweep(arguments) => sweep::sweep(arguments),
         Command::Verify(arguments) => verify::verify(arguments),
     }
 }

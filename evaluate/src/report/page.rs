@@ -12,6 +12,7 @@ mod training;
 use std::fmt::Write as _;
 
 pub use detection::Detected;
+pub use frontier::file as frontier_file;
 pub use theft::Curves;
 pub use training::Training;
 

@@ -462,6 +462,12 @@ impl Drafts<'_> {
                 price: of_thief
                     .and_then(|run| Some(run.protocol.surrogate.as_ref()?.queries.as_ref()?.price())),
                 against,
+                settings: target
+                    .runs
+                    .values()
+                    .next()
+                    .map(|run| run.protocol.target.settings.clone())
+                    .unwrap_or_default(),
                 checkpoints: target.runs.values().map(|run| run.protocol.target.checkpoint.clone()).collect(),
             });
         }

@@ -1,5 +1,9 @@
 //! What users lose against what the strongest thief has: a point for each defence, a curve for one of several strengths.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
 use crate::figures::Network;
 
 use super::svg::{
@@ -60,8 +64,8 @@ pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
         title: "What a defence costs, and what it buys".to_owned(),
         caption: format!(
             "The best defence is below and to the left: users lose little of {figure}, and the strongest copy has a small share of the undefended \
-             target's. Lines to the sides are 95 % intervals of what users lose. Points of one defence are different strengths or \
-             makes of it, joined in the order of what users lose."
+             target's. Lines to the sides are 95 % intervals of what users lose. Points of one defence that differ in one setting are joined \
+             in the order of that setting, which stands beside them."
         ),
         pictures: table_of.targets().into_iter().filter_map(|target| picture(&points, target)).collect(),
         legend: legend(
@@ -74,6 +78,73 @@ pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
         numbers: table(&["defence", "users lose", "95 % interval", "strongest thief has"], &rows),
     })
 }
+
+/// Points to be joined: of one defence, alike in all settings but one, in the order of that one. Where runs do not say what a defence was
+/// set to, all points of it, in the order of what users lose.
+fn curves<'a, 'b>(points: &[&'b Point<'a>]) -> Vec<Vec<&'b Point<'a>>> {
+    let mut curves = Vec::new();
+    let mut defences: Vec<&str> = points.iter().map(|point| point.verdict.defence.as_str()).collect();
+    defences.dedup();
+    for defence in defences {
+        let mut all: Vec<&Point<'_>> =
+            points.iter().filter(|point| point.verdict.defence == defence).copied().collect();
+        let settings = |point: &Point<'_>| point.verdict.settings.clone();
+        if all.iter().any(|point| point.verdict.settings.is_empty()) {
+            all.sort_by(|left, right| left.lost.total_cmp(&right.lost));
+            curves.push(all);
+            continue;
+        }
+        let keys: BTreeSet<&String> = all.iter().flat_map(|point| point.verdict.settings.keys()).collect();
+        for key in keys {
+            let strength = |point: &Point<'_>| point.verdict.settings.get(key).and_then(Json::as_f64);
+            let mut groups: Vec<(BTreeMap<String, Json>, Vec<&Point<'_>>)> = Vec::new();
+            for point in all.iter().filter(|point| strength(point).is_some()) {
+                let mut others = settings(point);
+                others.remove(key);
+                match groups.iter_mut().find(|(found, _)| *found == others) {
+                    Some((_, group)) => group.push(point),
+                    None => groups.push((others, vec![point])),
+                }
+            }
+            for (_, mut group) in groups {
+                group.sort_by(|left, right| {
+                    strength(left).unwrap_or(0.0).total_cmp(&strength(right).unwrap_or(0.0))
+                });
+                curves.push(group);
+            }
+        }
+    }
+    curves.retain(|curve| curve.len() > 1);
+    curves
+}
+
+/// The chapter's pictures as a file of their own, one below the other, for the light; nothing where there are none.
+pub fn file(table: &Table) -> Option<String> {
+    let pictures = chapter(table)?.pictures;
+    let (mut body, mut top) = (String::new(), 0.0);
+    for picture in &pictures {
+        // What `Svg::finish` says of its height.
+        let height: f64 = picture.split('"').nth(1)?.split(' ').nth(3)?.parse().ok()?;
+        let placed =
+            format!("<svg x=\"12\" y=\"{:.0}\" width=\"{WIDTH}\" height=\"{height:.0}\" ", top + 8.0);
+        body.push_str(&picture.replacen("<svg ", &placed, 1));
+        top += height + 24.0;
+    }
+    let (wide, high) = (WIDTH + 24.0, top.max(1.0));
+    Some(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.0} {high:.0}\" width=\"{:.0}\" height=\"{:.0}\">\n<style>{LIGHT}</style>\n<rect \
+         width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}\n</svg>\n",
+        1.5 * wide,
+        1.5 * high
+    ))
+}
+
+/// The page's style for pictures, in the colours of its light side.
+const LIGHT: &str = "text{fill:#5b636c;font:11px system-ui,sans-serif}.name{fill:#22262b;font-size:13px;font-weight:600}.label{fill:#22262b}\
+    .grid{stroke:#e0e4e9}.axis{stroke:#7d858e}.curve{fill:none;stroke-width:2;stroke-linejoin:round}.whisker{stroke-width:1.8}\
+    .c0{stroke:#0072b2}.c1{stroke:#d98200}.c2{stroke:#008f67}.c3{stroke:#b85a92}.c4{stroke:#c44f00}.c5{stroke:#3f8fc4}.c6{stroke:#5a5a5a}\
+    .dot{stroke:none}.dot.c0{fill:#0072b2}.dot.c1{fill:#d98200}.dot.c2{fill:#008f67}.dot.c3{fill:#b85a92}.dot.c4{fill:#c44f00}\
+    .dot.c5{fill:#3f8fc4}.dot.c6{fill:#5a5a5a}";
 
 fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
     let points: Vec<&Point<'_>> = points.iter().filter(|point| point.verdict.target == target).collect();
@@ -95,16 +166,11 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
     upright_axis(&mut svg, &y, true, (left, right));
     level_axis(&mut svg, &x, true, (top, bottom));
     svg.text("tick", (f64::midpoint(left, right), bottom + 31.0), Anchor::Middle, "users lose");
-    let mut colours: Vec<usize> = points.iter().map(|point| point.colour).collect();
-    colours.dedup();
-    for colour in colours {
-        let mut curve: Vec<&&Point<'_>> = points.iter().filter(|point| point.colour == colour).collect();
-        curve.sort_by(|left, right| left.lost.total_cmp(&right.lost));
+    for curve in curves(&points) {
+        let colour = curve[0].colour % super::svg::COLOURS;
         let curve: Vec<(f64, f64)> =
             curve.iter().map(|point| (x.at(point.lost), y.at(point.share))).collect();
-        if curve.len() > 1 {
-            svg.path(&format!("curve c{}", colour % super::svg::COLOURS), &curve);
-        }
+        svg.path(&format!("curve c{colour}"), &curve);
     }
     for point in &points {
         let at = |lost: f64| (x.at(lost), y.at(point.share));
@@ -117,7 +183,14 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
         // Towards the side where there is room.
         let (anchor, at) =
             if at > f64::midpoint(left, right) { (Anchor::End, at - 4.0) } else { (Anchor::Start, at + 4.0) };
-        let name = point.verdict.variant.as_ref().map_or_else(|| point.verdict.defence.clone(), Clone::clone);
+        let name = match &point.verdict.variant {
+            // A setting says nothing without its defence; the name of a directory holds it.
+            Some(variant) if !point.verdict.settings.is_empty() => {
+                format!("{} {variant}", point.verdict.defence)
+            }
+            Some(variant) => variant.clone(),
+            None => point.verdict.defence.clone(),
+        };
         svg.text("label", (at, place), anchor, &shortened(&name, 30));
     }
     Some(svg.finish(&format!(
