@@ -494,12 +494,12 @@ impl Drafts<'_> {
     }
 }
 
-fn sample(columns: &[Vec<f64>]) -> anyhow::Result<Sample> {
+pub(crate) fn sample(columns: &[Vec<f64>]) -> anyhow::Result<Sample> {
     Ok(Sample::new(&columns.iter().map(Vec::as_slice).collect::<Vec<_>>())?)
 }
 
 /// What the ranks in a column of a run are worth, `(users)`.
-pub(super) fn worth(run: &Run, column: &str, measure: &Measure<OfRank>) -> anyhow::Result<Vec<f64>> {
+pub(crate) fn worth(run: &Run, column: &str, measure: &Measure<OfRank>) -> anyhow::Result<Vec<f64>> {
     Ok(ranks_of(run, column)?.iter().map(|&rank| measure.value(rank)).collect())
 }
 

@@ -11,6 +11,7 @@ use crate::figures::{grouped, price_of};
 use crate::report::PAGE;
 use crate::report::inference::Difference;
 use crate::report::markdown::{align, plain};
+use crate::report::references::{references, rows as references_rows};
 use crate::report::table::{Model, Row, Table};
 use crate::report::verdict::{Outcome, Verdict};
 use crate::report::words::{chance, percent, what_was_found, what_was_run};
@@ -75,6 +76,14 @@ fn experiment(one: &Kept, kept: &str, text: &mut String) {
         "All numbers: [{KEPT}]({kept}/{name}/{KEPT}), with pictures [{PAGE}]({kept}/{name}/{PAGE}).\n"
     );
     thieves(table, text);
+    if let Some(found) = references(table) {
+        let _ = writeln!(text, "Beside published figures for {}:\n", found.dataset);
+        align(text, &references_rows(&found));
+        text.push('\n');
+        for warning in &found.warnings {
+            let _ = writeln!(text, "**Weak target**: {warning}.\n");
+        }
+    }
     proofs(&one.proofs, text);
     said(table, text);
     cost(one, text);

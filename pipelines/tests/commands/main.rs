@@ -7,6 +7,8 @@ mod list;
 mod pipelines;
 // The settings in words, for whoever chains the stages.
 mod settings;
+// Strengths of defences, for the Makefile.
+mod sweep;
 mod verify;
 
 use std::path::PathBuf;

@@ -118,25 +118,32 @@ fn curves<'a, 'b>(points: &[&'b Point<'a>]) -> Vec<Vec<&'b Point<'a>>> {
     curves
 }
 
-/// The chapter's pictures as a file of their own, one below the other, for the light; nothing where there are none.
-pub fn file(table: &Table) -> Option<String> {
-    let pictures = chapter(table)?.pictures;
+/// The chapter's pictures as a file of their own, one below the other, for the light. Where there are none it says so.
+pub fn file(table: &Table) -> String {
+    let mut pictures = chapter(table).map(|chapter| chapter.pictures).unwrap_or_default();
+    if pictures.is_empty() {
+        let mut none = Svg::new(40.0);
+        let why = "No defence with a copy to draw";
+        none.text("name", (0.0, 24.0), Anchor::Start, why);
+        pictures.push(none.finish(why));
+    }
     let (mut body, mut top) = (String::new(), 0.0);
     for picture in &pictures {
         // What `Svg::finish` says of its height.
-        let height: f64 = picture.split('"').nth(1)?.split(' ').nth(3)?.parse().ok()?;
+        let said = picture.split('"').nth(1).and_then(|size| size.split(' ').nth(3)?.parse().ok());
+        let height: f64 = said.unwrap_or(WIDTH);
         let placed =
             format!("<svg x=\"12\" y=\"{:.0}\" width=\"{WIDTH}\" height=\"{height:.0}\" ", top + 8.0);
         body.push_str(&picture.replacen("<svg ", &placed, 1));
         top += height + 24.0;
     }
     let (wide, high) = (WIDTH + 24.0, top.max(1.0));
-    Some(format!(
+    format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.0} {high:.0}\" width=\"{:.0}\" height=\"{:.0}\">\n<style>{LIGHT}</style>\n<rect \
          width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}\n</svg>\n",
         1.5 * wide,
         1.5 * high
-    ))
+    )
 }
 
 /// The page's style for pictures, in the colours of its light side.
