@@ -695,7 +695,10 @@ fn a_defence_of_several_strengths_is_a_curve_for_each_setting() {
     let x: Vec<f64> =
         first.split(' ').map(|point| point.split(',').next().unwrap().parse().unwrap()).collect();
     assert!(x[0] < x[2] && x[2] < x[1], "{x:?}");
-    assert!(svg.contains("guard canaries 0.3"), "the strength stands beside the point");
+    assert!(
+        svg.contains(">canaries 0.3<") && svg.contains(">false alarms 0.1<"),
+        "the strength stands beside the point"
+    );
     let page = std::fs::read_to_string(scene.path("report/report.html")).unwrap();
     assert!(page.contains("joined in the order of that setting"), "{page}");
 }

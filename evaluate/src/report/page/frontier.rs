@@ -65,7 +65,7 @@ pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
         caption: format!(
             "The best defence is below and to the left: users lose little of {figure}, and the strongest copy has a small share of the undefended \
              target's. Lines to the sides are 95 % intervals of what users lose. Points of one defence that differ in one setting are joined \
-             in the order of that setting, which stands beside them."
+             in the order of that setting, which stands beside them; the colour is the defence's."
         ),
         pictures: table_of.targets().into_iter().filter_map(|target| picture(&points, target)).collect(),
         legend: legend(
@@ -77,6 +77,57 @@ pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
         ),
         numbers: table(&["defence", "users lose", "95 % interval", "strongest thief has"], &rows),
     })
+}
+
+/// Height of a line of labels.
+const LINE: f64 = 12.0;
+
+/// Labels that would stand below the axis moved up, and those above them with them.
+fn within(places: &[f64], lowest: f64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    order.sort_by(|&left, &right| places[right].total_cmp(&places[left]));
+    let mut moved = places.to_vec();
+    let mut limit = lowest;
+    for place in order {
+        moved[place] = moved[place].min(limit);
+        limit = moved[place] - LINE;
+    }
+    moved
+}
+
+/// A point in few words: its defence where that has one point, else the settings in which it departs from what is usual among them.
+fn label(point: &Point<'_>, points: &[&Point<'_>]) -> String {
+    let Verdict { defence, variant, settings, .. } = point.verdict;
+    let Some(variant) = variant else { return defence.clone() };
+    if settings.is_empty() {
+        return variant.clone();
+    }
+    let of_defence: Vec<&&Point<'_>> =
+        points.iter().filter(|other| other.verdict.defence == *defence).collect();
+    let shared = |key: &str| {
+        of_defence.iter().filter(|other| other.verdict.settings.get(key) == settings.get(key)).count()
+    };
+    let varies = |key: &str| shared(key) < of_defence.len();
+    let most = |key: &str| {
+        let of = |one: &Point<'_>| {
+            of_defence
+                .iter()
+                .filter(|other| other.verdict.settings.get(key) == one.verdict.settings.get(key))
+                .count()
+        };
+        of_defence.iter().map(|other| of(other)).max().unwrap_or(0)
+    };
+    let varying: Vec<&String> = settings.keys().filter(|key| varies(key)).collect();
+    let mut told: Vec<&&String> = varying.iter().filter(|key| shared(key) < most(key)).collect();
+    if told.is_empty() {
+        told = varying.iter().take(1).collect();
+    }
+    let words = told.iter().map(|key| {
+        let value =
+            settings.get(**key).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        format!("{} {}", key.replace('_', " "), value.unwrap_or_default())
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Points to be joined: of one defence, alike in all settings but one, in the order of that one. Where runs do not say what a defence was
@@ -147,7 +198,7 @@ pub fn file(table: &Table) -> String {
 }
 
 /// The page's style for pictures, in the colours of its light side.
-const LIGHT: &str = "text{fill:#5b636c;font:11px system-ui,sans-serif}.name{fill:#22262b;font-size:13px;font-weight:600}.label{fill:#22262b}\
+const LIGHT: &str = "svg{overflow:visible}text{fill:#5b636c;font:11px system-ui,sans-serif}.name{fill:#22262b;font-size:13px;font-weight:600}.label{fill:#22262b}\
     .grid{stroke:#e0e4e9}.axis{stroke:#7d858e}.curve{fill:none;stroke-width:2;stroke-linejoin:round}.whisker{stroke-width:1.8}\
     .c0{stroke:#0072b2}.c1{stroke:#d98200}.c2{stroke:#008f67}.c3{stroke:#b85a92}.c4{stroke:#c44f00}.c5{stroke:#3f8fc4}.c6{stroke:#5a5a5a}\
     .dot{stroke:none}.dot.c0{fill:#0072b2}.dot.c1{fill:#d98200}.dot.c2{fill:#008f67}.dot.c3{fill:#b85a92}.dot.c4{fill:#c44f00}\
@@ -159,7 +210,7 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
     let lows = points.iter().map(|point| point.between.map_or(point.lost, |between| between.0));
     let highs = points.iter().map(|point| point.between.map_or(point.lost, |between| between.1));
     let (lowest, highest) = (lows.fold(0.0, f64::min), highs.fold(0.0, f64::max));
-    let most = points.iter().map(|point| point.share).fold(1.0, f64::max);
+    let most = points.iter().map(|point| point.share).fold(0.0, f64::max);
     let (left, right, top, bottom) = (50.0, WIDTH - 14.0, 28.0, 250.0);
     let x = Scale::around(lowest, highest, left, right);
     let y = Scale::around(0.0, most, bottom, top);
@@ -185,19 +236,13 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
         svg.whisker(point.colour, at(point.lost), [at(low), at(high)]);
     }
     let wanted: Vec<f64> = points.iter().map(|point| y.at(point.share) - 7.0).collect();
-    for (point, place) in points.iter().zip(apart(&wanted, 12.0)) {
+    let places = within(&apart(&wanted, LINE), bottom - 5.0);
+    for (point, place) in points.iter().zip(places) {
         let at = x.at(point.lost);
         // Towards the side where there is room.
         let (anchor, at) =
             if at > f64::midpoint(left, right) { (Anchor::End, at - 4.0) } else { (Anchor::Start, at + 4.0) };
-        let name = match &point.verdict.variant {
-            // A setting says nothing without its defence; the name of a directory holds it.
-            Some(variant) if !point.verdict.settings.is_empty() => {
-                format!("{} {variant}", point.verdict.defence)
-            }
-            Some(variant) => variant.clone(),
-            None => point.verdict.defence.clone(),
-        };
+        let name = label(point, &points);
         svg.text("label", (at, place), anchor, &shortened(&name, 30));
     }
     Some(svg.finish(&format!(
