@@ -1,13 +1,14 @@
 //! What users lose against what the strongest thief has: a point for each defence, a curve for one of several strengths.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
 use crate::figures::Network;
 
 use super::svg::{
-    Anchor, Chapter, Scale, Svg, WIDTH, apart, legend, level_axis, shortened, table, upright_axis,
+    Anchor, Chapter, Scale, Svg, WIDTH, apart, escape, legend, level_axis, shortened, table, upright_axis,
 };
 use crate::report::table::Table;
 use crate::report::verdict::Verdict;
@@ -25,12 +26,7 @@ struct Point<'a> {
 
 /// The chapter, where a target has a defence and a thief.
 pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
-    let mut defences: Vec<&str> = Vec::new();
-    for verdict in &table_of.verdicts {
-        if !defences.contains(&verdict.defence.as_str()) {
-            defences.push(&verdict.defence);
-        }
-    }
+    let defences = colours(table_of);
     let points: Vec<Point<'_>> = table_of
         .verdicts
         .iter()
@@ -77,6 +73,17 @@ pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
         ),
         numbers: table(&["defence", "users lose", "95 % interval", "strongest thief has"], &rows),
     })
+}
+
+/// The defences, in the order of their colours.
+fn colours(table: &Table) -> Vec<&str> {
+    let mut defences: Vec<&str> = Vec::new();
+    for verdict in &table.verdicts {
+        if !defences.contains(&verdict.defence.as_str()) {
+            defences.push(&verdict.defence);
+        }
+    }
+    defences
 }
 
 /// Height of a line of labels.
@@ -188,7 +195,19 @@ pub fn file(table: &Table) -> String {
         body.push_str(&picture.replacen("<svg ", &placed, 1));
         top += height + 24.0;
     }
-    let (wide, high) = (WIDTH + 24.0, top.max(1.0));
+    let mut left = 18.0;
+    for (colour, name) in colours(table).iter().enumerate() {
+        let (dot, colour) = (top + 6.0, colour % super::svg::COLOURS);
+        let _ = write!(
+            body,
+            "<circle class=\"dot c{colour}\" cx=\"{left:.0}\" cy=\"{dot:.0}\" r=\"4\"/><text class=\"label\" x=\"{:.0}\" y=\"{:.0}\">{}</text>",
+            left + 8.0,
+            dot + 4.0,
+            escape(name)
+        );
+        left += 30.0 + 7.0 * name.chars().count() as f64;
+    }
+    let (wide, high) = (WIDTH.max(left) + 24.0, top + 20.0);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.0} {high:.0}\" width=\"{:.0}\" height=\"{:.0}\">\n<style>{LIGHT}</style>\n<rect \
          width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}\n</svg>\n",
