@@ -504,3 +504,103 @@ fn what_a_killed_run_left_goes_and_what_a_living_one_fills_is_left_to_it() {
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(names(&directory), ["train"]);
 }
+
+const SPACE: &str = "optimizer.learning_rate: {log: [0.001, 0.03]}\nmodel.hidden: [8, 16]\n";
+
+/// A search for settings, in a directory beside the inputs.
+fn search(directory: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(binary("train"));
+    command.args([
+        "tune",
+        "--data",
+        "../inputs/data",
+        "--space",
+        "../space.yaml",
+        "--rounds",
+        "1",
+        "--out",
+        "tuned",
+    ]);
+    command
+        .args(["--config", "../settings.yaml", "--threads", "1", "--quiet"])
+        .args(more)
+        .current_dir(directory);
+    command
+}
+
+/// Killed in the midst of trainings, and between them, it ends in the bytes of one that was not, and has trained nothing twice that it had
+/// finished.
+#[test]
+fn a_search_for_settings_goes_on_where_it_was() {
+    let whole = whole();
+    fs::write(whole.root.path().join("space.yaml"), SPACE).unwrap();
+    let directory = whole.beside("tune");
+    let output = search(&directory, &[]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let expected = files(&directory.join("tuned"));
+    assert_eq!(
+        expected.keys().collect::<Vec<_>>(),
+        ["best.yaml", "settings.yaml", "stage.lock", "tried.csv", "tried.md"]
+    );
+    let tried = String::from_utf8(expected["tried.csv"].clone()).unwrap();
+    // Nine for an epoch of eight, three for three, one for all.
+    let epochs: Vec<&str> = tried.lines().skip(1).map(|line| line.split(',').nth(2).unwrap()).collect();
+    assert_eq!(epochs, [["1"; 9].to_vec(), ["3"; 3].to_vec(), vec!["8"]].concat(), "{tried}");
+    let score = |line: &str| line.rsplit(',').next().unwrap().parse::<f64>().unwrap();
+    let of_first: Vec<f64> = tried.lines().skip(1).take(9).map(score).collect();
+    let drawn = |line: &str| line.split(',').nth(1).unwrap().parse::<usize>().unwrap();
+    let mut going_on: Vec<f64> =
+        tried.lines().skip(10).take(3).map(|line| of_first[drawn(line) - 1]).collect();
+    let mut best = of_first.clone();
+    for scores in [&mut going_on, &mut best] {
+        scores.sort_by(|left, right| right.total_cmp(left));
+    }
+    assert_eq!(going_on, best[..3], "the best third goes on");
+    // What it found is a layer, and trains to the score that it promises.
+    let mut train = Command::new(binary("train"));
+    train.args([
+        "--data",
+        "../inputs/data",
+        "--out",
+        "best",
+        "--config",
+        "../settings.yaml",
+        "--config",
+        "tuned/best.yaml",
+    ]);
+    let output = train.args(["--threads", "1", "--quiet"]).current_dir(&directory).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let history = fs::read_to_string(directory.join("best/history.csv")).unwrap();
+    let place = history.lines().next().unwrap().split(',').position(|name| name == "ndcg@10").unwrap();
+    let highest = history.lines().skip(1).filter_map(|line| line.split(',').nth(place)?.parse().ok());
+    assert_eq!(highest.fold(f64::MIN, f64::max), score(tried.lines().last().unwrap()), "{history}");
+
+    let cut = whole.beside("tune-killed");
+    let kept = cut.join("tuned.state/tried.jsonl");
+    let lines = || fs::read_to_string(&kept).map_or(0, |text| text.lines().count());
+    for (trainings, resume) in [(2, &[][..]), (6, &["--resume"]), (11, &["--resume"])] {
+        let more = [resume, &["--save-every", "0"]].concat();
+        let mut child = search(&cut, &more).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        while lines() < trainings && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        assert!(!child.wait().unwrap().success(), "it had not ended");
+        assert!(!cut.join("tuned").exists() && lines() >= trainings);
+    }
+    let before = fs::read_to_string(&kept).unwrap();
+    let output = search(&cut, &["--resume"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let found = files(&cut.join("tuned"));
+    for (name, bytes) in &expected {
+        assert!(found[name] == *bytes, "{name} is not that of a search never interrupted");
+    }
+    assert!(before.lines().count() >= 11 && names(&cut) == ["tuned"]);
+
+    // Of other settings, what was kept is refused.
+    fs::create_dir(cut.join("tuned.state")).unwrap();
+    fs::write(&kept, before).unwrap();
+    let output = search(&cut, &["--resume", "--seed", "2"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("tried.jsonl is of other settings"), "{}", text(&output));
+}

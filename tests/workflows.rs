@@ -694,7 +694,12 @@ fn walk(runs: &[String]) -> [Step; 7] {
     let queries = ("out/demo-bert/queries-gro/queries.parquet", "`gro-attack generate` makes it");
     let surrogate =
         ("out/demo-bert/surrogate-gro-bert/model.safetensors", "`gro-attack distill` a surrogate");
-    let evaluated: Vec<_> = runs.iter().map(|run| (&**run, "`gro-evaluate run` makes it")).collect();
+    let mut models: Vec<String> = runs.iter().map(|run| run.replace("/eval-", "/surrogate-")).collect();
+    models.push("out/demo-bert/target".to_owned());
+    let histories: Vec<String> = models.iter().map(|model| format!("{model}/history.csv")).collect();
+    let mut read: Vec<_> = runs.iter().map(|run| (&**run, "`gro-evaluate run` makes it")).collect();
+    read.push(data);
+    read.extend(histories.iter().map(|history| (&**history, "history.csv does not exist")));
     [
         step(
             "gro-preprocess",
@@ -731,8 +736,12 @@ fn walk(runs: &[String]) -> [Step; 7] {
         step(
             "gro-evaluate",
             "out/demo-bert/report",
-            &format!("report --runs {}", runs.join(" ")),
-            &evaluated,
+            &format!(
+                "report --data out/demo/data --histories {} --runs {}",
+                models.join(" "),
+                runs.join(" ")
+            ),
+            &read,
         ),
     ]
 }

@@ -4,6 +4,7 @@
 //! *of what* and *how* these numbers were taken (models, defence, settings, identity of the data) is in `protocol.json`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use artifact::checkpoint::Learning;
@@ -12,6 +13,7 @@ use artifact::settings::Ranking;
 use indexmap::IndexMap;
 use models::{ARCHITECTURES, Architecture};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value as Json;
 
 /// Name of the measured figures inside an output directory.
 pub const METRICS: &str = "metrics.json";
@@ -229,6 +231,9 @@ pub struct Subject {
     /// BLAKE3 of its checkpoint, which tells apart targets of the same defence; the address of a target that others run and that does not
     /// tell it.
     pub checkpoint: String,
+    /// Of a target: what its defence was set to, by the names of settings.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, Json>,
     /// Of a surrogate: what the attack asked, where its checkpoint says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries: Option<QueryHeader>,
@@ -302,8 +307,6 @@ pub fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]

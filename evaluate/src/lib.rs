@@ -21,7 +21,7 @@ use stage::Flags;
 ///
 /// `run` reads a dataset, a target and a surrogate, and writes metrics.json (means over users with 95 % bootstrap
 /// intervals), protocol.json (of what, and how) and ranks.parquet (user by user). `report` reads such directories and
-/// writes report.html, a page with pictures, report.md, report.json, report.csv, report.parquet and chart.svg; `theft` reads those with a surrogate and writes
+/// writes report.html, a page with pictures, report.md, report.json, report.csv, report.parquet, chart.svg and frontier.svg; `theft` reads those with a surrogate and writes
 /// theft.md, theft.json, theft.csv and theft.svg. `detect` reads a dataset, a guarded target and query logs, and writes detect.md,
 /// detect.json, detect.csv and detect.svg.
 ///

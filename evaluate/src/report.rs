@@ -8,8 +8,10 @@ pub mod chart;
 pub mod grouping;
 pub mod inference;
 pub mod markdown;
+pub mod mlflow;
 pub mod page;
 pub mod payers;
+pub mod references;
 pub mod table;
 pub mod tidy;
 pub mod verdict;
@@ -26,7 +28,8 @@ use artifact::report::REPORT_TABLE;
 use chart::{Chart, Group, Panel};
 use grouping::{Run, names_of};
 use markdown::markdown;
-use page::{Curves, Detected, Material, Training, page};
+use mlflow::Store;
+use page::{Curves, Detected, Material, Training, frontier_file, page};
 use payers::payers;
 use rayon::prelude::*;
 use stage::output::begun;
@@ -48,6 +51,9 @@ pub const PAGE: &str = "report.html";
 /// Name of the picture.
 pub const CHART: &str = "chart.svg";
 
+/// Name of the picture of what defences cost and buy.
+pub const FRONTIER: &str = "frontier.svg";
+
 /// What `gro-evaluate report` is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -67,7 +73,10 @@ pub struct Arguments {
     /// as it is
     #[arg(long, num_args = 1.., value_name = "DIR")]
     pub histories: Vec<PathBuf>,
-    /// Directory to write report.html, report.md, report.json, report.csv, report.parquet and chart.svg to
+    /// Directory to put the runs into as well, in the file format of MLflow: `mlflow ui --backend-store-uri DIR` shows them
+    #[arg(long, value_name = "DIR")]
+    pub mlflow: Option<PathBuf>,
+    /// Directory to write report.html, report.md, report.json, report.csv, report.parquet, chart.svg and frontier.svg to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
@@ -104,7 +113,28 @@ pub fn report(arguments: &Arguments) -> anyhow::Result<()> {
         .inputs(files(&sources.detect, DETECT_JSON))
         .inputs(sources.histories.iter().map(|recorded| recorded.file.clone()))
         .produce(|directory| write(&sources, directory))?;
+    if let Some(root) = &arguments.mlflow {
+        hand_on(&sources, &arguments.out, root)?;
+    }
     print(&arguments.out.join(REPORT), PICTURE)
+}
+
+/// Put the runs of a written report where MLflow finds them.
+fn hand_on(sources: &Sources, out: &Path, root: &Path) -> anyhow::Result<()> {
+    let absolute = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+    let names = [absolute.parent().and_then(Path::file_name), absolute.file_name()];
+    let name: Vec<_> = names.into_iter().flatten().map(|name| name.to_string_lossy().into_owned()).collect();
+    let store = Store::open(root, &name.join("/"))?;
+    let read = |(path, name): (&PathBuf, String)| Ok((path.clone(), read(path, name)?));
+    let runs =
+        sources.runs.iter().zip(names_of(&sources.runs)).map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    let trained = sources.histories.iter().map(|recorded| recorded.directory.clone()).zip(sources.trained()?);
+    store.write(
+        &runs,
+        &trained.collect::<Vec<_>>(),
+        out,
+        &[PAGE, REPORT, REPORT_JSON, REPORT_CSV, CHART, FRONTIER],
+    )
 }
 
 /// What is read.
@@ -114,6 +144,23 @@ struct Sources {
     theft: Vec<PathBuf>,
     detect: Vec<PathBuf>,
     histories: Vec<Recorded>,
+}
+
+impl Sources {
+    /// The histories, each with its name.
+    fn trained(&self) -> anyhow::Result<Vec<Training>> {
+        let directories: Vec<PathBuf> =
+            self.histories.iter().map(|recorded| recorded.directory.clone()).collect();
+        let read = |(recorded, name): (&Recorded, String)| {
+            let history = if recorded.begun {
+                History::read_begun(&recorded.file)?
+            } else {
+                History::read(&recorded.file)?
+            };
+            Ok(Training { name, begun: recorded.begun, history })
+        };
+        self.histories.iter().zip(names_of(&directories)).map(read).collect()
+    }
 }
 
 /// A history, and whether its run has ended.
@@ -140,6 +187,9 @@ fn write(sources: &Sources, directory: &Path) -> anyhow::Result<()> {
     let runs =
         named.into_par_iter().map(|(path, name)| read(path, name)).collect::<anyhow::Result<Vec<Run>>>()?;
     let table = Table::of(&runs)?;
+    for warning in references::references(&table).iter().flat_map(|references| &references.warnings) {
+        tracing::warn!("{warning}");
+    }
     let material = material(sources, &runs, &table)?;
     let put = |name: &str, text: String| {
         let path = directory.join(name);
@@ -151,6 +201,7 @@ fn write(sources: &Sources, directory: &Path) -> anyhow::Result<()> {
     let cells = tidy::cells(&table);
     tidy::write_csv(&cells, &directory.join(REPORT_CSV))?;
     artifact::report::write(&directory.join(REPORT_TABLE), &cells)?;
+    put(FRONTIER, frontier_file(&table))?;
     chart::draw(&picture_of(&table), &directory.join(CHART))
 }
 
@@ -187,18 +238,13 @@ fn material<'a>(sources: &Sources, runs: &[Run], table: &'a Table) -> anyhow::Re
         alike(file, &found.fingerprint, &found.sequences)?;
         detected.push(found);
     }
-    let directories: Vec<PathBuf> =
-        sources.histories.iter().map(|recorded| recorded.directory.clone()).collect();
-    let mut trained = Vec::new();
-    for (recorded, name) in sources.histories.iter().zip(names_of(&directories)) {
-        let history = if recorded.begun {
-            History::read_begun(&recorded.file)?
-        } else {
-            History::read(&recorded.file)?
-        };
-        trained.push(Training { name, begun: recorded.begun, history });
-    }
-    Ok(Material { table, payers: payers(runs, table, dataset.as_ref())?, theft, detected, trained })
+    Ok(Material {
+        table,
+        payers: payers(runs, table, dataset.as_ref())?,
+        theft,
+        detected,
+        trained: sources.trained()?,
+    })
 }
 
 /// The line of the report that shows the chart; a terminal is spared it.

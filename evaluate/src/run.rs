@@ -7,11 +7,12 @@ pub mod candidates;
 pub mod measurement;
 pub mod popularity;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use artifact::checkpoint::{ActsOn, Description, MODEL};
+use artifact::checkpoint::{ActsOn, Defence, Description, Kind, MODEL};
 use artifact::dataset::{self, Dataset};
 use artifact::queries::QueryHeader;
 use artifact::ranks::{Column, RANKS, Ranks};
@@ -23,6 +24,8 @@ use measurement::{Measured, Questions, Target, measure, quality, service_of};
 use metrics::{Bootstrap, Ks};
 use models::{ARCHITECTURES, Recommender, memory};
 use remote::{Address, Ledger};
+use serde_json::Value as Json;
+use service::guard::FITTED;
 use service::policies::key_of;
 use stage::memory::{Need, check_loading};
 use stage::{
@@ -173,6 +176,7 @@ fn run_service(arguments: &Arguments, settings: &Checked, address: &Address) -> 
             defence: UNKNOWN.to_owned(),
             policy: UNKNOWN.to_owned(),
             checkpoint: opened.catalogue.target.clone().unwrap_or_else(|| name.clone()),
+            settings: BTreeMap::new(),
             queries: None,
             price: None,
             learning: None,
@@ -402,10 +406,30 @@ pub(crate) fn subject(path: &Path, description: &Description) -> anyhow::Result<
             ActsOn::Weights => "none".to_owned(),
         },
         checkpoint: artifact::digest::file(path)?.blake3,
+        settings: match description.kind {
+            Kind::Surrogate => BTreeMap::new(),
+            _ => set_to(&description.defence),
+        },
         queries: description.queries.clone(),
         price: description.queries.as_ref().map(QueryHeader::price),
         learning: description.learning.clone(),
     })
+}
+
+/// What a defence was set to: numbers, words and truth values, without what was fitted and the key's fingerprint. Those of a defence beneath it
+/// stand under its name.
+fn set_to(defence: &Defence) -> BTreeMap<String, Json> {
+    let own = |name: &str| name != "key" && !FITTED.contains(&name);
+    let plain = |value: &Json| matches!(value, Json::Number(_) | Json::String(_) | Json::Bool(_));
+    let settings = defence.parameters.iter().filter(|(name, value)| own(name) && plain(value));
+    let mut settings: BTreeMap<String, Json> =
+        settings.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if let Some(beneath) = &defence.over {
+        settings.extend(
+            set_to(beneath).into_iter().map(|(name, value)| (format!("{}.{name}", beneath.name), value)),
+        );
+    }
+    settings
 }
 
 /// Means and intervals of everything measured; one set of bootstrap draws serves all columns.

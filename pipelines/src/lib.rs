@@ -11,6 +11,7 @@ pub mod check;
 pub mod list;
 pub mod plan;
 pub mod settings;
+pub mod sweep;
 pub mod verify;
 
 use clap::{Parser, Subcommand};
@@ -56,6 +57,10 @@ pub enum Command {
     ///
     /// Example: gro plan ml-20m-bert --methods none gro
     Plan(plan::Arguments),
+    /// Print the defences of a sweep over strengths, each with its setting, one a line
+    ///
+    /// Example: gro sweep pipelines/sweep.yaml --config pipelines/ml-100k.yaml --config pipelines/sas.yaml
+    Sweep(sweep::Arguments),
     /// Check that outputs are what their stages wrote, and were made from the inputs that lie there now
     ///
     /// Holds every directory with a stage.lock, at or below those given, against that lock. Exit code 2 where a file is
@@ -73,6 +78,7 @@ impl Cli {
             Command::Settings(arguments) => Some(&arguments.flags),
             Command::Check(arguments) => Some(&arguments.flags),
             Command::Plan(arguments) => Some(&arguments.flags),
+            Command::Sweep(arguments) => Some(&arguments.flags),
             Command::Verify(arguments) => Some(&arguments.flags),
         }
     }
@@ -86,6 +92,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Settings(arguments) => settings::show(arguments),
         Command::Check(arguments) => check::check(arguments),
         Command::Plan(arguments) => plan::plan(arguments),
+        Command::Sweep(arguments) => sweep::sweep(arguments),
         Command::Verify(arguments) => verify::verify(arguments),
     }
 }

@@ -7,6 +7,7 @@ pub mod foreign;
 pub mod gold;
 pub mod import;
 pub mod torch;
+pub mod tune;
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,10 @@ use artifact::dataset::{self, Dataset};
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Parameters, Sizes, memory};
 use stage::memory::{Need, check_loading};
-use stage::{Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Resume, Schema, progress};
+use stage::{Flags, Interruption, Kernels, OtherSplit, Plan, Refusal, Resume, Schema, Settings, progress};
 use streams::{Purpose, Streams};
 use training::Trainee;
-use training::fit::{Keep, Run, Schedule, fit};
+use training::fit::{Fitted, Keep, Run, Schedule, fit};
 use training::samples::Samples;
 use training::state::Saving;
 
@@ -73,6 +74,14 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
     },
+    /// Look for good settings by random search with successive halving, on validation items alone
+    ///
+    /// Each round draws nine settings from the space, trains them for a ninth of train.epochs, the best three for a third, and the best of
+    /// these for all. Test items are never looked at. Writes tried.csv and tried.md, and best.yaml, a layer of settings to train with.
+    ///
+    /// Example: gro-train tune --config pipelines/ml-100k.yaml --config pipelines/sas.yaml --space pipelines/tune.yaml --minutes 60
+    /// --data out/ml-100k/data --out out/ml-100k-sas/tuned
+    Tune(tune::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -102,6 +111,7 @@ impl Cli {
     pub fn flags(&self) -> Option<&Flags> {
         Some(match &self.command {
             Some(Command::Import { flags, .. }) => flags,
+            Some(Command::Tune(arguments)) => &arguments.flags,
             None => &self.training.flags,
         })
     }
@@ -113,6 +123,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         (Some(Command::Import { from, arch, data, out, flags }), _) => {
             import::import(from, **arch, data, out, flags)
         }
+        (Some(Command::Tune(arguments)), _) => tune::tune(arguments),
         (None, Training { data: Some(data), out: Some(out), from, other_split, resume, flags }) => {
             train((data, from.as_deref(), out), *other_split, resume, flags)
         }
@@ -143,64 +154,8 @@ fn train(
         let device = models::device(flags.device)?;
         plan.runs_on(models::name_of(&device));
         let dataset = Dataset::read(data)?;
-        let train = &settings.train;
-        let begun = from.as_deref().map(|path| begin(path, (&dataset, data), other_split, &device)).transpose()?;
-        let (architecture, sizes) = match &begun {
-            Some((_, earlier)) => (*ARCHITECTURES.find(&earlier.architecture)?, Sizes::from(earlier)),
-            None => (
-                *ARCHITECTURES.find(&settings.model.architecture)?,
-                Sizes { items: dataset.items(), network: settings.model.network },
-            ),
-        };
-        let streams = Streams::new(settings.seed);
-        let samples = Samples::new(&dataset, sizes.max_len, train.batch, train, streams)?;
-        if device.is_cpu() {
-            let (tokens, longest) = samples.largest_batch();
-            let parameters = memory::parameters(architecture, &sizes);
-            Need::new()
-                .part(
-                    format!("{} parameters, their optimizer and copies", memory::in_words(parameters)),
-                    memory::trained(architecture, &sizes),
-                    &["model.hidden", "model.blocks", "model.max_len"],
-                )
-                .part(
-                    "a batch",
-                    memory::step(architecture, &sizes, tokens, longest, kernels::fused(&device)),
-                    &["train.batch", "model.max_len", "model.hidden", "model.blocks"],
-                )
-                .check()?;
-        }
-        tracing::info!(
-            "training {architecture} on {} users, {} items, {} windows of at most {} items, {} steps an epoch",
-            dataset.users(),
-            dataset.items(),
-            samples.count(),
-            sizes.max_len,
-            samples.steps(),
-        );
-        let splits = match &begun {
-            Some((_, earlier)) => stage::splits::with(&earlier.splits, data)?,
-            None => vec![stage::splits::of(data)?],
-        };
-        let parameters = match begun {
-            Some((parameters, _)) => parameters,
-            None => Parameters::initial(
-                &(architecture.declare)(&sizes),
-                settings.optimizer.embedding_deviation,
-                &streams,
-                Purpose::TargetWeights,
-                &device,
-            )?,
-        };
-        let target = Trainee::new(architecture, &sizes, parameters, &settings.optimizer)?;
-        let mut gold = Gold::new(target, &dataset, samples, streams, &device);
-        let schedule = Schedule {
-            setting: "train.epochs",
-            epochs: train.epochs,
-            patience: train.patience,
-            validate_every: train.validate_every,
-            keep: Keep::Best,
-        };
+        let begun =
+            from.as_deref().map(|path| begin(path, (&dataset, data), other_split, &device)).transpose()?;
         let interruption = Interruption::watch();
         let run = Run {
             output: directory,
@@ -213,20 +168,88 @@ fn train(
             },
             bar: progress::bar(0, "train", flags.quiet),
         };
-        let fitted = fit(&mut gold, &schedule, &run)?;
+        let (gold, fitted, description) = learn(&settings, (&dataset, data), begun, &device, &run)?;
         tracing::info!(
             "kept epoch {} of {}: validation NDCG@10 {:.4}",
             fitted.kept_epoch,
             fitted.epochs,
             fitted.kept_score
         );
-        let described = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
-        let description = Description { splits, ..described };
         let tensors = gold.parameters().to_arrays().context("cannot read the trained weights")?;
         Checkpoint { description, tensors }.write(&directory.join(MODEL))?;
         Ok(())
     })?;
     Ok(())
+}
+
+/// Train a target as settings say, from fresh weights or from those that it begins with; what it is goes with it.
+fn learn<'a>(
+    settings: &Settings,
+    (dataset, data): (&'a Dataset, &Path),
+    begun: Option<(Parameters, Description)>,
+    device: &Device,
+    run: &Run<'_>,
+) -> Result<(Gold<'a>, Fitted, Description)> {
+    let train = &settings.train;
+    let (architecture, sizes) = match &begun {
+        Some((_, earlier)) => (*ARCHITECTURES.find(&earlier.architecture)?, Sizes::from(earlier)),
+        None => (
+            *ARCHITECTURES.find(&settings.model.architecture)?,
+            Sizes { items: dataset.items(), network: settings.model.network },
+        ),
+    };
+    let streams = Streams::new(settings.seed);
+    let samples = Samples::new(dataset, sizes.max_len, train.batch, train, streams)?;
+    if device.is_cpu() {
+        let (tokens, longest) = samples.largest_batch();
+        let parameters = memory::parameters(architecture, &sizes);
+        Need::new()
+            .part(
+                format!("{} parameters, their optimizer and copies", memory::in_words(parameters)),
+                memory::trained(architecture, &sizes),
+                &["model.hidden", "model.blocks", "model.max_len"],
+            )
+            .part(
+                "a batch",
+                memory::step(architecture, &sizes, tokens, longest, kernels::fused(device)),
+                &["train.batch", "model.max_len", "model.hidden", "model.blocks"],
+            )
+            .check()?;
+    }
+    tracing::info!(
+        "training {architecture} on {} users, {} items, {} windows of at most {} items, {} steps an epoch",
+        dataset.users(),
+        dataset.items(),
+        samples.count(),
+        sizes.max_len,
+        samples.steps(),
+    );
+    let splits = match &begun {
+        Some((_, earlier)) => stage::splits::with(&earlier.splits, data)?,
+        None => vec![stage::splits::of(data)?],
+    };
+    let parameters = match begun {
+        Some((parameters, _)) => parameters,
+        None => Parameters::initial(
+            &(architecture.declare)(&sizes),
+            settings.optimizer.embedding_deviation,
+            &streams,
+            Purpose::TargetWeights,
+            device,
+        )?,
+    };
+    let target = Trainee::new(architecture, &sizes, parameters, &settings.optimizer)?;
+    let mut gold = Gold::new(target, dataset, samples, streams, device);
+    let schedule = Schedule {
+        setting: "train.epochs",
+        epochs: train.epochs,
+        patience: train.patience,
+        validate_every: train.validate_every,
+        keep: Keep::Best,
+    };
+    let fitted = fit(&mut gold, &schedule, run)?;
+    let described = sizes.describe(Kind::Target, architecture, dataset.fingerprint());
+    Ok((gold, fitted, Description { splits, ..described }))
 }
 
 /// The model at `path`, to go on from with this data.

@@ -49,3 +49,29 @@ fn values_no_run_can_use_are_refused_before_anything_is_read() {
         assert!(stderr(&output).contains(expected), "{setting}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn a_space_that_cannot_be_searched_is_refused_before_anything_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let space = directory.path().join("space.yaml");
+    for (text, expected) in [
+        ("model.dropout: {uniform: [0.1, 1.5]}", "model.dropout=1.5 of the space cannot be tried"),
+        ("model.heads: [2, 3]", "model.heads=3 of the space cannot be tried"),
+        ("train.epochs: [5]", "train.epochs is set by the search itself"),
+        ("model.droput: [0.1]", "model.droput"),
+        ("evaluate.top_k: [5]", "no setting of a target's training"),
+    ] {
+        std::fs::write(&space, text).unwrap();
+        let space = space.to_str().unwrap();
+        let output = run(&["tune", "--space", space, "--minutes", "1", "--data", "d", "--out", "t"]);
+        assert_eq!(output.status.code(), Some(2), "{text}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{text}: {}", stderr(&output));
+    }
+    for minutes in ["0", "-1", "soon"] {
+        let minutes = format!("--minutes={minutes}");
+        let output = run(&["tune", "--space", "s", &minutes, "--data", "d", "--out", "t"]);
+        assert_eq!(output.status.code(), Some(2), "{minutes}: {}", stderr(&output));
+    }
+    let output = run(&["tune", "--space", "s", "--data", "d", "--out", "t"]);
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("--minutes"), "{}", stderr(&output));
+}

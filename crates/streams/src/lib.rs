@@ -37,6 +37,8 @@ pub enum Purpose {
     Candidates = 12,
     /// Histories that a suspect is asked about in a proof of theft.
     Probes = 13,
+    /// Settings that are tried when a target is tuned.
+    Tuning = 14,
 }
 
 /// The source of all streams of one run.

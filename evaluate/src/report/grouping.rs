@@ -6,10 +6,11 @@
 //! named after the directories of the runs, `seed-N` aside, and these are the repetitions of one another.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use artifact::ranks::Ranks;
+use serde_json::Value as Json;
 use service::policies::POLICIES;
 use stage::Refusal;
 
@@ -104,7 +105,10 @@ pub fn group(runs: &[Run]) -> anyhow::Result<Vec<Target<'_>>> {
                 firsts.push(run);
             }
         }
-        for (variant, runs) in variants(&firsts)? {
+        let variants = variants(&firsts)?;
+        let strengths = strengths(&variants);
+        for (place, (variant, runs)) in variants.into_iter().enumerate() {
+            let variant = variant.map(|name| strengths.get(place).cloned().unwrap_or(name));
             let of_target =
                 |run: &&&Run| runs.get(&run.protocol.seed).is_some_and(|first| same_target(first, run));
             let evaluated: Vec<&Run> = part.iter().filter(of_target).copied().collect();
@@ -119,6 +123,33 @@ pub fn group(runs: &[Run]) -> anyhow::Result<Vec<Target<'_>>> {
         }
     }
     Ok(targets)
+}
+
+/// What tells the variants of a defence apart, by its settings: `lambda 0.3`. Nothing where these do not.
+fn strengths(variants: &[(Option<String>, Repetitions<'_>)]) -> Vec<String> {
+    let settings: Vec<_> = variants
+        .iter()
+        .filter_map(|(_, runs)| Some(&runs.values().next()?.protocol.target.settings))
+        .collect();
+    let mut differ: Vec<&String> = settings.iter().flat_map(|one| one.keys()).collect();
+    differ.sort_unstable();
+    differ.dedup();
+    differ.retain(|key| settings.iter().any(|one| one.get(*key) != settings[0].get(*key)));
+    let words = |one: &&BTreeMap<String, Json>| {
+        let words = differ.iter().filter_map(|key| {
+            let value = one.get(*key)?;
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            Some(format!("{} {value}", key.replace('_', " ")))
+        });
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let names: Vec<String> = settings.iter().map(words).collect();
+    let distinct: BTreeSet<&String> = names.iter().collect();
+    if distinct.len() == names.len() && !distinct.iter().any(|name| name.is_empty()) {
+        names
+    } else {
+        Vec::new()
+    }
 }
 
 fn same_target(left: &Run, right: &Run) -> bool {

@@ -51,7 +51,7 @@ impl Difference {
 pub type Differences = IndexMap<String, Difference>;
 
 /// What waits for a pass, and what passes have found.
-pub(super) struct Inference {
+pub(crate) struct Inference {
     bootstrap: Bootstrap,
     waiting: Vec<(Sample, Option<String>)>,
     bytes: usize,
@@ -68,22 +68,22 @@ struct Result {
 
 /// The place of a sample among those handed in.
 #[derive(Clone, Copy)]
-pub(super) struct Place(usize);
+pub(crate) struct Place(usize);
 
 /// What was found of all samples.
-pub(super) struct Found {
+pub(crate) struct Found {
     results: Vec<Result>,
     corrected: Vec<f64>,
     tested: IndexMap<String, usize>,
 }
 
 impl Inference {
-    pub(super) fn new(bootstrap: Bootstrap) -> Self {
+    pub(crate) fn new(bootstrap: Bootstrap) -> Self {
         Self { bootstrap, waiting: Vec::new(), bytes: 0, found: Vec::new() }
     }
 
     /// Hand in a figure.
-    pub(super) fn figure(&mut self, sample: Sample) -> anyhow::Result<Place> {
+    pub(crate) fn figure(&mut self, sample: Sample) -> anyhow::Result<Place> {
         self.push(sample, None)
     }
 
@@ -121,7 +121,7 @@ impl Inference {
     }
 
     /// What there is to say of all that was handed in.
-    pub(super) fn finish(mut self) -> anyhow::Result<Found> {
+    pub(crate) fn finish(mut self) -> anyhow::Result<Found> {
         self.pass()?;
         let mut families: IndexMap<&str, Vec<usize>> = IndexMap::new();
         for (place, result) in self.found.iter().enumerate() {
@@ -141,7 +141,7 @@ impl Inference {
 }
 
 impl Found {
-    pub(super) fn interval(&self, Place(place): Place) -> Interval {
+    pub(crate) fn interval(&self, Place(place): Place) -> Interval {
         self.results[place].interval
     }
 

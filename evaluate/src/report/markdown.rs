@@ -11,6 +11,7 @@ use metrics::{Better, Cut, Ks, Measure};
 use service::policies::POLICIES;
 
 use super::inference::Difference;
+use super::references;
 use super::table::{Model, Row, Spread, Table, Value};
 use super::words::{chance, needed, what_was_found, what_was_run};
 use crate::figures::{Network, budget_of, grouped};
@@ -26,6 +27,7 @@ pub fn markdown(table: &Table) -> String {
         lists(table, &mut text);
     }
     tests(table, &mut text);
+    text.push_str(&references::markdown(table));
     text
 }
 

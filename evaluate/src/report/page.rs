@@ -12,11 +12,13 @@ mod training;
 use std::fmt::Write as _;
 
 pub use detection::Detected;
+pub use frontier::file as frontier_file;
 pub use theft::Curves;
 pub use training::Training;
 
 use super::markdown::{explained, names, plain, seeds, signed, spread, tested};
 use super::payers::Payers;
+use super::references::{CAPTION, references, rows};
 use super::table::Table;
 use super::words::{chance, name_of, percent, what_was_found, what_was_run};
 use crate::figures::{budget_of, grouped};
@@ -62,7 +64,7 @@ pub fn page(material: &Material<'_>) -> String {
 <h1>Target and copy under each defence</h1>
 <p class="finding">{run} {found}</p>
 {verdicts}
-{chapters}{tests}{figures}
+{chapters}{tests}{references}{figures}
 <footer><p>Protocol: {protocol}, {seeds}.</p></footer>
 </main>
 </body>
@@ -72,6 +74,7 @@ pub fn page(material: &Material<'_>) -> String {
         found = escape(&what_was_found(table)),
         verdicts = verdicts(table),
         tests = tests(table),
+        references = published(table),
         figures = figures(table),
         protocol = escape(&table.protocol.to_string()),
         seeds = seeds(&table.seeds),
@@ -148,6 +151,23 @@ fn tests(table: &Table) -> String {
         "<section>\n<h2>What can be told from chance</h2>\n<p class=\"caption\">Differences in {figure} to the same model without a defence. {}</p>\n{}\n</section>\n",
         escape(&explained(table, &figure)),
         table_of(&heading, &rows)
+    )
+}
+
+/// Published figures beside ours.
+fn published(table: &Table) -> String {
+    let Some(found) = references(table) else { return String::new() };
+    let rows = rows(&found);
+    let Some((heading, body)) = rows.split_first() else { return String::new() };
+    let heading: Vec<&str> = heading.iter().map(String::as_str).collect();
+    let mut warnings = String::new();
+    for warning in &found.warnings {
+        let _ = writeln!(warnings, "<p><strong>Weak target</strong>: {}.</p>", escape(warning));
+    }
+    format!(
+        "<section>\n<h2>Beside published figures: {}</h2>\n<p class=\"caption\">{CAPTION}</p>\n{}\n{warnings}</section>\n",
+        escape(found.dataset),
+        table_of(&heading, body)
     )
 }
 

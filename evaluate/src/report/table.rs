@@ -462,6 +462,12 @@ impl Drafts<'_> {
                 price: of_thief
                     .and_then(|run| Some(run.protocol.surrogate.as_ref()?.queries.as_ref()?.price())),
                 against,
+                settings: target
+                    .runs
+                    .values()
+                    .next()
+                    .map(|run| run.protocol.target.settings.clone())
+                    .unwrap_or_default(),
                 checkpoints: target.runs.values().map(|run| run.protocol.target.checkpoint.clone()).collect(),
             });
         }
@@ -488,12 +494,12 @@ impl Drafts<'_> {
     }
 }
 
-fn sample(columns: &[Vec<f64>]) -> anyhow::Result<Sample> {
+pub(crate) fn sample(columns: &[Vec<f64>]) -> anyhow::Result<Sample> {
     Ok(Sample::new(&columns.iter().map(Vec::as_slice).collect::<Vec<_>>())?)
 }
 
 /// What the ranks in a column of a run are worth, `(users)`.
-pub(super) fn worth(run: &Run, column: &str, measure: &Measure<OfRank>) -> anyhow::Result<Vec<f64>> {
+pub(crate) fn worth(run: &Run, column: &str, measure: &Measure<OfRank>) -> anyhow::Result<Vec<f64>> {
     Ok(ranks_of(run, column)?.iter().map(|&rank| measure.value(rank)).collect())
 }
 

@@ -4,9 +4,12 @@
 //! the undefended target, who may be two: a thief is free to change his ways. That the best of several is chosen by the figure that
 //! is then reported flatters him a little, on both sides alike.
 
+use std::collections::BTreeMap;
+
 use crate::figures::Network;
 use artifact::queries::Price;
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::inference::{Difference, Found, Place};
 use super::table::{Model, Row};
@@ -21,6 +24,9 @@ pub struct Verdict {
     /// What tells it from another of that defence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// What it was set to, where its runs say so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, Json>,
     /// The figure it is judged by.
     pub figure: String,
     /// BLAKE3 of the target's checkpoints, in the order of the seeds.
@@ -74,6 +80,7 @@ pub(super) struct Draft {
     /// The strongest of the undefended target, with his mean over the seeds that both have.
     pub(super) against: Option<(Place, f64)>,
     pub(super) checkpoints: Vec<String>,
+    pub(super) settings: BTreeMap<String, Json>,
 }
 
 impl Draft {
@@ -101,6 +108,7 @@ impl Draft {
             target: row.target?,
             defence: row.defence.clone()?,
             variant: row.variant.clone(),
+            settings: self.settings,
             figure: figure.to_owned(),
             checkpoints: self.checkpoints,
             quality,

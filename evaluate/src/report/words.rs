@@ -201,6 +201,6 @@ pub(crate) fn chance(p: f64) -> String {
 }
 
 /// How many would be needed; `none` where no number would do.
-pub(crate) fn needed(count: Option<u64>) -> String {
+pub(super) fn needed(count: Option<u64>) -> String {
     count.map_or_else(|| "no number".to_owned(), grouped)
 }

@@ -5,7 +5,6 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use stage::Refusal;
 
@@ -65,11 +64,8 @@ impl Cost {
             _ => return Ok(()),
         };
         let path = directory.join(stage::output::RUN_LOG);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            // A directory of a run that is not complete, or one that was copied without its record.
-            Err(_) => return Ok(()),
-        };
+        // A directory that was copied without its record says nothing.
+        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
         let record: Record = serde_yaml::from_str(&text).map_err(|source| {
             Refusal::because(format!("{} is no record of a run", path.display()), source)
         })?;
@@ -107,11 +103,8 @@ impl Cost {
 
 /// This machine, in words: the kind of its processor, as far as the system tells.
 pub fn machine() -> String {
-    let told = fs::read_to_string("/proc/cpuinfo").context("no such file").unwrap_or_default();
+    let told = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let names = told.lines().filter(|line| line.starts_with("model name"));
     let mut names = names.filter_map(|line| Some(line.split_once(':')?.1.trim().to_owned()));
-    match names.next() {
-        Some(name) => name,
-        None => std::env::consts::ARCH.to_owned(),
-    }
+    names.next().unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }

@@ -11,9 +11,10 @@ use crate::figures::{grouped, price_of};
 use crate::report::PAGE;
 use crate::report::inference::Difference;
 use crate::report::markdown::{align, plain};
+use crate::report::references::{references, rows as references_rows};
 use crate::report::table::{Model, Row, Table};
 use crate::report::verdict::{Outcome, Verdict};
-use crate::report::words::{chance, needed, percent, what_was_found, what_was_run};
+use crate::report::words::{chance, percent, what_was_found, what_was_run};
 
 /// Seeds from which a table says something of other training runs.
 const SEEDS: usize = 3;
@@ -36,7 +37,7 @@ fn summary(all: &[Kept], text: &mut String) {
         "the target",
         "best copy of it, undefended",
         "defences that win against the strongest thief",
-        "hours",
+        "time",
     ];
     let rows = all.iter().map(|one| {
         let undefended = one.table.verdicts.iter().find(|verdict| verdict.defence == "none");
@@ -59,7 +60,7 @@ fn summary(all: &[Kept], text: &mut String) {
                 |thief| format!("{:.4}, {}", thief.quality, percent(thief.share)),
             ),
             if won.is_empty() { "none".to_owned() } else { won.join(", ") },
-            format!("{:.1}", one.cost.all().hours),
+            duration(one.cost.all().hours),
         ]
     });
     align(text, &std::iter::once(heading.map(str::to_owned).to_vec()).chain(rows).collect::<Vec<_>>());
@@ -75,6 +76,14 @@ fn experiment(one: &Kept, kept: &str, text: &mut String) {
         "All numbers: [{KEPT}]({kept}/{name}/{KEPT}), with pictures [{PAGE}]({kept}/{name}/{PAGE}).\n"
     );
     thieves(table, text);
+    if let Some(found) = references(table) {
+        let _ = writeln!(text, "Beside published figures for {}:\n", found.dataset);
+        align(text, &references_rows(&found));
+        text.push('\n');
+        for warning in &found.warnings {
+            let _ = writeln!(text, "**Weak target**: {warning}.\n");
+        }
+    }
     proofs(&one.proofs, text);
     said(table, text);
     cost(one, text);
@@ -340,13 +349,15 @@ fn said(table: &Table, text: &mut String) {
             difference.low,
             difference.high
         );
-        if difference.seeds > 1 {
-            let _ =
-                write!(line, "; half of that would be seen with {} seeds", needed(difference.seeds_needed));
+        let (count, of) = if difference.seeds > 1 {
+            (difference.seeds_needed, "seeds")
         } else {
-            let _ =
-                write!(line, "; half of that would be seen with {} users", needed(difference.users_needed));
-        }
+            (difference.users_needed, "users")
+        };
+        let _ = match count {
+            Some(count) => write!(line, "; half of that would be seen with {} {of}", grouped(count)),
+            None => write!(line, "; no number of {of} would show half of that"),
+        };
         cannot.push(line + ".");
     }
     let seeds = table.seeds.len();
@@ -376,10 +387,15 @@ fn widest(verdicts: &[&Verdict]) -> Option<f64> {
     lows.min_by(f64::total_cmp).filter(|&low| low < 0.0).map(|low| -low)
 }
 
+/// Hours in words, minutes where they are few.
+fn duration(hours: f64) -> String {
+    if hours < 1.0 { format!("{:.1} min", 60.0 * hours) } else { format!("{hours:.1} h") }
+}
+
 fn cost(one: &Kept, text: &mut String) {
     let hours = |spent: &Spent| match spent.cpu_hours {
-        Some(cpu) => format!("{:.2} h ({cpu:.2} h of a core)", spent.hours),
-        None => format!("{:.2} h", spent.hours),
+        Some(cpu) => format!("{} ({} of a core)", duration(spent.hours), duration(cpu)),
+        None => duration(spent.hours),
     };
     let cost = &one.cost;
     let parts: Vec<String> = cost

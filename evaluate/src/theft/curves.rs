@@ -11,14 +11,15 @@ use std::fmt::Write as _;
 use artifact::checkpoint::Learning;
 use artifact::queries::{Price, QueryHeader};
 use indexmap::IndexMap;
-use metrics::{Ks, Measure, OfRank};
+use metrics::{Bootstrap, Ks, Measure, OfRank};
 use serde::Serialize;
 use serde_json::Value as Json;
 use stage::Refusal;
 
-use crate::figures::{Conditions, Network, PROTOCOL, Subject};
+use crate::figures::{Conditions, Network, PROTOCOL, SURROGATE_RANK, Subject};
 use crate::report::grouping::{Repetitions, Run, in_order, order_of};
-use crate::report::table::{Values, check_alike, gather};
+use crate::report::inference::Inference;
+use crate::report::table::{Spread, Values, check_alike, gather, sample, worth};
 
 /// Shares of the target whose price is told.
 pub const SHARES: [f64; 3] = [0.5, 0.8, 0.9];
@@ -161,7 +162,42 @@ impl Theft {
                 Ok(Curve { thief, points, needed })
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self { protocol: first.protocol.conditions.clone(), seeds, targets, curves })
+        let mut theft = Self { protocol: first.protocol.conditions.clone(), seeds, targets, curves };
+        theft.infer(runs)?;
+        Ok(theft)
+    }
+
+    /// Intervals over users and seeds together, of the quality of points with several seeds. Fidelity is not kept user by user.
+    fn infer(&mut self, runs: &[Run]) -> anyhow::Result<()> {
+        let by_name: BTreeMap<&str, &Run> = runs.iter().map(|run| (run.name.as_str(), run)).collect();
+        let bootstrap = Bootstrap {
+            resamples: self.protocol.bootstrap,
+            seed: self.seeds.first().copied().unwrap_or_default(),
+        };
+        let mut inference = Inference::new(bootstrap);
+        let mut waiting = Vec::new();
+        let points = self.curves.iter_mut().flat_map(|curve| &mut curve.points);
+        for Point { runs, figures, .. } in points.filter(|point| point.seeds.len() > 1) {
+            let runs: Vec<&Run> =
+                runs.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect();
+            let measures = quality();
+            for (name, value) in figures {
+                let Some(measure) = measures.iter().find(|measure| measure.to_string() == *name) else {
+                    continue;
+                };
+                let columns = runs.iter().map(|run| worth(run, SURROGATE_RANK, measure));
+                let columns = columns.collect::<anyhow::Result<Vec<Vec<f64>>>>()?;
+                waiting.push((inference.figure(sample(&columns)?)?, value));
+            }
+        }
+        let found = inference.finish()?;
+        for (place, value) in waiting {
+            if let Spread::Seeds { low, high, .. } = &mut value.spread {
+                let interval = found.interval(place);
+                (*low, *high) = (Some(interval.low), Some(interval.high));
+            }
+        }
+        Ok(())
     }
 
     /// The target that a thief steals from.

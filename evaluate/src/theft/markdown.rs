@@ -32,7 +32,8 @@ fn introduce(theft: &Theft, text: &mut String) {
     let spread = if theft.seeds.len() == 1 {
         "In brackets: 95 % bootstrap interval over the users."
     } else {
-        "±: standard deviation over the seeds; brackets, where a point has one seed: 95 % interval over the users."
+        "±: standard deviation over the seeds. In brackets: 95 % interval over users and seeds together; over the users alone where a point has \
+         one seed. Fidelity is not kept user by user, and has none over seeds."
     };
     let _ = writeln!(
         text,

@@ -26,7 +26,7 @@ const COLUMNS: [&str; 16] = [
     "deviation",
 ];
 
-/// Write the curves as text. `deviation` is empty of a single seed, `low` and `high` of several.
+/// Write the curves as text. `deviation` is empty of a single seed, `low` and `high` of the fidelity of several.
 ///
 /// Fails where the file cannot be written.
 pub fn write_csv(theft: &Theft, path: &Path) -> anyhow::Result<()> {
@@ -38,9 +38,11 @@ pub fn write_csv(theft: &Theft, path: &Path) -> anyhow::Result<()> {
         for point in &curve.points {
             let seeds: Vec<String> = point.seeds.iter().map(u64::to_string).collect();
             for (figure, value) in &point.figures {
-                let [low, high, deviation] = match value.spread {
-                    Spread::Interval { low, high } => [low.to_string(), high.to_string(), String::new()],
-                    Spread::Seeds { deviation, .. } => [String::new(), String::new(), deviation.to_string()],
+                let shown = |end: Option<f64>| end.map(|end| end.to_string()).unwrap_or_default();
+                let (low, high) = value.interval().unzip();
+                let deviation = match value.spread {
+                    Spread::Interval { .. } => None,
+                    Spread::Seeds { deviation, .. } => Some(deviation),
                 };
                 let record = [
                     thief.target.to_string(),
@@ -56,9 +58,9 @@ pub fn write_csv(theft: &Theft, path: &Path) -> anyhow::Result<()> {
                     seeds.join(" "),
                     figure.clone(),
                     value.mean.to_string(),
-                    low,
-                    high,
-                    deviation,
+                    shown(low),
+                    shown(high),
+                    shown(deviation),
                 ];
                 file.write_record(record).with_context(failed)?;
             }

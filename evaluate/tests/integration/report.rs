@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::scene::{Cell, Scene};
 
-const FILES: [&str; 6] =
-    ["report.html", "report.md", "report.json", "report.csv", "report.parquet", "chart.svg"];
+const FILES: [&str; 7] =
+    ["report.html", "report.md", "report.json", "report.csv", "report.parquet", "chart.svg", "frontier.svg"];
 
 const RUNS: [&str; 4] = ["eval-none", "eval-random", "eval-reverse", "eval-gro"];
 
@@ -629,4 +629,182 @@ fn bad_usage_ends_with_two() {
     let ended = scene.evaluate(&arguments(&["eval-lost"], "report"));
     assert_eq!(ended.code, 2);
     assert!(ended.err.contains("eval-lost/metrics.json"), "{}", ended.err);
+}
+
+/// A target behind a defence of a strength, attacked once.
+fn strength(
+    scene: &Scene,
+    name: &str,
+    defence: &str,
+    settings: &serde_json::Value,
+    (kept, stolen): (usize, usize),
+) {
+    let hits =
+        |count: usize| (0..200).map(|user| Some(if user < count { 1 } else { 30 })).collect::<Vec<_>>();
+    scene.evaluated(name, defence, 0.02 + stolen as f64 / 200.0, &hits(kept), &hits(stolen));
+    scene.amend(&format!("{name}/metrics.json"), "/target/HR@10/mean", |mean| {
+        *mean = (kept as f64 / 200.0).into();
+    });
+    scene.amend(&format!("{name}/protocol.json"), "/target", |target| target["settings"] = settings.clone());
+}
+
+#[test]
+fn a_defence_of_several_strengths_is_a_curve_for_each_setting() {
+    let scene = Scene::new();
+    strength(&scene, "eval-none", "none", &serde_json::json!({}), (100, 90));
+    // A star: canaries at .05 false alarms, and false alarms at .5 canaries; weaker ones cost less, but for noise.
+    let runs = [
+        ("eval-guard-a", 0.1, 0.05, (99, 80)),
+        ("eval-guard-b", 0.3, 0.05, (97, 60)),
+        ("eval-guard-c", 0.5, 0.05, (98, 40)),
+        ("eval-guard-d", 0.5, 0.10, (90, 20)),
+    ];
+    for (name, canaries, alarms, figures) in runs {
+        let settings = serde_json::json!({ "canaries": canaries, "false_alarms": alarms, "trust": 4.0 });
+        strength(&scene, name, "guard", &settings, figures);
+    }
+    let names = ["eval-none", "eval-guard-a", "eval-guard-b", "eval-guard-c", "eval-guard-d"];
+    let ended = scene.evaluate(&[&["report", "--quiet", "--out", "report", "--runs"][..], &names].concat());
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let report = scene.json("report/report.json");
+    let variants: Vec<&str> = report["verdicts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|verdict| verdict["variant"].as_str())
+        .collect();
+    assert_eq!(
+        variants,
+        [
+            "canaries 0.1, false alarms 0.05",
+            "canaries 0.3, false alarms 0.05",
+            "canaries 0.5, false alarms 0.05",
+            "canaries 0.5, false alarms 0.1"
+        ],
+        "by what differs, and by nothing else"
+    );
+    let svg = std::fs::read_to_string(scene.path("report/frontier.svg")).unwrap();
+    let curves: Vec<usize> = svg
+        .split("<polyline class=\"curve")
+        .skip(1)
+        .map(|rest| rest.split("points=\"").nth(1).unwrap().split('"').next().unwrap().split(' ').count())
+        .collect();
+    assert_eq!(curves, [3, 2], "three points over canaries, two over false alarms: {svg}");
+    // In the order of the setting, not of what users lose, which would have the second and third the other way round.
+    let first = svg.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+    let x: Vec<f64> =
+        first.split(' ').map(|point| point.split(',').next().unwrap().parse().unwrap()).collect();
+    assert!(x[0] < x[2] && x[2] < x[1], "{x:?}");
+    assert!(
+        svg.contains(">canaries 0.3<") && svg.contains(">false alarms 0.1<"),
+        "the strength stands beside the point"
+    );
+    let page = std::fs::read_to_string(scene.path("report/report.html")).unwrap();
+    assert!(page.contains("joined in the order of that setting"), "{page}");
+}
+
+#[test]
+fn published_figures_stand_beside_ours_and_a_weak_target_is_named() {
+    let scene = Scene::new();
+    let everybody =
+        |count: usize| (0..200).map(|user| Some(if user < count { 1 } else { 30 })).collect::<Vec<_>>();
+    scene.evaluated("eval-none", "none", 0.24, &everybody(48), &everybody(40));
+    let arguments = ["report", "--out", "report", "--runs", "eval-none"];
+    let ended = scene.evaluate(&arguments);
+    assert!(!ended.out.contains("Beside published figures"), "nobody knows this data set: {}", ended.out);
+    // MovieLens-1M is known by its users and items.
+    for (key, value) in [("/users", 6040), ("/items", 3416)] {
+        scene.amend("eval-none/protocol.json", key, |found| *found = value.into());
+    }
+    let ended = scene.evaluate(&arguments);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.out.contains("## Beside published figures: MovieLens-1M"), "{}", ended.out);
+    let row = ended.out.lines().find(|line| line.contains("Petrov and Macdonald, RecSys 2022")).unwrap();
+    for cell in ["| BERT4Rec |", "0.2400", "0.2821", "0.1516", "seen items kept here, left out there"] {
+        assert!(row.contains(cell), "{cell}: {row}");
+    }
+    assert!(!ended.out.contains("gSASRec"), "of another architecture: {}", ended.out);
+    // .24 is 16 % below .2843.
+    assert!(ended.err.contains("0.2400 HR@10, 16 % less than BERT4Rec (Klenitskiy"), "{}", ended.err);
+    let page = std::fs::read_to_string(scene.path("report/report.html")).unwrap();
+    assert!(page.contains("Beside published figures") && page.contains("Weak target"), "{page}");
+    scene.amend("eval-none/metrics.json", "/target/HR@10/mean", |mean| *mean = 0.26.into());
+    let ended = scene.evaluate(&arguments);
+    assert!(!ended.err.contains("less than"), "a tenth is no difference: {}", ended.err);
+}
+
+#[test]
+fn mlflow_finds_runs_params_metrics_with_steps_and_artifacts() {
+    let scene = Scene::new();
+    let everybody =
+        |count: usize| (0..200).map(|user| Some(if user < count { 1 } else { 30 })).collect::<Vec<_>>();
+    scene.evaluated("eval-none", "none", 0.24, &everybody(48), &everybody(40));
+    scene.evaluated("eval-gro", "gro", 0.22, &everybody(44), &everybody(20));
+    std::fs::create_dir(scene.path("target")).unwrap();
+    std::fs::write(
+        scene.path("target/history.csv"),
+        "epoch,loss,ndcg@10\n0,,0.01\n1,2.5,0.11\n2,2.25,0.12\n",
+    )
+    .unwrap();
+    std::fs::write(
+        scene.path("target/settings.yaml"),
+        "seed: 1\ntrain:\n  epochs: 2\n  loss: cross_entropy\n",
+    )
+    .unwrap();
+    let run = |more: &[&str]| {
+        let all = [
+            "report",
+            "--quiet",
+            "--mlflow",
+            "mlruns",
+            "--histories",
+            "target",
+            "--out",
+            "x/report",
+            "--runs",
+        ];
+        scene.evaluate(&[&all[..], &["eval-none", "eval-gro"], more].concat())
+    };
+    let ended = run(&[]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    let inside = |path: &std::path::Path| {
+        let mut found: Vec<_> = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect();
+        found.retain(|path| path.is_dir());
+        found.sort();
+        found
+    };
+    let experiments = inside(&scene.path("mlruns"));
+    assert_eq!(experiments.len(), 1);
+    assert!(read(&experiments[0].join("meta.yaml")).contains("name: x/report"));
+    let runs = inside(&experiments[0]);
+    let named = |name: &str| runs.iter().find(|run| read(&run.join("tags/mlflow.runName")) == name).unwrap();
+    assert_eq!(runs.len(), 4, "two evaluations, a training, the report");
+    let gro = named("eval-gro");
+    assert_eq!(read(&gro.join("params/defence")), "gro");
+    assert_eq!(read(&gro.join("params/questions")), "25000");
+    assert_eq!(read(&gro.join("metrics/target/HR_at_10")), "0 0.22 0\n");
+    assert_eq!(read(&gro.join("artifacts/protocol.json")), read(&scene.path("eval-gro/protocol.json")));
+    let target = named("target");
+    assert_eq!(read(&target.join("metrics/ndcg_at_10")), "0 0.01 0\n0 0.11 1\n0 0.12 2\n");
+    assert_eq!(
+        read(&target.join("metrics/loss")),
+        "0 2.5 1\n0 2.25 2\n",
+        "an epoch that measured none has none"
+    );
+    assert_eq!(read(&target.join("params/train.loss")), "cross_entropy");
+    assert!(named("report").join("artifacts/report.html").is_file());
+    let id = gro.file_name().unwrap().to_str().unwrap();
+    assert!(id.len() == 32 && read(&gro.join("meta.yaml")).contains(&format!("run_id: {id}")));
+
+    // Written again, it replaces its own runs, and leaves those of others alone.
+    std::fs::create_dir_all(scene.path("mlruns/7/abc")).unwrap();
+    std::fs::write(scene.path("mlruns/7/meta.yaml"), "name: someone else's\n").unwrap();
+    assert_eq!(run(&[]).code, 0);
+    assert_eq!(inside(&scene.path("mlruns")).len(), 2);
+    assert!(scene.path("mlruns/7/abc").is_dir());
+    std::fs::write(scene.path("mlruns/7/meta.yaml"), "name: x/report\n").unwrap();
+    let ended = run(&[]);
+    assert_eq!(ended.code, 2, "{}", ended.err);
+    assert!(ended.err.contains("holds an experiment x/report that no report wrote"), "{}", ended.err);
 }

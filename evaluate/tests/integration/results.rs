@@ -26,7 +26,7 @@ fn experiment(scene: &Scene, name: &str) {
                 scene.made(&run, &cell, 0.02 + hits as f64 / 400.0, &ranks(kept), &ranks(hits));
                 let of = |file: &str| format!("{run}/{file}");
                 scene.amend(&of("metrics.json"), "/target/HR@10/mean", |mean| {
-                    *mean = json!(kept as f64 / 400.0)
+                    *mean = json!(kept as f64 / 400.0);
                 });
                 scene.amend(&of("protocol.json"), "/surrogate/queries/generation/strategy", |name| {
                     *name = strategy.into();
@@ -98,7 +98,7 @@ fn a_defence_wins_only_against_the_strongest_thief() {
     assert!(page.contains("`gro` (users lose 1.7 %, he loses 40 %)"), "the summary: {page}");
     assert!(page.contains("on an abacus (2 threads)"), "{page}");
     // Three trainings of half an hour, nine tenths of it on both threads.
-    assert!(page.contains("targets 1.50 h (2.70 h of a core) in 3 runs"), "{page}");
+    assert!(page.contains("targets 1.5 h (2.7 h of a core) in 3 runs"), "{page}");
     assert!(page.contains("none (innocent)") && page.contains("guard (guilty)"), "{page}");
     assert!(page.contains("(results/toy/report.json)"), "{page}");
 }

@@ -146,6 +146,11 @@ fn seeds_of_one_thief_are_averaged() {
     let near = |key: &str, expected: f64| (figure[key].as_f64().unwrap() - expected).abs() < 1e-12;
     // Of .2 and .4: .3, and the sample deviation .02^.5.
     assert!(near("mean", 0.3) && near("deviation", 0.02f64.sqrt()), "{figure}");
+    // From the ranks of both, of whom all hit or none: an interval over users and seeds; fidelity is not kept user by user.
+    assert!(figure["low"].is_number() && figure["high"].is_number(), "{figure}");
+    assert!(
+        point["figures"]["Agr@10"]["low"].is_null() && point["figures"]["Agr@10"]["deviation"].is_number()
+    );
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod plan;
 mod pipelines;
 // The settings in words, for whoever chains the stages.
 mod settings;
+// Strengths of defences, for the Makefile.
+mod sweep;
 mod verify;
 
 use std::path::PathBuf;

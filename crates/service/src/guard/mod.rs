@@ -63,6 +63,9 @@ pub struct Parameters {
     pub key: String,
 }
 
+/// Those of [`Parameters`] that no setting names: they were fitted to users.
+pub const FITTED: [&str; 4] = ["threshold", "bins", "users", "chance"];
+
 impl Default for Parameters {
     fn default() -> Self {
         Self {

@@ -102,6 +102,10 @@ fn picture(table: &Table, figure: &str) -> String {
             let place = row.surrogate.and_then(|kind| kinds.iter().position(|&other| other == kind));
             let label = match (row.model, &row.variant) {
                 (Model::Target, _) => "target".to_owned(),
+                // The heading above says it.
+                (_, Some(variant)) if Some(variant) == target.variant.as_ref() => {
+                    row.surrogate.map_or(String::new(), |kind| format!("copy, {}", kind.title))
+                }
                 // What tells it from the others is at the end of its name.
                 (_, Some(variant)) if variant.chars().count() > 24 => variant
                     .chars()

@@ -1,9 +1,14 @@
 //! What users lose against what the strongest thief has: a point for each defence, a curve for one of several strengths.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde_json::Value as Json;
+
 use crate::figures::Network;
 
 use super::svg::{
-    Anchor, Chapter, Scale, Svg, WIDTH, apart, legend, level_axis, shortened, table, upright_axis,
+    Anchor, Chapter, Scale, Svg, WIDTH, apart, escape, legend, level_axis, shortened, table, upright_axis,
 };
 use crate::report::table::Table;
 use crate::report::verdict::Verdict;
@@ -21,12 +26,7 @@ struct Point<'a> {
 
 /// The chapter, where a target has a defence and a thief.
 pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
-    let mut defences: Vec<&str> = Vec::new();
-    for verdict in &table_of.verdicts {
-        if !defences.contains(&verdict.defence.as_str()) {
-            defences.push(&verdict.defence);
-        }
-    }
+    let defences = colours(table_of);
     let points: Vec<Point<'_>> = table_of
         .verdicts
         .iter()
@@ -60,8 +60,8 @@ pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
         title: "What a defence costs, and what it buys".to_owned(),
         caption: format!(
             "The best defence is below and to the left: users lose little of {figure}, and the strongest copy has a small share of the undefended \
-             target's. Lines to the sides are 95 % intervals of what users lose. Points of one defence are different strengths or \
-             makes of it, joined in the order of what users lose."
+             target's. Lines to the sides are 95 % intervals of what users lose. Points of one defence that differ in one setting are joined \
+             in the order of that setting, which stands beside them; the colour is the defence's."
         ),
         pictures: table_of.targets().into_iter().filter_map(|target| picture(&points, target)).collect(),
         legend: legend(
@@ -75,13 +75,161 @@ pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
     })
 }
 
+/// The defences, in the order of their colours.
+fn colours(table: &Table) -> Vec<&str> {
+    let mut defences: Vec<&str> = Vec::new();
+    for verdict in &table.verdicts {
+        if !defences.contains(&verdict.defence.as_str()) {
+            defences.push(&verdict.defence);
+        }
+    }
+    defences
+}
+
+/// Height of a line of labels.
+const LINE: f64 = 12.0;
+
+/// Labels that would stand below the axis moved up, and those above them with them.
+fn within(places: &[f64], lowest: f64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..places.len()).collect();
+    order.sort_by(|&left, &right| places[right].total_cmp(&places[left]));
+    let mut moved = places.to_vec();
+    let mut limit = lowest;
+    for place in order {
+        moved[place] = moved[place].min(limit);
+        limit = moved[place] - LINE;
+    }
+    moved
+}
+
+/// A point in few words: its defence where that has one point, else the settings in which it departs from what is usual among them.
+fn label(point: &Point<'_>, points: &[&Point<'_>]) -> String {
+    let Verdict { defence, variant, settings, .. } = point.verdict;
+    let Some(variant) = variant else { return defence.clone() };
+    if settings.is_empty() {
+        return variant.clone();
+    }
+    let of_defence: Vec<&&Point<'_>> =
+        points.iter().filter(|other| other.verdict.defence == *defence).collect();
+    let shared = |key: &str| {
+        of_defence.iter().filter(|other| other.verdict.settings.get(key) == settings.get(key)).count()
+    };
+    let varies = |key: &str| shared(key) < of_defence.len();
+    let most = |key: &str| {
+        let of = |one: &Point<'_>| {
+            of_defence
+                .iter()
+                .filter(|other| other.verdict.settings.get(key) == one.verdict.settings.get(key))
+                .count()
+        };
+        of_defence.iter().map(|other| of(other)).max().unwrap_or(0)
+    };
+    let varying: Vec<&String> = settings.keys().filter(|key| varies(key)).collect();
+    let mut told: Vec<&&String> = varying.iter().filter(|key| shared(key) < most(key)).collect();
+    if told.is_empty() {
+        told = varying.iter().take(1).collect();
+    }
+    let words = told.iter().map(|key| {
+        let value =
+            settings.get(**key).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        format!("{} {}", key.replace('_', " "), value.unwrap_or_default())
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// Points to be joined: of one defence, alike in all settings but one, in the order of that one. Where runs do not say what a defence was
+/// set to, all points of it, in the order of what users lose.
+fn curves<'a, 'b>(points: &[&'b Point<'a>]) -> Vec<Vec<&'b Point<'a>>> {
+    let mut curves = Vec::new();
+    let mut defences: Vec<&str> = points.iter().map(|point| point.verdict.defence.as_str()).collect();
+    defences.dedup();
+    for defence in defences {
+        let mut all: Vec<&Point<'_>> =
+            points.iter().filter(|point| point.verdict.defence == defence).copied().collect();
+        let settings = |point: &Point<'_>| point.verdict.settings.clone();
+        if all.iter().any(|point| point.verdict.settings.is_empty()) {
+            all.sort_by(|left, right| left.lost.total_cmp(&right.lost));
+            curves.push(all);
+            continue;
+        }
+        let keys: BTreeSet<&String> = all.iter().flat_map(|point| point.verdict.settings.keys()).collect();
+        for key in keys {
+            let strength = |point: &Point<'_>| point.verdict.settings.get(key).and_then(Json::as_f64);
+            let mut groups: Vec<(BTreeMap<String, Json>, Vec<&Point<'_>>)> = Vec::new();
+            for point in all.iter().filter(|point| strength(point).is_some()) {
+                let mut others = settings(point);
+                others.remove(key);
+                match groups.iter_mut().find(|(found, _)| *found == others) {
+                    Some((_, group)) => group.push(point),
+                    None => groups.push((others, vec![point])),
+                }
+            }
+            for (_, mut group) in groups {
+                group.sort_by(|left, right| {
+                    strength(left).unwrap_or(0.0).total_cmp(&strength(right).unwrap_or(0.0))
+                });
+                curves.push(group);
+            }
+        }
+    }
+    curves.retain(|curve| curve.len() > 1);
+    curves
+}
+
+/// The chapter's pictures as a file of their own, one below the other, for the light. Where there are none it says so.
+pub fn file(table: &Table) -> String {
+    let mut pictures = chapter(table).map(|chapter| chapter.pictures).unwrap_or_default();
+    if pictures.is_empty() {
+        let mut none = Svg::new(40.0);
+        let why = "No defence with a copy to draw";
+        none.text("name", (0.0, 24.0), Anchor::Start, why);
+        pictures.push(none.finish(why));
+    }
+    let (mut body, mut top) = (String::new(), 0.0);
+    for picture in &pictures {
+        // What `Svg::finish` says of its height.
+        let said = picture.split('"').nth(1).and_then(|size| size.split(' ').nth(3)?.parse().ok());
+        let height: f64 = said.unwrap_or(WIDTH);
+        let placed =
+            format!("<svg x=\"12\" y=\"{:.0}\" width=\"{WIDTH}\" height=\"{height:.0}\" ", top + 8.0);
+        body.push_str(&picture.replacen("<svg ", &placed, 1));
+        top += height + 24.0;
+    }
+    let mut left = 18.0;
+    for (colour, name) in colours(table).iter().enumerate() {
+        let (dot, colour) = (top + 6.0, colour % super::svg::COLOURS);
+        let _ = write!(
+            body,
+            "<circle class=\"dot c{colour}\" cx=\"{left:.0}\" cy=\"{dot:.0}\" r=\"4\"/><text class=\"label\" x=\"{:.0}\" y=\"{:.0}\">{}</text>",
+            left + 8.0,
+            dot + 4.0,
+            escape(name)
+        );
+        left += 30.0 + 7.0 * name.chars().count() as f64;
+    }
+    let (wide, high) = (WIDTH.max(left) + 24.0, top + 20.0);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.0} {high:.0}\" width=\"{:.0}\" height=\"{:.0}\">\n<style>{LIGHT}</style>\n<rect \
+         width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}\n</svg>\n",
+        1.5 * wide,
+        1.5 * high
+    )
+}
+
+/// The page's style for pictures, in the colours of its light side.
+const LIGHT: &str = "svg{overflow:visible}text{fill:#5b636c;font:11px system-ui,sans-serif}.name{fill:#22262b;font-size:13px;font-weight:600}.label{fill:#22262b}\
+    .grid{stroke:#e0e4e9}.axis{stroke:#7d858e}.curve{fill:none;stroke-width:2;stroke-linejoin:round}.whisker{stroke-width:1.8}\
+    .c0{stroke:#0072b2}.c1{stroke:#d98200}.c2{stroke:#008f67}.c3{stroke:#b85a92}.c4{stroke:#c44f00}.c5{stroke:#3f8fc4}.c6{stroke:#5a5a5a}\
+    .dot{stroke:none}.dot.c0{fill:#0072b2}.dot.c1{fill:#d98200}.dot.c2{fill:#008f67}.dot.c3{fill:#b85a92}.dot.c4{fill:#c44f00}\
+    .dot.c5{fill:#3f8fc4}.dot.c6{fill:#5a5a5a}";
+
 fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
     let points: Vec<&Point<'_>> = points.iter().filter(|point| point.verdict.target == target).collect();
     let figure = &points.first()?.verdict.figure;
     let lows = points.iter().map(|point| point.between.map_or(point.lost, |between| between.0));
     let highs = points.iter().map(|point| point.between.map_or(point.lost, |between| between.1));
     let (lowest, highest) = (lows.fold(0.0, f64::min), highs.fold(0.0, f64::max));
-    let most = points.iter().map(|point| point.share).fold(1.0, f64::max);
+    let most = points.iter().map(|point| point.share).fold(0.0, f64::max);
     let (left, right, top, bottom) = (50.0, WIDTH - 14.0, 28.0, 250.0);
     let x = Scale::around(lowest, highest, left, right);
     let y = Scale::around(0.0, most, bottom, top);
@@ -95,16 +243,11 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
     upright_axis(&mut svg, &y, true, (left, right));
     level_axis(&mut svg, &x, true, (top, bottom));
     svg.text("tick", (f64::midpoint(left, right), bottom + 31.0), Anchor::Middle, "users lose");
-    let mut colours: Vec<usize> = points.iter().map(|point| point.colour).collect();
-    colours.dedup();
-    for colour in colours {
-        let mut curve: Vec<&&Point<'_>> = points.iter().filter(|point| point.colour == colour).collect();
-        curve.sort_by(|left, right| left.lost.total_cmp(&right.lost));
+    for curve in curves(&points) {
+        let colour = curve[0].colour % super::svg::COLOURS;
         let curve: Vec<(f64, f64)> =
             curve.iter().map(|point| (x.at(point.lost), y.at(point.share))).collect();
-        if curve.len() > 1 {
-            svg.path(&format!("curve c{}", colour % super::svg::COLOURS), &curve);
-        }
+        svg.path(&format!("curve c{colour}"), &curve);
     }
     for point in &points {
         let at = |lost: f64| (x.at(lost), y.at(point.share));
@@ -112,12 +255,13 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
         svg.whisker(point.colour, at(point.lost), [at(low), at(high)]);
     }
     let wanted: Vec<f64> = points.iter().map(|point| y.at(point.share) - 7.0).collect();
-    for (point, place) in points.iter().zip(apart(&wanted, 12.0)) {
+    let places = within(&apart(&wanted, LINE), bottom - 5.0);
+    for (point, place) in points.iter().zip(places) {
         let at = x.at(point.lost);
         // Towards the side where there is room.
         let (anchor, at) =
             if at > f64::midpoint(left, right) { (Anchor::End, at - 4.0) } else { (Anchor::Start, at + 4.0) };
-        let name = point.verdict.variant.as_ref().map_or_else(|| point.verdict.defence.clone(), Clone::clone);
+        let name = label(point, &points);
         svg.text("label", (at, place), anchor, &shortened(&name, 30));
     }
     Some(svg.finish(&format!(
