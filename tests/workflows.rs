@@ -233,7 +233,7 @@ fn make_collects_results() {
     let project = Project::new(None);
     let bin = format!("BIN={}", binaries().display());
     let few = "FLAGS=--set distill.epochs=2 --set distill.epoch_questions=0 --set generate.sequences=10";
-    let thieves = ["THIEVES=autoregressive:hinge short:set", "DEFENCES=none guard"];
+    let thieves = ["THIEVES=autoregressive:hinge short:set", "DEFENCES=none random guard"];
     let make = |seeds: &str| {
         let always =
             ["results-demo-sas", "CARGO=true", "OUT=my out", "KEPT=kept", "PAGE=page.md", &bin, few, seeds];
@@ -241,9 +241,12 @@ fn make_collects_results() {
     };
     make("SEEDS=1");
     let out = project.at("my out/results-demo-sas/seed-1");
-    for made in
-        ["proof-guard-short-set-sas", "proof-none-short-set-sas", "eval-none-autoregressive-hinge-sas"]
-    {
+    for made in [
+        "proof-guard-short-set-sas",
+        "proof-none-short-set-sas",
+        "eval-none-autoregressive-hinge-sas",
+        "eval-random-random-10-listmle-shuffled-sas",
+    ] {
         assert!(out.join(made).is_dir(), "{made}");
     }
     let page = || fs::read_to_string(project.at("page.md")).unwrap();
