@@ -103,10 +103,12 @@ fn protect(job: &Job<'_>) -> Result<()> {
     let key = job.write_key()?;
     let of = |part| -> Vec<Vec<u32>> {
         let users = (0..dataset.users()).filter(|&user| Part::of(user) == part);
-        let histories = users.map(|user| (dataset.train(user), dataset.valid(user)));
+        // Those that the threshold is set on end with what the model was not trained on.
+        let latest = |user| (part == Part::Threshold).then(|| dataset.valid(user));
+        let histories = users.map(|user| (dataset.train(user), latest(user)));
         histories
             .filter(|(train, _)| train.len() > 1)
-            .map(|(train, valid)| [train, &[valid]].concat())
+            .map(|(train, latest)| train.iter().copied().chain(latest).collect())
             .take(settings.users / 2)
             .collect()
     };

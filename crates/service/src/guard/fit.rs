@@ -1,9 +1,10 @@
 //! Fitting a guard to users: half of them say how users take and how seldom they take canaries, others where the threshold stands,
 //! and a last part is left for measuring ([`Part`]).
 //!
-//! Their histories are to end with an item that the model was not trained on (the validation item). The items before it the model may know
-//! by heart, and ranks higher than any that a user will take next: a threshold set on these alone would be passed by far more users
-//! than it is meant to be.
+//! The histories that the threshold is set on are to end with an item that the model was not trained on (the validation item). The items
+//! before it the model may know by heart, and ranks higher than any that a user will take next: a threshold set on these alone would be
+//! passed by far more users than it is meant to be. How users take is fitted to what the model knows, all the same: then those who are
+//! flagged are mostly users whom it serves badly, who lose little.
 
 use candle_core::Device;
 use models::Recommender;
