@@ -27,7 +27,8 @@ pub fn works() -> Vec<Work> {
 fn validations() -> Result<Iteration> {
     let dataset = histories::movielens_100k()?;
     let model = learners::recommender(bert4rec::ARCHITECTURE, &learners::sizes(LENGTH, ITEMS))?;
-    let (device, users) = (learners::device()?, Vec::from_iter(0..dataset.users()));
+    let device = learners::device()?;
+    let users: Vec<usize> = (0..dataset.users()).collect();
     Ok(Box::new(move || {
         validation::on_dataset(&*model, dataset, &users, VALIDATION_BATCH, &device)?;
         Ok(())
