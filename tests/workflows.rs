@@ -295,7 +295,7 @@ fn dvc_runs_what_a_change_reaches_and_shows_metrics_and_plots() {
     let Some(tools) = tools() else { return };
     let project = Project::new(Some(tools));
     let first = project.repro(&[REPORT]);
-    assert_eq!(first.len(), 2 + 2 + 1 + 4 * 7 + 1, "{first:?}");
+    assert_eq!(first.len(), 2 + 2 + 1 + 4 * 8 + 1, "{first:?}");
     project.commit();
     assert_eq!(project.repro(&[REPORT]), Vec::<String>::new());
 
@@ -317,7 +317,7 @@ fn dvc_runs_what_a_change_reaches_and_shows_metrics_and_plots() {
     assert_eq!(shown[""]["data"][metrics]["data"], stored);
     assert!(stored["target"]["HR@10"]["mean"].is_f64(), "{stored}");
     for (plot, rows) in
-        [("target/history.csv", 3), ("protected-gro/history.csv", 3), ("report/report.csv", 103)]
+        [("target/history.csv", 3), ("protected-gro/history.csv", 3), ("report/report.csv", 117)]
     {
         let plot = format!("out/demo-bert/{plot}");
         let shown = json(&project.run("dvc", &["plots", "show", "--json", &plot]));
