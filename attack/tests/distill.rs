@@ -95,7 +95,7 @@ fn every_loss_teaches_every_architecture_what_is_answered() {
             for own_top in [0.0, 0.5] {
                 let settings = Distill { keep_by: KeepBy::Agreement, own_top, ..settings(loss.name) };
                 let (_, before) = learned(*architecture, &path, &settings, 0);
-                let (_, after) = learned(*architecture, &path, &settings, 40);
+                let (_, after) = learned(*architecture, &path, &settings, 80);
                 assert_eq!(
                     after.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
                     ["agr@10", "ndcg@10", "hr@10"]
@@ -121,7 +121,7 @@ fn every_loss_learns_from_lists_of_different_lengths() {
         for loss in &LIST_LOSSES {
             let settings = Distill { keep_by: KeepBy::Agreement, own_top: 0.5, ..settings(loss.name) };
             let (_, before) = learned(*architecture, &path, &settings, 0);
-            let (_, after) = learned(*architecture, &path, &settings, 40);
+            let (_, after) = learned(*architecture, &path, &settings, 80);
             let gains = [0, 1].map(|place| after[place].1 - before[place].1);
             let learned = gains.iter().all(|gain| *gain > 0.03);
             assert!(learned, "{architecture} {loss:?}: {before:?}, {after:?}");
