@@ -62,7 +62,7 @@ fn surrogate(architecture: Architecture, path: &Path, settings: &Distill) -> any
     let network =
         Network { hidden: 32, blocks: 1, heads: 2, max_len: LENGTH, dropout: 0.1, attention_dropout: 0.1 };
     let sizes = Sizes { items: ITEMS, network };
-    let optimizer = Optimizer { learning_rate: 0.01, embedding_deviation: 0.1, ..Optimizer::default() };
+    let optimizer = Optimizer { learning_rate: 0.003, embedding_deviation: 0.1, ..Optimizer::default() };
     let log = QueryLog::open(path)?;
     Surrogate::new(architecture, &sizes, log, settings, &optimizer, Streams::new(2), &Device::Cpu)
 }
@@ -95,14 +95,14 @@ fn every_loss_teaches_every_architecture_what_is_answered() {
             for own_top in [0.0, 0.5] {
                 let settings = Distill { keep_by: KeepBy::Agreement, own_top, ..settings(loss.name) };
                 let (_, before) = learned(*architecture, &path, &settings, 0);
-                let (_, after) = learned(*architecture, &path, &settings, 80);
+                let (_, after) = learned(*architecture, &path, &settings, 40);
                 assert_eq!(
                     after.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
                     ["agr@10", "ndcg@10", "hr@10"]
                 );
                 // Before, six of forty agree on about 15 %, which is chance.
                 let gains = [0, 1].map(|place| after[place].1 - before[place].1);
-                let learned = gains.iter().all(|gain| *gain > 0.05);
+                let learned = gains.iter().all(|gain| *gain > 0.2);
                 assert!(learned, "{architecture} {loss:?} {own_top}: {before:?}, {after:?}");
             }
         }
@@ -121,9 +121,9 @@ fn every_loss_learns_from_lists_of_different_lengths() {
         for loss in &LIST_LOSSES {
             let settings = Distill { keep_by: KeepBy::Agreement, own_top: 0.5, ..settings(loss.name) };
             let (_, before) = learned(*architecture, &path, &settings, 0);
-            let (_, after) = learned(*architecture, &path, &settings, 80);
+            let (_, after) = learned(*architecture, &path, &settings, 40);
             let gains = [0, 1].map(|place| after[place].1 - before[place].1);
-            let learned = gains.iter().all(|gain| *gain > 0.03);
+            let learned = gains.iter().all(|gain| *gain > 0.2);
             assert!(learned, "{architecture} {loss:?}: {before:?}, {after:?}");
         }
     }
