@@ -313,7 +313,8 @@ mod tests {
                 .map(|number| {
                     let engine = Arc::clone(&engine);
                     tokio::spawn(async move {
-                        let of = |place: usize| ((number + place) as u32 % 12, 1 + (number * 7 + place) % 4);
+                        let of =
+                            |place: usize| (1 + (number + place) as u32 % 12, 1 + (number * 7 + place) % 4);
                         let questions = (0..=number % 40).map(of);
                         let lists = engine.ask(questions.clone().map(|(item, k)| asked(item, k)).collect());
                         let expected: Vec<Vec<u32>> = questions.map(|(item, k)| vec![item; k]).collect();
