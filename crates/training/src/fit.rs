@@ -111,7 +111,7 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
             setting: schedule.setting,
             count: schedule.epochs as u64,
             steps: steps as u64,
-            beside: validating / schedule.validate_every as u32,
+            beside: validating.div_f64(schedule.validate_every as f64),
             may_end_early: schedule.keep == Keep::Best && schedule.patience < schedule.epochs,
         },
         steps_done as u64,
