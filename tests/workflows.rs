@@ -250,7 +250,7 @@ fn make_collects_results() {
         assert!(out.join(made).is_dir(), "{made}");
     }
     let page = || fs::read_to_string(project.at("page.md")).unwrap();
-    assert!(page().contains("### demo-sas") && page().contains("One seed was run"), "{}", page());
+    assert!(page().contains("### demo-sas") && page().contains("one seed was run"), "{}", page());
     assert!(project.at("kept/demo-sas/report.json").is_file());
     let more = make("SEEDS=1 2");
     assert!(!more.lines().any(|line| line.contains("wrote ") && line.contains("seed-1")), "{more}");

@@ -13,6 +13,7 @@ use artifact::settings;
 use candle_core::Tensor;
 use kernels::Catalogue;
 
+use crate::input_gates::InputGates;
 use crate::kv_cache::last_states;
 use crate::layers::{self, Affine, declare_affine, tensor};
 use crate::{
@@ -87,7 +88,8 @@ impl Layer {
 /// The model.
 pub struct Gru4Rec {
     sizes: Sizes,
-    token: Tensor,
+    /// Of the first layer, from the items themselves.
+    input: InputGates,
     layers: Vec<Layer>,
     output: Affine,
     catalogue: Catalogue,
@@ -102,16 +104,29 @@ impl Gru4Rec {
         let token = tensor(weights, "embedding.token.weight")?;
         Ok(Self {
             sizes: *sizes,
+            input: InputGates::new(weights)?,
             layers: (0..sizes.blocks).map(|index| Layer::new(weights, index)).collect::<Result<_>>()?,
             output: Affine::new(weights, "model.linear")?,
-            catalogue: Catalogue { weight: token.clone(), bias: None, items: sizes.items },
-            token,
+            catalogue: Catalogue { weight: token, bias: None, items: sizes.items },
         })
     }
 
-    /// The embedded tokens, `(tokens, hidden)`.
-    fn embed(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
-        Ok(kernels::embedding(&self.token, tokens)?.to_dtype(mode.activations())?)
+    /// The states of the last layer. `run` makes a layer's states, `(tokens, hidden)`, of its number and its gates; those of the first layer come
+    /// from `tokens`. Dropout is on the input of every layer.
+    fn run(
+        &self,
+        tokens: &Tensor,
+        mode: Mode,
+        mut run: impl FnMut(&Layer, usize, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let dropout = self.sizes.dropout;
+        let mut gates = self.input.of(tokens, dropout, mode)?;
+        for (index, pair) in self.layers.windows(2).enumerate() {
+            let x = run(&pair[0], index, gates)?;
+            gates = pair[1].gates(&kernels::dropout(&x, mode.dropout(dropout, index as u64 + 1))?)?;
+        }
+        let last = self.layers.len() - 1;
+        run(&self.layers[last], last, gates)
     }
 }
 
@@ -128,25 +143,27 @@ impl Recommender for Gru4Rec {
         ARCHITECTURE.reading
     }
 
-    /// Dropout is on the input of every layer.
+    fn freeze(&mut self) -> Result<()> {
+        self.input.freeze()
+    }
+
     fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor> {
-        let mut x = self.embed(&batch.tokens, mode)?; // (tokens, hidden)
-        for (layer, place) in self.layers.iter().zip(0..) {
-            let gates = layer.gates(&kernels::dropout(&x, mode.dropout(self.sizes.dropout, place))?)?;
-            x = kernels::gru(&gates, &layer.state_weight, &layer.state_bias, &batch.rows)?; // (tokens, hidden)
-        }
+        let x = self.run(&batch.tokens, mode, |layer, _, gates| {
+            Ok(kernels::gru(&gates, &layer.state_weight, &layer.state_bias, &batch.rows)?)
+        })?; // (tokens, hidden)
         self.output.linear(&batch.pick(&x)?) // (positions, hidden)
     }
 
     fn extend(&self, cache: &mut KvCache, items: &Tensor) -> Result<Option<Tensor>> {
         cache.grow(0, self.layers.len());
-        let mut x = self.embed(items, Mode::Evaluate)?; // (rows, hidden)
-        for (layer, states) in self.layers.iter().zip(&mut cache.steps) {
+        let x = self.run(items, Mode::Evaluate, |layer, index, gates| {
+            let states = &mut cache.steps[index];
             let before = last_states(states, self.sizes.hidden, items.device())?;
-            x = kernels::gru_step(&layer.gates(&x)?, &before, &layer.state_weight, &layer.state_bias)?;
+            let x = kernels::gru_step(&gates, &before, &layer.state_weight, &layer.state_bias)?;
             // Of a layer its latest state is enough.
             *states = x.to_vec2()?;
-        }
+            Ok(x)
+        })?; // (rows, hidden)
         Ok(Some(self.output.linear(&x)?))
     }
 }

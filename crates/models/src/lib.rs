@@ -13,6 +13,7 @@ pub mod causal;
 mod device;
 mod error;
 pub mod gru4rec;
+mod input_gates;
 mod kv_cache;
 mod layers;
 pub mod memory;
@@ -56,7 +57,8 @@ pub fn load_parameters(path: &Path, device: &Device) -> Result<(Parameters, Desc
 pub fn load(path: &Path, device: &Device) -> Result<(Box<dyn Recommender>, Description)> {
     let (parameters, description) = load_parameters(path, device)?;
     let architecture = architecture_of(&description, path)?;
-    let model = (architecture.build)(&Sizes::from(&description), &parameters.detached())?;
+    let mut model = (architecture.build)(&Sizes::from(&description), &parameters.detached())?;
+    model.freeze()?;
     Ok((model, description))
 }
 

@@ -12,6 +12,7 @@
 use candle_core::Tensor;
 use kernels::Catalogue;
 
+use crate::input_gates::InputGates;
 use crate::kv_cache::last_states;
 use crate::layers::{self, tensor};
 use crate::{
@@ -59,9 +60,7 @@ pub fn declare(sizes: &Sizes) -> Vec<Declared> {
 /// The model.
 pub struct Narm {
     sizes: Sizes,
-    token: Tensor,
-    input_weight: Tensor,
-    input_bias: Tensor,
+    input: InputGates,
     state_weight: Tensor,
     state_bias: Tensor,
     global: Tensor,
@@ -81,16 +80,14 @@ impl Narm {
         let token = tensor(weights, "embedding.token.weight")?;
         Ok(Self {
             sizes: *sizes,
-            input_weight: tensor(weights, "model.gru.weight_ih_l0")?,
-            input_bias: tensor(weights, "model.gru.bias_ih_l0")?,
+            input: InputGates::new(weights)?,
             state_weight: tensor(weights, "model.gru.weight_hh_l0")?,
             state_bias: tensor(weights, "model.gru.bias_hh_l0")?,
             global: tensor(weights, "model.a_global.weight")?,
             local: tensor(weights, "model.a_local.weight")?,
             energy: tensor(weights, "model.v_vector.weight")?.squeeze(0)?,
             output: tensor(weights, "model.b_vetor.weight")?,
-            catalogue: Catalogue { weight: token.clone(), bias: None, items: sizes.items },
-            token,
+            catalogue: Catalogue { weight: token, bias: None, items: sizes.items },
         })
     }
 }
@@ -98,9 +95,7 @@ impl Narm {
 impl Narm {
     /// The input's share of the GRU's gates, `(tokens, 6 hidden)`.
     fn gates(&self, tokens: &Tensor, mode: Mode) -> Result<Tensor> {
-        let token = kernels::embedding(&self.token, tokens)?.to_dtype(mode.activations())?; // (tokens, hidden)
-        let token = kernels::dropout(&token, mode.dropout(self.sizes.dropout, 0))?;
-        Ok(kernels::linear(&token, &self.input_weight, Some(&self.input_bias))?)
+        self.input.of(tokens, self.sizes.dropout, mode)
     }
 
     /// The states `(positions, hidden)` from the two halves, `(positions, 2 hidden)` each.
@@ -122,6 +117,10 @@ impl Recommender for Narm {
 
     fn reading(&self) -> Reading {
         ARCHITECTURE.reading
+    }
+
+    fn freeze(&mut self) -> Result<()> {
+        self.input.freeze()
     }
 
     fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor> {

@@ -72,6 +72,14 @@ pub trait Recommender: Send + Sync {
     /// What it sees around a place. Two models of one reading can share contexts.
     fn reading(&self) -> Reading;
 
+    /// Its weights change no more: what they alone decide may be computed now, once. Every state is of the same bytes as before.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn freeze(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// States at the picked places of a packed batch, `(positions, hidden)`.
     fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor>;
 

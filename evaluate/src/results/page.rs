@@ -331,12 +331,12 @@ fn said(table: &Table, text: &mut String) {
     if !free_names.is_empty() {
         let one = free.len() == 1;
         cannot.push(format!(
-            "That {} cost{} users nothing: what {} cannot be told from chance, which is less{}.",
+            "That {} cost{} users nothing: what {} cannot be told from chance{}.",
             free_names.join(", "),
             if one { "s" } else { "" },
             if one { "it costs" } else { "they cost" },
             widest(&free).map_or_else(String::new, |low| format!(
-                "; a loss of {low:.4} {figure} lies within the intervals"
+                ", and a loss of {low:.4} {figure} lies within the intervals"
             ))
         ));
     }
@@ -362,7 +362,7 @@ fn said(table: &Table, text: &mut String) {
     }
     let seeds = table.seeds.len();
     if seeds < SEEDS {
-        let so_many = if seeds == 1 { "One seed was".to_owned() } else { format!("{seeds} seeds were") };
+        let so_many = if seeds == 1 { "one seed was".to_owned() } else { format!("{seeds} seeds were") };
         cannot.push(format!("How another training run would have come out: {so_many} run."));
     }
     let most = table.verdicts.iter().map(|verdict| verdict.thieves).max().unwrap_or(0);
