@@ -15,7 +15,7 @@ const SETTINGS: &str = "
 model: {hidden: 16, max_len: 20, architecture: sas}
 optimizer: {learning_rate: 0.01}
 train: {batch: 8, epochs: 8, max_predictions: 4}
-defend: {batch: 8, epochs: 4, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}
+defend: {batch: 8, epochs: 4, top_k: 20, lambda: 0.1, student_warmup_epochs: 1, decoy: {batch: 8, epochs: 2, top_k: 20, histories: 60}}
 generate: {sequences: 400, top_k: 60, batch: 16}
 distill: {batch: 32, epochs: 4}
 ";
@@ -40,7 +40,7 @@ struct Work {
     trains: bool,
 }
 
-const WORKS: [Work; 5] = [
+const WORKS: [Work; 6] = [
     Work { stage: "train", arguments: &["--data", "../inputs/data"], trains: true },
     Work {
         stage: "defend",
@@ -63,6 +63,11 @@ const WORKS: [Work; 5] = [
         ],
         trains: false,
     },
+    Work {
+        stage: "defend",
+        arguments: &["--data", "../inputs/data", "--target", "../inputs/train", "--method", "decoy"],
+        trains: true,
+    },
 ];
 
 const ROUNDS: &str = "generate.strategy=rounds";
@@ -71,6 +76,7 @@ impl Work {
     fn name(&self) -> &'static str {
         match self.arguments {
             arguments if arguments.contains(&ROUNDS) => "rounds",
+            arguments if arguments.contains(&"decoy") => "decoy",
             [command, ..] if self.stage == "attack" => command,
             _ => self.stage,
         }
@@ -288,6 +294,11 @@ fn distillation_survives_kills() {
 #[test]
 fn asking_in_rounds_survives_kills() {
     survives_kills(WORKS[4]);
+}
+
+#[test]
+fn learning_decoys_survives_kills() {
+    survives_kills(WORKS[5]);
 }
 
 /// What one strategy was answered is no other's to go on from.
