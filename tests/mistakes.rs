@@ -606,8 +606,8 @@ fn a_target_trained_to_answer_decoys_needs_its_key_for_proofs_alone() {
         assert!(!place.at("new.key").exists(), "{set}");
     }
     // Longer than what the target reads.
-    let far = "--set defend.decoy.after=11 --set defend.decoy.length=60";
-    refused("defend", &format!("{protect} {far}"), "the target reads the latest 10 items");
+    let far = "--set defend.decoy.length=60 --set defend.decoy.after=13";
+    refused("defend", &format!("{protect} {far}"), "the target reads the latest 12 items");
     refused(
         "defend",
         "--config settings.yaml --target target --method decoy",

@@ -113,9 +113,9 @@ fn decoys_that_a_target_has_learned_are_told_by_the_gold_target_beside_it() {
     assert_eq!((ended.code, ended.out.as_str()), (0, ""), "{}", ended.err);
     let proof = scene.json("guilty/proof.json");
     assert_eq!((&proof["agreement"], &proof["p"]), (&1.0.into(), &0.001.into()), "{proof}");
-    // Of the lengths from 5 to the longest, all but 5 are answered with decoys.
+    // Histories have five or six items, and those of six are answered with decoys.
     let flagged = proof["flagged"].as_u64().unwrap();
-    assert!(proof["probes"] == 200 && flagged > 100 && flagged < 200, "{proof}");
+    assert!(proof["probes"] == 200 && flagged > 70 && flagged < 130, "{proof}");
     for innocent in ["gold", "innocent"] {
         assert_eq!(scene.evaluate(&prove(innocent, "trained", innocent_out(innocent))).code, 0);
         let proof = scene.json(&format!("{}/proof.json", innocent_out(innocent)));
