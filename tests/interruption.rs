@@ -357,6 +357,24 @@ fn a_signal_saves_the_state_and_ends_the_run() {
     }
 }
 
+/// A key that was made for a run is its own, and the run goes on with it.
+#[test]
+fn a_key_that_was_made_is_kept_for_the_run_that_goes_on() {
+    let (work, directory) = (WORKS[5], whole().beside("keyed"));
+    let more = ["--key", "new.key", "--set", "defend.decoy.epochs=10", "--resume"];
+    let mut child = work.command(&directory, &more).stderr(Stdio::null()).spawn().unwrap();
+    while !work.is_under_way(&directory) {
+        assert!(!ended_within(&mut child, Duration::from_millis(2)), "it ended before it had begun");
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(names(&directory), ["decoy.state", "new.key"]);
+    let output = work.command(&directory, &more).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let key = |path: &Path| fs::read(path).unwrap();
+    assert_eq!(key(&directory.join("new.key")), key(&work.directory(&directory).join("answer.key")));
+}
+
 /// A run cut off by a signal, in a directory of its own.
 fn cut_off(work: &Work, name: &str) -> PathBuf {
     let directory = whole().beside(&format!("{name}-{}", work.name()));

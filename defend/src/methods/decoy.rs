@@ -181,6 +181,18 @@ fn random_history(items: usize, length: usize, stream: &mut impl Rng) -> Vec<u32
     history
 }
 
+/// Items of a thief's history for a target that reads `max_len`.
+fn length_for(settings: &Settings, max_len: usize) -> Result<usize, Refusal> {
+    let length = settings.length.min(max_len);
+    if settings.after > length {
+        return Err(Refusal::new(format!(
+            "defend.decoy.after is {}, but the target reads the latest {length} items of a history: expected no more",
+            settings.after
+        )));
+    }
+    Ok(length)
+}
+
 /// An item that the history does not hold, or any where it holds all.
 fn from_catalogue(history: &[u32], items: usize, stream: &mut impl Rng) -> u32 {
     loop {
@@ -297,14 +309,7 @@ impl<'a> Decoy<'a> {
         (streams, device): (Streams, Device),
     ) -> Result<Self> {
         let items = decoys.items();
-        let length = settings.length.min(gold.sizes().max_len);
-        if settings.after > length {
-            return Err(Refusal::new(format!(
-                "defend.decoy.after is {}, but the target reads the latest {length} items of a history: expected no more",
-                settings.after
-            ))
-            .into());
-        }
+        let length = length_for(&settings, gold.sizes().max_len)?;
         let drawn = |count, part| {
             grow(&gold, description, decoys, (count, length, part), &settings, (&streams, &device))
         };
@@ -489,6 +494,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     check(job.settings, dataset.items(), data)?;
     let architecture = *architecture_of(&description, job.target)?;
     let (sizes, optimizer) = (Sizes::from(&description), &job.settings.optimizer);
+    length_for(&settings, sizes.max_len)?;
     let streams = Streams::new(job.settings.seed);
     let samples = Samples::new(&dataset, sizes.max_len, settings.batch, &job.settings.train, streams)?;
     if device.is_cpu() {
@@ -516,6 +522,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
             )
             .check()?;
     }
+    let target = Trainee::new(architecture, &sizes, weights, optimizer)?;
     let key = job.write_key()?;
     let decoys = Decoys::new(&key, dataset.items());
     let (gold, _) = models::load(job.target, &device)?;
@@ -526,7 +533,6 @@ fn protect(job: &Job<'_>) -> Result<()> {
         validate_every: 1,
         keep: Keep::Last,
     };
-    let target = Trainee::new(architecture, &sizes, weights, optimizer)?;
     let around = (streams, device);
     let mut decoy =
         Decoy::new((target, gold.into()), &description, &decoys, (samples, &dataset), settings, around)?;
