@@ -29,8 +29,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, GOLD, Kind, MODEL};
 use artifact::dataset::Dataset;
-use artifact::settings::checks::{at_least, at_most, not_negative, share};
-use artifact::settings::{self, Invalid, Owned, Section};
+use artifact::settings::checks::{above_zero, at_least, at_most, not_negative, share};
+use artifact::settings::{self, Invalid, Optimizer, Owned, Section};
 use candle_core::{Device, Tensor};
 use models::{
     Contexts, Mode, PackedBatch, Reading, Recommender, Sizes, architecture_of, load_parameters, memory,
@@ -90,6 +90,8 @@ pub struct Settings {
     pub thieves: usize,
     /// Epochs; the last one is kept.
     pub epochs: usize,
+    /// Step length of the optimizer, whose other settings are those of `optimizer`: there is much to learn, and not from scratch.
+    pub learning_rate: f64,
     /// Length k of the lists of decoys.
     pub top_k: usize,
     /// Weight of the loss on thieves' histories.
@@ -113,14 +115,15 @@ impl Default for Settings {
         Self {
             batch: 64,
             thieves: 32,
-            epochs: 10,
+            epochs: 20,
+            learning_rate: 0.003,
             top_k: 100,
-            lambda: 1.0,
-            keep: 1.0,
+            lambda: 2.0,
+            keep: 2.0,
             histories: 2000,
             length: 50,
             random: 0.3,
-            after: 5,
+            after: 2,
             positions_per_sequence: 10,
         }
     }
@@ -136,6 +139,7 @@ impl Owned for Settings {
         at_least("defend.decoy.length", self.length, 1)?;
         at_least("defend.decoy.after", self.after, 1)?;
         at_least("defend.decoy.positions_per_sequence", self.positions_per_sequence, 1)?;
+        above_zero("defend.decoy.learning_rate", self.learning_rate)?;
         not_negative("defend.decoy.lambda", self.lambda)?;
         not_negative("defend.decoy.keep", self.keep)?;
         share("defend.decoy.random", self.random)?;
@@ -493,7 +497,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     splits::differ(job.target, &description.splits, data, job.other_split)?;
     check(job.settings, dataset.items(), data)?;
     let architecture = *architecture_of(&description, job.target)?;
-    let (sizes, optimizer) = (Sizes::from(&description), &job.settings.optimizer);
+    let sizes = Sizes::from(&description);
     length_for(&settings, sizes.max_len)?;
     let streams = Streams::new(job.settings.seed);
     let samples = Samples::new(&dataset, sizes.max_len, settings.batch, &job.settings.train, streams)?;
@@ -522,7 +526,8 @@ fn protect(job: &Job<'_>) -> Result<()> {
             )
             .check()?;
     }
-    let target = Trainee::new(architecture, &sizes, weights, optimizer)?;
+    let optimizer = Optimizer { learning_rate: settings.learning_rate, ..job.settings.optimizer.clone() };
+    let target = Trainee::new(architecture, &sizes, weights, &optimizer)?;
     let key = job.write_key()?;
     let decoys = Decoys::new(&key, dataset.items());
     let (gold, _) = models::load(job.target, &device)?;
@@ -627,7 +632,7 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(work_of_thieves(&settings, Reading::Causal, 50), (32.0, 50.0, 320.0));
         assert_eq!(work_of_thieves(&settings, Reading::Cloze, 20), (320.0, 21.0, 320.0));
-        // Of eight items four prefixes are old enough.
-        assert_eq!(work_of_thieves(&settings, Reading::Causal, 8), (32.0, 8.0, 128.0));
+        // Of eight items seven prefixes are old enough.
+        assert_eq!(work_of_thieves(&settings, Reading::Causal, 8), (32.0, 8.0, 224.0));
     }
 }

@@ -48,7 +48,7 @@ fn steps_are_those_of_the_settings() {
         "three batches of 128 an epoch"
     );
     assert_eq!(line(out, "defend gro")[1..3], ["300 samples, 10 epochs", "130"], "thirteen batches of 24");
-    assert_eq!(line(out, "defend decoy")[1..3], ["300 samples, 10 epochs", "50"], "five batches of 64");
+    assert_eq!(line(out, "defend decoy")[1..3], ["300 samples, 20 epochs", "100"], "five batches of 64");
     assert_eq!(line(out, "generate ×3")[1..3], ["40 accounts of 26 questions", "1,040"]);
     assert_eq!(
         line(out, "distil bert ×3")[1..3],
