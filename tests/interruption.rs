@@ -15,7 +15,7 @@ const SETTINGS: &str = "
 model: {hidden: 16, max_len: 20, architecture: sas}
 optimizer: {learning_rate: 0.01}
 train: {batch: 8, epochs: 8, max_predictions: 4}
-defend: {batch: 8, epochs: 4, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}
+defend: {batch: 8, epochs: 4, top_k: 20, lambda: 0.1, student_warmup_epochs: 1, decoy: {batch: 8, epochs: 2, top_k: 20, histories: 60}}
 generate: {sequences: 400, top_k: 60, batch: 16}
 distill: {batch: 32, epochs: 4}
 ";
@@ -40,7 +40,7 @@ struct Work {
     trains: bool,
 }
 
-const WORKS: [Work; 5] = [
+const WORKS: [Work; 6] = [
     Work { stage: "train", arguments: &["--data", "../inputs/data"], trains: true },
     Work {
         stage: "defend",
@@ -63,6 +63,11 @@ const WORKS: [Work; 5] = [
         ],
         trains: false,
     },
+    Work {
+        stage: "defend",
+        arguments: &["--data", "../inputs/data", "--target", "../inputs/train", "--method", "decoy"],
+        trains: true,
+    },
 ];
 
 const ROUNDS: &str = "generate.strategy=rounds";
@@ -71,6 +76,7 @@ impl Work {
     fn name(&self) -> &'static str {
         match self.arguments {
             arguments if arguments.contains(&ROUNDS) => "rounds",
+            arguments if arguments.contains(&"decoy") => "decoy",
             [command, ..] if self.stage == "attack" => command,
             _ => self.stage,
         }
@@ -290,6 +296,11 @@ fn asking_in_rounds_survives_kills() {
     survives_kills(WORKS[4]);
 }
 
+#[test]
+fn learning_decoys_survives_kills() {
+    survives_kills(WORKS[5]);
+}
+
 /// What one strategy was answered is no other's to go on from.
 #[test]
 fn a_journal_of_one_strategy_is_refused_to_another() {
@@ -344,6 +355,24 @@ fn a_signal_saves_the_state_and_ends_the_run() {
             finishes(&work, &directory);
         }
     }
+}
+
+/// A key that was made for a run is its own, and the run goes on with it.
+#[test]
+fn a_key_that_was_made_is_kept_for_the_run_that_goes_on() {
+    let (work, directory) = (WORKS[5], whole().beside("keyed"));
+    let more = ["--key", "new.key", "--set", "defend.decoy.epochs=10", "--resume"];
+    let mut child = work.command(&directory, &more).stderr(Stdio::null()).spawn().unwrap();
+    while !work.is_under_way(&directory) {
+        assert!(!ended_within(&mut child, Duration::from_millis(2)), "it ended before it had begun");
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(names(&directory), ["decoy.state", "new.key"]);
+    let output = work.command(&directory, &more).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let key = |path: &Path| fs::read(path).unwrap();
+    assert_eq!(key(&directory.join("new.key")), key(&work.directory(&directory).join("answer.key")));
 }
 
 /// A run cut off by a signal, in a directory of its own.

@@ -24,7 +24,10 @@ const SETTINGS: &str = "
 model: {hidden: 32, max_len: 24}
 optimizer: {learning_rate: 0.01}
 train: {batch: 32, epochs: 2, max_predictions: 4}
-defend: {gro: {batch: 32, epochs: 1, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}, guard: {top_k: 20}}
+defend:
+  gro: {batch: 32, epochs: 1, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}
+  guard: {top_k: 20}
+  decoy: {epochs: 1, top_k: 20, batch: 32, histories: 40, length: 12}
 generate: {sequences: 20, top_k: 20, rounds: {rounds: 2, epochs: 1}}
 distill: {batch: 64, epochs: 2}
 evaluate: {ks: [1, 10, 20], top_k: 20, bootstrap: 20}
@@ -101,7 +104,7 @@ fn every_stage_and_architecture_gives_the_bytes_that_are_known() {
         let name = architecture.name;
         let settings = format!("--config settings.yaml --set model.architecture={name}");
         here.run("train", &format!("{settings} --data data --out target-{name}"));
-        for method in ["gro", "guard"] {
+        for method in ["gro", "guard", "decoy"] {
             here.run(
                 "defend",
                 &format!(

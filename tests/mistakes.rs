@@ -16,7 +16,7 @@ const SETTINGS: &str = "
 model: {architecture: sas, hidden: 16, blocks: 1, heads: 2, max_len: 12}
 train: {epochs: 3, batch: 32, loss: cross_entropy}
 optimizer: {learning_rate: 0.01}
-defend: {gro: {epochs: 1, top_k: 20, batch: 32}, guard: {top_k: 20}}
+defend: {gro: {epochs: 1, top_k: 20, batch: 32}, guard: {top_k: 20}, decoy: {epochs: 1, top_k: 20, batch: 32, histories: 40, length: 12}}
 generate: {sequences: 20, top_k: 20}
 distill: {epochs: 2, batch: 16}
 evaluate: {ks: [1, 5, 10], top_k: 20, bootstrap: 50}
@@ -471,6 +471,11 @@ fn a_chain_is_checked_before_its_first_stage() {
             "generate.top_k is 40, expected less than the 40 items of data",
         ),
         (
+            "defend.decoy.top_k=40",
+            " --data data",
+            "`defend.decoy.top_k` is 40, expected at most 39: the catalogue holds 40 items",
+        ),
+        (
             "defend.gro.top_k=40",
             " --data data",
             "defend.gro.top_k is 40, expected less than the 40 items of data",
@@ -560,6 +565,65 @@ fn a_guarded_target_needs_its_key_and_no_other() {
     );
 }
 
+#[test]
+fn a_target_trained_to_answer_decoys_needs_its_key_for_proofs_alone() {
+    let place = Place::new();
+    let protect = "--config settings.yaml --data data --target target --method decoy";
+    place.done("defend", &format!("{protect} --out trained"));
+    place.done("defend", &format!("{protect} --key service.key --out service"));
+    let bytes = |path: &str| fs::read(place.at(path)).unwrap();
+    assert_eq!(bytes("service.key"), bytes("service/answer.key"));
+    assert_ne!(
+        bytes("service/model.safetensors"),
+        bytes("trained/model.safetensors"),
+        "another key, another target"
+    );
+    assert_eq!(bytes("trained/gold.safetensors"), bytes("target/model.safetensors"));
+    // The key stands nowhere else.
+    for entry in fs::read_dir(place.at("service")).unwrap().map(Result::unwrap) {
+        let (bytes, digits) = (fs::read(entry.path()).unwrap(), bytes("service.key"));
+        let found = bytes.windows(64).any(|window| window == &digits[..64]);
+        assert_eq!(found, entry.file_name() == "answer.key", "{:?}", entry.file_name());
+    }
+    let prove = "prove --probes 20 --keys 19 --suspect target --protected";
+    place.done("evaluate", &format!("{prove} trained --out proof"));
+
+    let refused = |stage: &str, words: &str, expected: &str| {
+        let message = place.refused(stage, &format!("{words} --out nothing"));
+        assert!(message.contains(expected), "{message}");
+        assert!(!place.at("nothing").exists());
+    };
+    for (set, expected) in [
+        ("lambda=-1", "`defend.decoy.lambda` is -1"),
+        ("random=1.5", "a share from 0 to 1"),
+        ("after=13", "`defend.decoy.after` is 13"),
+        ("after=0", "`defend.decoy.after` is 0"),
+        ("top_k=40", "the catalogue holds 40 items"),
+        ("lamda=1", "defend.decoy.lambda"),
+    ] {
+        // A key that protected nothing is not left behind.
+        refused("defend", &format!("{protect} --key new.key --set defend.decoy.{set}"), expected);
+        assert!(!place.at("new.key").exists(), "{set}");
+    }
+    // Longer than what the target reads.
+    let far = "--set defend.decoy.length=60 --set defend.decoy.after=13";
+    refused("defend", &format!("{protect} {far}"), "the target reads the latest 12 items");
+    refused(
+        "defend",
+        "--config settings.yaml --target target --method decoy",
+        "decoy needs the dataset; give it with --data",
+    );
+    refused(
+        "evaluate",
+        &format!("{prove} trained --key-file service.key"),
+        "but the target was protected with",
+    );
+    // It answers without its key, and proves nothing.
+    fs::remove_file(place.at("trained/answer.key")).unwrap();
+    place.done("attack", "generate --config settings.yaml --target trained --out q");
+    refused("evaluate", &format!("{prove} trained"), "answer.key: no such file");
+}
+
 /// Runs a stage in a shell that may have so many KiB of addresses.
 fn limited(place: &Place, stage: &str, words: &str, kib: u64) -> Output {
     let script = format!("ulimit -v {kib}; exec {} {words} --threads 1", binary(stage).display());
@@ -621,6 +685,7 @@ fn sizes_that_no_machine_has_are_refused() {
     let train = "--config settings.yaml --data data --out t --set";
     let evaluate = "run --config settings.yaml --data data --target target --out e --set";
     let defend = "--config settings.yaml --data data --target target --method gro --out p --set";
+    let decoy = defend.replace("gro", "decoy");
     let generate = "generate --config settings.yaml --target target --out q --set";
     for (stage, words) in [
         ("evaluate", format!("{evaluate} evaluate.bootstrap=18446744073709551615")),
@@ -638,6 +703,9 @@ fn sizes_that_no_machine_has_are_refused() {
         ("defend", format!("{defend} defend.gro.epochs=18446744073709551615")),
         ("defend", format!("{defend} defend.gro.student_warmup_epochs=18446744073709551615")),
         ("defend", format!("{defend} defend.gro.positions_per_sequence=18446744073709551615")),
+        ("defend", format!("{decoy} defend.decoy.thieves=4294967295")),
+        ("defend", format!("{decoy} defend.decoy.histories=4294967295")),
+        ("defend", format!("{decoy} defend.decoy.epochs=18446744073709551615")),
         ("attack", format!("{generate} generate.sequences=18446744073709551615")),
         ("attack", format!("{generate} generate.length=18446744073709551615")),
         ("attack", format!("{generate} generate.length=4294967295")),

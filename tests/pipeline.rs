@@ -15,7 +15,7 @@ const SETTINGS: &str = "
 model: {hidden: 16, max_len: 10}
 optimizer: {learning_rate: 0.01}
 train: {batch: 32, epochs: 3, max_predictions: 4}
-defend: {gro: {batch: 32, epochs: 2, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}, guard: {top_k: 20}}
+defend: {gro: {batch: 32, epochs: 2, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}, guard: {top_k: 20}, decoy: {epochs: 2, top_k: 20, batch: 32, histories: 40, length: 12}}
 generate: {sequences: 30, top_k: 20}
 distill: {batch: 64, epochs: 2}
 evaluate: {ks: [1, 10, 20], top_k: 20, bootstrap: 200}
@@ -154,6 +154,9 @@ fn grid(threads: &'static str) -> Experiment {
         let settings = ["--set", &architecture, "--set", "train.epochs=1", "--set", "distill.epochs=1"];
         let gold = format!("target-{target}");
         stage("train", &["--data", "data", "--out", &gold], &settings);
+        let decoy = format!("decoy-{target}");
+        let from = ["--data", "data", "--target", &gold, "--method", "decoy", "--out", &decoy];
+        stage("defend", &from, &settings);
         let student = format!("defend.gro.student={other}");
         let defences = [("none", None), ("gro", None), ("gro", Some(&student))];
         for (place, (method, student)) in defences.into_iter().enumerate() {
@@ -194,6 +197,7 @@ fn every_target_meets_every_surrogate_with_one_thread_as_with_two() {
     for (target, _) in pairs() {
         let model = |place: usize| &one[&format!("protected-{target}-{place}/model.safetensors")];
         assert!(model(0) != model(1) && model(1) != model(2), "{target}");
+        assert_ne!(one[&format!("decoy-{target}/model.safetensors")], *model(0), "{target}");
     }
 }
 

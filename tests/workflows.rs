@@ -19,7 +19,7 @@ const SETTINGS: &str = "
 model: {hidden: 16, max_len: 10}
 optimizer: {learning_rate: 0.01}
 train: {batch: 64, epochs: 2, max_predictions: 4}
-defend: {batch: 64, epochs: 1, top_k: 20, lambda: 0.1, student_warmup_epochs: 1}
+defend: {batch: 64, epochs: 1, top_k: 20, lambda: 0.1, student_warmup_epochs: 1, decoy: {epochs: 1, top_k: 20, histories: 40}}
 generate: {sequences: 30, top_k: 20}
 distill: {batch: 64, epochs: 1}
 evaluate: {ks: [1, 10, 20], top_k: 20, bootstrap: 200}
@@ -286,7 +286,7 @@ fn make_dvc_and_snakemake_end_in_the_same_bytes() {
     // The folders are the same, too: make finds the work of the others done.
     for other in [&dvc, &snakemake] {
         let log = other.make();
-        assert_eq!(log.matches("up to date").count(), 4 + 4 * 8, "{log}");
+        assert_eq!(log.matches("up to date").count(), 4 + 4 * 9, "{log}");
     }
 }
 
@@ -295,7 +295,7 @@ fn dvc_runs_what_a_change_reaches_and_shows_metrics_and_plots() {
     let Some(tools) = tools() else { return };
     let project = Project::new(Some(tools));
     let first = project.repro(&[REPORT]);
-    assert_eq!(first.len(), 2 + 2 + 1 + 4 * 8 + 1, "{first:?}");
+    assert_eq!(first.len(), 2 + 2 + 1 + 4 * 9 + 1, "{first:?}");
     project.commit();
     assert_eq!(project.repro(&[REPORT]), Vec::<String>::new());
 
@@ -317,7 +317,7 @@ fn dvc_runs_what_a_change_reaches_and_shows_metrics_and_plots() {
     assert_eq!(shown[""]["data"][metrics]["data"], stored);
     assert!(stored["target"]["HR@10"]["mean"].is_f64(), "{stored}");
     for (plot, rows) in
-        [("target/history.csv", 3), ("protected-gro/history.csv", 3), ("report/report.csv", 117)]
+        [("target/history.csv", 3), ("protected-gro/history.csv", 3), ("report/report.csv", 131)]
     {
         let plot = format!("out/demo-bert/{plot}");
         let shown = json(&project.run("dvc", &["plots", "show", "--json", &plot]));
@@ -351,24 +351,28 @@ fn a_clone_completes_with_dvc_what_another_began() {
         "keyed-tail",
         "keyed-replace",
         "guard",
+        "decoy",
         "generate-random",
         "generate-reverse",
         "generate-short",
         "generate-tail",
         "generate-replace",
         "generate-guard",
+        "generate-decoy",
         "distill-random",
         "distill-reverse",
         "distill-short",
         "distill-tail",
         "distill-replace",
         "distill-guard",
+        "distill-decoy",
         "evaluate-random",
         "evaluate-reverse",
         "evaluate-short",
         "evaluate-tail",
         "evaluate-replace",
         "evaluate-guard",
+        "evaluate-decoy",
         "evaluate-none",
         "evaluate-gro",
         "report",
@@ -753,7 +757,7 @@ fn walk(runs: &[String]) -> [Step; 7] {
 fn every_stage_runs_on_a_machine_that_has_its_binary_settings_and_inputs() {
     let whole = Project::new(None);
     whole.make();
-    let runs = ["none", "random", "reverse", "short", "tail", "replace", "guard", "gro"]
+    let runs = ["none", "random", "reverse", "short", "tail", "replace", "guard", "gro", "decoy"]
         .map(|name| format!("out/demo-bert/eval-{name}-bert"));
     for Step { binary, arguments, output, inputs } in walk(&runs) {
         let machine = Machine::with(binary);

@@ -1,6 +1,6 @@
 //! The third stage: a gold target in, a protected one out.
 //!
-//! A defence is a method of [`methods`]: GRO changes the weights; answer policies change answers only, and stand in the
+//! A defence is a method of [`methods`]: GRO and decoys change the weights; answer policies change answers only, and stand in the
 //! checkpoint's description, which everything that serves the target obeys.
 
 pub mod methods;
@@ -18,8 +18,8 @@ use crate::methods::{DEFENCES, Job, Method, missing_data};
 
 /// Protect a target.
 ///
-/// Reads the target that `gro-train` made and writes a protected one: model.safetensors, and with GRO the
-/// student's student.safetensors, history.csv and TensorBoard events.
+/// Reads the target that `gro-train` made and writes a protected one: model.safetensors; with GRO the student's
+/// student.safetensors, with decoy the target as it was, gold.safetensors; with both history.csv and TensorBoard events.
 ///
 /// Example: gro-defend --config pipelines/ml-100k.yaml --config pipelines/bert.yaml --data out/ml-100k/data
 /// --target out/ml-100k-bert/target --method gro --out out/ml-100k-bert/protected-gro
@@ -37,7 +37,7 @@ pub struct Cli {
     method: &'static Method,
     /// Secret key that answers depend on, made where there is no such file
     ///
-    /// The policies guard, tail and replace answer by a key, which lies as answer.key beside the protected target, readable by its owner alone. Without
+    /// The policies guard, tail and replace answer by a key, and decoy trains by one. It lies as answer.key beside the protected target, readable by its owner alone. Without
     /// this flag it is the key of the seed, so that an experiment can be repeated; a service needs one that nobody can guess.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
@@ -83,7 +83,12 @@ pub fn run(cli: &Cli) -> Result<()> {
     let made = key.map_or(Ok(false), |path| prepare_key(method, path))?;
     let done = protect(cli, &settings, &sections, &target, data);
     if let (true, Some(path)) = (made, key) {
-        if done.is_ok() {
+        let interrupted = done
+            .as_ref()
+            .err()
+            .is_some_and(|error| matches!(error.downcast_ref(), Some(training::Error::Interrupted(_))));
+        // What was cut off goes on with the key that it began with.
+        if done.is_ok() || interrupted {
             tracing::info!(
                 "a new key in {}; keep it, for without it no answer can be repeated and no theft proved",
                 path.display()

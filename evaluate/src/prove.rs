@@ -1,26 +1,30 @@
-//! The command `prove`: was a suspect trained on the answers of a guarded target?
+//! The command `prove`: was a suspect trained on the answers of a target that answers thieves with decoys, be it by a guard or by what it
+//! has learned?
 //!
 //! Whoever was answered with decoys and learned from them answers as the decoys do, and decoys are told by the key alone. The suspect
-//! is asked about histories that the guard flags, and how far its lists agree with the decoys of the true key is compared with how far
+//! is asked about histories that are answered with decoys, and how far its lists agree with the decoys of the true key is compared with how far
 //! they agree with those of many public keys. A model that never saw the service's answers knows nothing of any key, so that the
 //! true one is as likely as any other to stand first: with M public keys, of which some agree at least as much,
 //! `p = (1 + some) / (M + 1)`, exactly. The histories are drawn without the key, for else they could hold decoys of it themselves.
+//!
+//! Decoys stand for the items of true lists, which a guarded model ranks itself. One that has learned the decoys does not any more: its
+//! lists are those of the gold target, which is kept beside it.
 
 pub mod page;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use artifact::checkpoint::{Description, MODEL};
+use artifact::checkpoint::{ActsOn, Description, GOLD, MODEL};
 use candle_core::Device;
 use models::{ARCHITECTURES, Mode, Recommender};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use service::black_box::{BlackBox, ProtectedTarget};
 use service::guard::Guard;
 use service::guard::decoys::Decoys;
-use service::key::Key;
-use service::policies::{Answering, key_of, policy_of};
+use service::key::{Key, key_path};
+use service::policies::{Answering, check_key, key_of, policy_of};
 use stage::memory::check_loading;
 use stage::{Flags, Plan, Refusal, progress, settings};
 use streams::{Purpose, Streams, below, choose};
@@ -43,10 +47,10 @@ pub struct Arguments {
     /// Directory of the suspect (its model.safetensors)
     #[arg(long, value_name = "DIR")]
     pub suspect: PathBuf,
-    /// Directory of the guarded target that may have been stolen
+    /// Directory of the target, protected by guard or decoy, that may have been stolen
     #[arg(long, value_name = "DIR")]
     pub protected: PathBuf,
-    /// Key of the guarded target; by default answer.key beside its model
+    /// Key of the protected target; by default answer.key beside its model
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// Histories to ask the suspect about
@@ -70,7 +74,7 @@ pub struct Proof {
     pub suspect: String,
     /// Its network.
     pub suspect_architecture: String,
-    /// BLAKE3 of the guarded target's checkpoint.
+    /// BLAKE3 of the protected target's checkpoint.
     pub protected: String,
     /// Its network.
     pub protected_architecture: String,
@@ -80,8 +84,8 @@ pub struct Proof {
     pub items: usize,
     /// Histories asked about.
     pub probes: usize,
-    /// Those of them that the guard flags. The others say nothing, and are kept: the key has a say in which they are, and no choice may
-    /// depend on it.
+    /// Those of them that are answered with decoys: that the guard flags, or that the target has learned to. The others say nothing, and are
+    /// kept: the key has a say in which they are, and no choice may depend on it.
     pub flagged: usize,
     /// Public keys compared with.
     pub keys: usize,
@@ -91,9 +95,9 @@ pub struct Proof {
     pub others: Others,
     /// Public keys that agree at least as much as the true one.
     pub at_least_as_high: usize,
-    /// Chance of that where the suspect never saw an answer of the guarded target.
+    /// Chance of that where the suspect never saw an answer of the protected target.
     pub p: f64,
-    /// Agreement of the suspect with the target's own lists for the same histories, 0 to 1: for orientation, it proves nothing.
+    /// Agreement of the suspect with the target's true lists for the same histories, 0 to 1: for orientation, it proves nothing.
     pub agreement_with_true_lists: f64,
 }
 
@@ -110,11 +114,12 @@ pub struct Others {
 
 /// Prove, or fail to, unless that was done before; prints the finding.
 ///
-/// Fails, as a refusal, where a model is missing, damaged or of another catalogue, the target has no guard, or the key is not its own.
+/// Fails, as a refusal, where a model is missing, damaged or of another catalogue, the target answers nobody with decoys, or the key is not its own.
 pub fn prove(arguments: &Arguments) -> anyhow::Result<()> {
     let settings = settings::load(&arguments.flags)?;
     let (suspect, protected) = (arguments.suspect.join(MODEL), arguments.protected.join(MODEL));
-    let key_file = arguments.key_file.clone().unwrap_or_else(|| service::key::key_path(&arguments.protected));
+    let key_file = arguments.key_file.clone().unwrap_or_else(|| key_path(&arguments.protected));
+    let gold = arguments.protected.join(GOLD);
     let plan = Plan::new("gro-evaluate prove", &arguments.out, &arguments.flags, &settings, &[])
         .argument("probes", arguments.probes)
         .argument("keys", arguments.keys)
@@ -122,10 +127,11 @@ pub fn prove(arguments: &Arguments) -> anyhow::Result<()> {
         .input(&protected);
     // Without a key the refusal below says more than a missing input would.
     let plan = if key_file.exists() { plan.input(&key_file) } else { plan };
+    let plan = if gold.exists() { plan.input(&gold) } else { plan };
     plan.produce(|directory| {
         let device = models::device(arguments.flags.device)?;
         plan.runs_on(models::name_of(&device));
-        let target = guarded(&arguments.protected, arguments.key_file.as_deref(), &device)?;
+        let target = protected_target(&arguments.protected, arguments.key_file.as_deref(), &device)?;
         let suspect = suspected(&arguments.suspect, &target, &device)?;
         let wanted = (arguments.probes as usize, arguments.keys as usize);
         let (proof, others) =
@@ -140,29 +146,96 @@ pub fn prove(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A guarded target with its key.
-struct Guarded {
+/// Who answers with decoys.
+enum Decoying {
+    /// A guard, to accounts that take like thieves.
+    Guard(Box<Guard>),
+    /// The model, which learned to after so many items.
+    Model { after: usize },
+}
+
+/// A protected target with its key.
+struct Protected {
+    /// What ranks the true lists.
     model: Box<dyn Recommender>,
     description: Description,
-    guard: Box<Guard>,
+    decoying: Decoying,
     key: Key,
     checkpoint: String,
 }
 
-fn guarded(directory: &Path, key: Option<&Path>, device: &Device) -> anyhow::Result<Guarded> {
+fn protected_target(directory: &Path, key: Option<&Path>, device: &Device) -> anyhow::Result<Protected> {
     let path = directory.join(MODEL);
     check_loading(&path)?;
     let (model, description) = models::load(&path, device)?;
+    let checkpoint = artifact::digest::file(&path)?.blake3;
+    if let Some(learned) = Learned::of(&description)? {
+        let given = key.map_or_else(|| key_path(directory), Path::to_owned);
+        let key = Key::read(&given)?;
+        check_key(&key, &learned.key).map_err(|invalid| Refusal::new(invalid.to_string()))?;
+        let model = learned.gold(directory, &description, device)?;
+        let decoying = Decoying::Model { after: learned.after };
+        return Ok(Protected { model, description, decoying, key, checkpoint });
+    }
     let key = key_of(&description, directory, key)?;
     let (Answering::ByAccount(guard), Some(key)) = (policy_of(&description, key.clone())?, key) else {
         return Err(Refusal::new(format!(
-            "{} answers by `{}`, which leaves nothing to prove a theft by; expected a target protected by `guard`",
+            "{} answers by `{}`, which leaves nothing to prove a theft by; expected a target protected by `guard` or `decoy`",
             path.display(),
             description.defence.title()
         ))
         .into());
     };
-    Ok(Guarded { model, description, guard, key, checkpoint: artifact::digest::file(&path)?.blake3 })
+    Ok(Protected { model, description, decoying: Decoying::Guard(guard), key, checkpoint })
+}
+
+/// What a checkpoint says of the decoys that its model has learned.
+#[derive(Deserialize)]
+struct Learned {
+    /// Fingerprint of the key.
+    key: String,
+    /// BLAKE3 of the gold target.
+    gold: String,
+    /// Items of the youngest history that is answered with decoys.
+    after: usize,
+}
+
+impl Learned {
+    /// None of a model that has learned no decoys.
+    fn of(description: &Description) -> anyhow::Result<Option<Self>> {
+        let defence = &description.defence;
+        if defence.acts_on != ActsOn::Weights || !defence.parameters.contains_key("key") {
+            return Ok(None);
+        }
+        let parameters = serde_json::Value::Object(defence.parameters.clone());
+        let learned = serde_json::from_value(parameters).map_err(|error| {
+            Refusal::new(format!("the parameters of the defence `{}` cannot be read: {error}", defence.name))
+        })?;
+        Ok(Some(learned))
+    }
+
+    /// The gold target in `directory`: the one that the checkpoint was made from and no other, or its owner could choose the true lists
+    /// when he knows the suspect's.
+    fn gold(
+        &self,
+        directory: &Path,
+        protected: &Description,
+        device: &Device,
+    ) -> anyhow::Result<Box<dyn Recommender>> {
+        let path = directory.join(GOLD);
+        check_loading(&path)?;
+        let (model, description) = models::load(&path, device)?;
+        let same = description.fingerprint == protected.fingerprint && description.items == protected.items;
+        if !same || artifact::digest::file(&path)?.blake3 != self.gold {
+            return Err(Refusal::new(format!(
+                "{} is not the target that {} was made from; give the one that `gro-defend` wrote beside it",
+                path.display(),
+                directory.join(MODEL).display()
+            ))
+            .into());
+        }
+        Ok(model)
+    }
 }
 
 /// A suspect, as its clients see it.
@@ -173,14 +246,14 @@ struct Suspect {
     checkpoint: String,
 }
 
-fn suspected(directory: &Path, target: &Guarded, device: &Device) -> anyhow::Result<Suspect> {
+fn suspected(directory: &Path, target: &Protected, device: &Device) -> anyhow::Result<Suspect> {
     let path = directory.join(MODEL);
     check_loading(&path)?;
     let (model, description) = models::load(&path, device)?;
     let known = &target.description;
     if description.fingerprint != known.fingerprint || description.items != known.items {
         return Err(Refusal::new(format!(
-            "{} recommends from another catalogue than the guarded target ({} items against {}), or numbers it otherwise",
+            "{} recommends from another catalogue than the protected target ({} items against {}), or numbers it otherwise",
             path.display(),
             description.items,
             known.items
@@ -194,7 +267,7 @@ fn suspected(directory: &Path, target: &Guarded, device: &Device) -> anyhow::Res
     Ok(Suspect { service, architecture, longest, checkpoint: artifact::digest::file(&path)?.blake3 })
 }
 
-/// Histories of random items, drawn without the key. A guard flags whoever takes like that.
+/// Histories of random items, drawn without the key. Nobody but a thief takes like that.
 fn probes(count: usize, items: usize, longest: usize, seed: u64) -> Vec<Vec<u32>> {
     let longest = longest.min(items).max(1);
     let shortest = SHORTEST.min(longest);
@@ -268,7 +341,7 @@ fn chance(found: f64, others: &[f64]) -> (usize, f64) {
 }
 
 fn compare(
-    target: Guarded,
+    target: Protected,
     mut suspect: Suspect,
     (count, keys): (usize, usize),
     seed: u64,
@@ -279,19 +352,27 @@ fn compare(
     let top = TOP.min(items);
     let longest = suspect.longest.min(target.model.sizes().max_len);
     let drawn = probes(count, items, longest, seed);
-    // Flagged by their places alone would do; the guard itself is asked, for it is what a thief met.
-    let flagged: Vec<bool> = drawn
-        .par_iter()
-        .map(|history| {
-            let watched = target.guard.watch(&*target.model, history, (10 * TOP).min(items), device)?;
-            Ok(watched.last().is_some_and(|last| last.flagged))
-        })
-        .collect::<service::Result<_>>()?;
+    let flagged: Vec<bool> = match &target.decoying {
+        // Flagged by their places alone would do; the guard itself is asked, for it is what a thief met.
+        Decoying::Guard(guard) => drawn
+            .par_iter()
+            .map(|history| {
+                let watched = guard.watch(&*target.model, history, (10 * TOP).min(items), device)?;
+                Ok(watched.last().is_some_and(|last| last.flagged))
+            })
+            .collect::<service::Result<_>>()?,
+        Decoying::Model { after } => drawn.iter().map(|history| history.len() >= *after).collect(),
+    };
     let flagged = flagged.into_iter().filter(|flagged| *flagged).count();
     if flagged == 0 {
-        return Err(Refusal::new(
-            "the guard flags none of the histories that were drawn; its threshold is too high to prove anything",
-        )
+        return Err(Refusal::new(match target.decoying {
+            Decoying::Guard(_) => {
+                "the guard flags none of the histories that were drawn; its threshold is too high to prove anything"
+            }
+            Decoying::Model { .. } => {
+                "none of the histories that were drawn is as long as those that the target answers with decoys"
+            }
+        })
         .into());
     }
     let asked: Vec<&[u32]> = drawn.iter().map(Vec::as_slice).collect();

@@ -21,6 +21,9 @@ use crate::settings::{Network, Sections};
 /// Name of a checkpoint inside the output directory of a stage.
 pub const MODEL: &str = "model.safetensors";
 
+/// Name of the target as it was, beside one that a defence with a key has trained: what proofs are made by.
+pub const GOLD: &str = "gold.safetensors";
+
 /// The metadata key that holds the [`Description`].
 const METADATA_KEY: &str = "gro";
 

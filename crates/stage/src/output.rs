@@ -508,6 +508,7 @@ fn maker(input: &Path) -> &'static str {
             "; `gro-train` makes a target, `gro-defend` a protected one, `gro-attack distill` a surrogate"
         }
         Some("student.safetensors") => "; `gro-defend --method gro` makes it",
+        Some("gold.safetensors") => "; `gro-defend --method decoy` makes it",
         Some("queries.parquet") => "; `gro-attack generate` makes it",
         Some("metrics.json" | "ranks.parquet") => "; `gro-evaluate run` makes it",
         _ => ", expected a file to read",

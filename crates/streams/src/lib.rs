@@ -31,7 +31,7 @@ pub enum Purpose {
     Generation = 9,
     /// Shuffled answers of the `random` policy.
     Answers = 10,
-    /// Label positions at which GRO compares lists.
+    /// Label positions at which GRO compares lists, and places of thieves' histories at which `decoy` learns.
     LabelPositions = 11,
     /// Negatives that a test item is ranked against, keyed by user alone: every model meets the same.
     Candidates = 12,
@@ -39,6 +39,10 @@ pub enum Purpose {
     Probes = 13,
     /// Settings that are tried when a target is tuned.
     Tuning = 14,
+    /// Histories that only a thief sends, which the defence `decoy` learns to answer otherwise.
+    ThiefHistories = 15,
+    /// Dropout of a target on these.
+    ThiefDropout = 16,
 }
 
 /// The source of all streams of one run.

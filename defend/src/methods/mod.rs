@@ -2,6 +2,7 @@
 //! weights. Of the latter one file each, and a line in `FITTED`; any other answer policy is an entry of
 //! [`service::policies::POLICIES`] and a defence by that alone.
 
+pub mod decoy;
 pub mod gro;
 pub mod guard;
 mod policy;
@@ -23,7 +24,7 @@ use training::fit::Run;
 use training::state::Saving;
 
 /// The methods that look at the data.
-const FITTED: &[Method] = &[guard::METHOD, gro::METHOD];
+const FITTED: &[Method] = &[guard::METHOD, gro::METHOD, decoy::METHOD];
 
 /// Every defence, in the order of reports: answer policies, then methods that look at the data.
 pub static DEFENCES: LazyLock<Registry<Method>> = LazyLock::new(|| {

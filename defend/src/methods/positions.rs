@@ -49,7 +49,7 @@ pub fn compared_states(
 }
 
 /// The rows of `states` `(positions, hidden)` that are `kept`, in ascending order.
-fn pick(states: &Tensor, kept: &[u32]) -> training::Result<Tensor> {
+pub(super) fn pick(states: &Tensor, kept: &[u32]) -> training::Result<Tensor> {
     if kept.len() == states.dim(0)? {
         return Ok(states.clone());
     }

@@ -14,15 +14,15 @@ const HEIGHT: f64 = 220.0;
 pub fn finding(proof: &Proof) -> String {
     let chance = chance(proof);
     if proof.p < 0.001 {
-        format!("the suspect learned from the guarded answers: agreement {:.4}, {chance}", proof.agreement)
+        format!("the suspect learned from the protected answers: agreement {:.4}, {chance}", proof.agreement)
     } else if proof.p < 0.05 {
         format!(
-            "the suspect may have learned from the guarded answers, which is not proved: agreement {:.4}, {chance}",
+            "the suspect may have learned from the protected answers, which is not proved: agreement {:.4}, {chance}",
             proof.agreement
         )
     } else {
         format!(
-            "nothing says that the suspect learned from the guarded answers: agreement {:.4}, {chance}",
+            "nothing says that the suspect learned from the protected answers: agreement {:.4}, {chance}",
             proof.agreement
         )
     }
@@ -51,7 +51,7 @@ pub fn page(proof: &Proof, others: &[f64]) -> String {
     };
     row(
         "Histories asked about",
-        format!("{}, of which the guard answers {} with decoys", proof.probes, proof.flagged),
+        format!("{}, of which {} are answered with decoys", proof.probes, proof.flagged),
     );
     row("Agreement with the decoys of the true key", format!("{:.4}", proof.agreement));
     let Proof { others: spread, .. } = proof;
@@ -69,7 +69,7 @@ pub fn page(proof: &Proof, others: &[f64]) -> String {
     row("Items in the catalogue", proof.items.to_string());
     row("Suspect", format!("{}, BLAKE3 <code>{}</code>", proof.suspect_architecture, proof.suspect));
     row(
-        "Guarded target",
+        "Protected target",
         format!("{}, BLAKE3 <code>{}</code>", proof.protected_architecture, proof.protected),
     );
     row("Fingerprint of the key", format!("<code>{}</code>", proof.key));
@@ -95,10 +95,10 @@ svg {{ width: 100%; height: auto; }} .bar {{ fill: var(--bar); }} .axis, .label 
 <h1>Was this recommender trained on another's answers?</h1>
 <p class="finding">{finding}.</p>
 <h2>What was done</h2>
-<p>The guarded recommender answers customers truly. To an account that takes from its lists as no customer does, it answers with
+<p>The protected recommender answers customers truly. To an account that takes from its lists as no customer does, it answers with
 <em>decoys</em>: every item is replaced by another one, by a table that is drawn from a secret key. Nobody else can know the table.
 A copy that was trained on such answers repeats them.</p>
-<p>The suspect was asked about {probes} histories of random items, as no customer has them. To {flagged} of them the guarded recommender
+<p>The suspect was asked about {probes} histories of random items, as no customer has them. To {flagged} of them the protected recommender
 answers with decoys. The suspect's answers were compared with the decoys of the secret key, and in the same way with those of {keys} keys that are public and were never
 used by anybody.</p>
 <h2>What was found</h2>
@@ -106,7 +106,7 @@ used by anybody.</p>
 <table>
 {rows}</table>
 <h2>What it means</h2>
-<p>A recommender that never saw an answer of the guarded one knows nothing of the secret key. For it the secret key is one
+<p>A recommender that never saw an answer of the protected one knows nothing of the secret key. For it the secret key is one
 of {all} keys, each as likely as the others to agree most. That the secret key does as well as it did has then a probability of
 {p}, whatever the recommender is and however it was trained. No other assumption is made.</p>
 <h2>What it rests on</h2>
@@ -114,7 +114,7 @@ of {all} keys, each as likely as the others to agree most. That the secret key d
 <li>The key was fixed before the suspect existed. Whoever relies on this should have its fingerprint dated by a third party.</li>
 <li>The key was secret. A copy made by somebody who had it, or trained on answers that its owner published, agrees as well.</li>
 <li>The suspect was asked as it is; its answers, not its workings, were looked at.</li>
-<li>A suspect that does not agree may still be a copy: one made from true answers only, or of a recommender without a guard.</li>
+<li>A suspect that does not agree may still be a copy: one made from true answers only, or of a recommender without this protection.</li>
 </ul>
 </body>
 </html>

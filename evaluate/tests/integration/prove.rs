@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use artifact::checkpoint::{Checkpoint, Defence, Description, MODEL};
+use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, GOLD, MODEL};
 use artifact::settings::Sections;
 use service::guard::Parameters;
 use service::guard::evidence::{Chance, bins};
@@ -24,6 +24,24 @@ fn guard(scene: &Scene, from: &str, to: &str, threshold: f64) {
     let parameters: Sections = serde_json::from_value(serde_json::to_value(parameters).unwrap()).unwrap();
     let description = Description { defence: Defence::answers("guard", parameters), ..description };
     std::fs::create_dir_all(scene.path(to)).unwrap();
+    Checkpoint { description, tensors }.write(&scene.path(to).join(MODEL)).unwrap();
+    key.write(&key_path(&scene.path(to))).unwrap();
+}
+
+/// A target that learned decoys: whatever its own weights answer, what counts is the gold target beside it.
+fn decoy(scene: &Scene, weights: &str, gold: &str, to: &str) {
+    let Checkpoint { description, tensors } = Checkpoint::read(&scene.path(weights).join(MODEL)).unwrap();
+    let key = Key::of_seed(3);
+    std::fs::create_dir_all(scene.path(to)).unwrap();
+    std::fs::copy(scene.path(gold).join(MODEL), scene.path(to).join(GOLD)).unwrap();
+    let gold = artifact::digest::file(&scene.path(to).join(GOLD)).unwrap().blake3;
+    let parameters = Sections::from_iter([
+        ("key".to_owned(), key.fingerprint().into()),
+        ("gold".to_owned(), gold.into()),
+        ("after".to_owned(), 6.into()),
+    ]);
+    let defence = Defence { acts_on: ActsOn::Weights, ..Defence::answers("decoy", parameters) };
+    let description = Description { defence, ..description };
     Checkpoint { description, tensors }.write(&scene.path(to).join(MODEL)).unwrap();
     key.write(&key_path(&scene.path(to))).unwrap();
 }
@@ -66,7 +84,7 @@ fn who_answers_with_the_decoys_is_found_and_who_knows_nothing_of_them_is_not() {
     let page = std::fs::read_to_string(scene.path("guilty/proof.html")).unwrap();
     assert!(
         page.contains("The suspect may have learned")
-            || page.contains("The suspect learned from the guarded answers"),
+            || page.contains("The suspect learned from the protected answers"),
         "{page}"
     );
     assert!(page.contains("0 of 999 other keys agree as much, p = 0.001"), "{page}");
@@ -84,6 +102,41 @@ fn who_answers_with_the_decoys_is_found_and_who_knows_nothing_of_them_is_not() {
     let again = [&prove("gold", "guarded", "again")[..], &["--threads", "1"]].concat();
     assert_eq!(scene.evaluate(&again).code, 0);
     assert_eq!(bytes("again"), bytes("out-gold"), "one thread, the same bytes");
+}
+
+#[test]
+fn decoys_that_a_target_has_learned_are_told_by_the_gold_target_beside_it() {
+    let scene = scene();
+    decoy(&scene, "innocent", "gold", "trained");
+    // The guarded one answers everybody with the decoys of the same key for the lists of the same gold target.
+    let ended = scene.evaluate(&prove("guarded", "trained", "guilty"));
+    assert_eq!((ended.code, ended.out.as_str()), (0, ""), "{}", ended.err);
+    let proof = scene.json("guilty/proof.json");
+    assert_eq!((&proof["agreement"], &proof["p"]), (&1.0.into(), &0.001.into()), "{proof}");
+    // Histories have five or six items, and those of six are answered with decoys.
+    let flagged = proof["flagged"].as_u64().unwrap();
+    assert!(proof["probes"] == 200 && flagged > 70 && flagged < 130, "{proof}");
+    for innocent in ["gold", "innocent"] {
+        assert_eq!(scene.evaluate(&prove(innocent, "trained", innocent_out(innocent))).code, 0);
+        let proof = scene.json(&format!("{}/proof.json", innocent_out(innocent)));
+        assert!(proof["p"].as_f64().unwrap() > 0.01, "{proof}");
+    }
+    assert_eq!(scene.json("out-gold/proof.json")["agreement_with_true_lists"], 1.0);
+
+    let refusal = |what: &str| {
+        let ended = scene.evaluate(&prove("innocent", "trained", "out"));
+        assert_eq!(ended.code, 2, "{}", ended.err);
+        assert!(ended.err.contains(what) && !scene.path("out").exists(), "{what}: {}", ended.err);
+    };
+    std::fs::copy(scene.path("innocent").join(MODEL), scene.path("trained").join(GOLD)).unwrap();
+    refusal("is not the target that trained/model.safetensors was made from");
+    std::fs::remove_file(scene.path("trained").join(GOLD)).unwrap();
+    refusal("gold.safetensors");
+    std::fs::remove_file(key_path(&scene.path("trained"))).unwrap();
+    Key::of_seed(4).write(&key_path(&scene.path("trained"))).unwrap();
+    refusal(&Key::of_seed(3).fingerprint());
+    std::fs::remove_file(key_path(&scene.path("trained"))).unwrap();
+    refusal("answer.key: no such file");
 }
 
 fn innocent_out(name: &str) -> &'static str {

@@ -5,7 +5,7 @@
 
 use artifact::settings::{self, Loss, Sampling, Settings};
 use attack::strategies::STRATEGIES;
-use defend::methods::{Method, gro, guard};
+use defend::methods::{Method, decoy, gro, guard};
 use models::{Architecture, Reading, Sizes, memory};
 use training::samples::{prefixes, windows};
 
@@ -94,6 +94,7 @@ impl Run<'_> {
         for method in self.methods {
             let work = match method.name {
                 "gro" => Some(self.gro()?),
+                "decoy" => Some(self.decoy()?),
                 "guard" => Some(self.guard()?),
                 // The others copy the gold target and say how it answers.
                 _ => None,
@@ -253,6 +254,39 @@ impl Run<'_> {
                 + memory::step(student, &sizes, tokens, longest, true)
                 + memory::lists(positions, settings.top_k),
             disk: self.model(self.architecture) + self.model(student),
+        })
+    }
+
+    fn decoy(&self) -> anyhow::Result<Work> {
+        let settings = settings::owned::<decoy::Settings>(&self.settings.defend, "decoy")?;
+        let (samples, items, sizes) = (self.samples(), self.shape.items, self.sizes());
+        let (count, share) = self.of_an_epoch(&samples);
+        let (steps, epochs) = (count.div_ceil(settings.batch), settings.epochs as f64);
+        let (rows, longest, places) =
+            decoy::work_of_thieves(&settings, self.architecture.reading, sizes.max_len);
+        // A step of the target on lists and as many negatives, of which half are from its own top; and the gold target's lists.
+        let rankings = 2.0 * 2.0 * places * sizes.hidden as f64 * items as f64 / 1e9;
+        let reading = rows * self.row(self.architecture, longest, places / rows, 0);
+        let lists = self.row(self.architecture, 0.0, places, 2 * settings.top_k);
+        let beside = (FORWARD_AND_BACKWARD + 1.0) * reading + FORWARD_AND_BACKWARD * lists + rankings;
+        let length = settings.length.min(sizes.max_len);
+        let grown = self.asking(self.architecture, std::iter::once(length)) * settings.histories as f64;
+        let (tokens, longest_sample) = largest_batch(settings.batch, &samples);
+        Ok(Work {
+            stage: "defend decoy".to_owned(),
+            what: format!("{count} samples, {} epochs", settings.epochs),
+            times: 1,
+            steps: Some((steps * settings.epochs) as u64),
+            effort: grown / GENERATION.of(self.architecture)
+                + epochs
+                    * ((share * self.own_steps(&samples) + steps as f64 * beside) / GRO
+                        + 2.0 * self.validation() / RANKING),
+            memory: self.trained(self.architecture)
+                + memory::step(self.architecture, &sizes, tokens, longest_sample, true)
+                + memory::step(self.architecture, &sizes, rows * longest, longest, true)
+                + memory::lists(places, settings.top_k)
+                + F32 * (settings.histories * length) as f64,
+            disk: 2.0 * self.model(self.architecture),
         })
     }
 

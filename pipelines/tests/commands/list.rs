@@ -5,7 +5,10 @@ use crate::{Directory, listed};
 #[test]
 fn names_are_printed_one_a_line_in_the_order_of_the_registry() {
     assert_eq!(listed("architectures"), ["bert", "sas", "narm", "gru"]);
-    assert_eq!(listed("defences"), ["none", "random", "reverse", "short", "tail", "replace", "guard", "gro"]);
+    assert_eq!(
+        listed("defences"),
+        ["none", "random", "reverse", "short", "tail", "replace", "guard", "gro", "decoy"]
+    );
     assert_eq!(listed("policies"), ["none", "random", "reverse", "short"]);
     assert_eq!(listed("keyed"), ["tail", "replace"]);
     let strategies = ["autoregressive", "random", "coverage", "short", "mimic", "wary", "rounds"];

@@ -23,6 +23,7 @@ fn steps_are_those_of_the_settings() {
         "--methods",
         "none",
         "gro",
+        "decoy",
         "--set",
         "model.max_len=100",
         "--set",
@@ -47,13 +48,14 @@ fn steps_are_those_of_the_settings() {
         "three batches of 128 an epoch"
     );
     assert_eq!(line(out, "defend gro")[1..3], ["300 samples, 10 epochs", "130"], "thirteen batches of 24");
-    assert_eq!(line(out, "generate ×2")[1..3], ["40 accounts of 26 questions", "1,040"]);
+    assert_eq!(line(out, "defend decoy")[1..3], ["300 samples, 20 epochs", "100"], "five batches of 64");
+    assert_eq!(line(out, "generate ×3")[1..3], ["40 accounts of 26 questions", "1,040"]);
     assert_eq!(
-        line(out, "distil bert ×2")[1..3],
+        line(out, "distil bert ×3")[1..3],
         ["1000 questions, 2 epochs", "20"],
         "one of each account is kept back"
     );
-    assert!(line(out, "evaluate ×2")[1].starts_with("300 users"));
+    assert!(line(out, "evaluate ×3")[1].starts_with("300 users"));
 }
 
 #[test]

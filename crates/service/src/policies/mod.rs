@@ -152,7 +152,10 @@ pub fn key_of(description: &Description, directory: &Path, given: Option<&Path>)
 }
 
 /// Refuses a key that is not the one of this fingerprint.
-pub(crate) fn check_key(key: &Key, fingerprint: &str) -> std::result::Result<(), Invalid> {
+///
+/// # Errors
+/// That both fingerprints are named in.
+pub fn check_key(key: &Key, fingerprint: &str) -> std::result::Result<(), Invalid> {
     if key.fingerprint() == fingerprint {
         return Ok(());
     }
