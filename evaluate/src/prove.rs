@@ -9,13 +9,17 @@
 //!
 //! Decoys stand for the items of true lists, which a guarded model ranks itself. One that has learned the decoys does not any more: its
 //! lists are those of the gold target, which is kept beside it.
+//!
+//! Where the target's answers carry a watermark as well, [`watermark`] is a second test of the same kind.
 
 pub mod page;
+pub mod watermark;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use artifact::checkpoint::{ActsOn, Description, GOLD, MODEL};
+use artifact::dataset::{self, Dataset};
 use candle_core::Device;
 use models::{ARCHITECTURES, Mode, Recommender};
 use rayon::prelude::*;
@@ -28,6 +32,8 @@ use service::policies::{Answering, check_key, key_of, policy_of};
 use stage::memory::check_loading;
 use stage::{Flags, Plan, Refusal, progress, settings};
 use streams::{Purpose, Streams, below, choose};
+
+use self::watermark::{Corrected, Neighbours, Watermark};
 
 /// Name of the page for people.
 pub const PAGE: &str = "proof.html";
@@ -53,6 +59,9 @@ pub struct Arguments {
     /// Key of the protected target; by default answer.key beside its model
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Directory with the dataset: beginnings of its users' histories are asked about as well, for the watermark
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Histories to ask the suspect about
     #[arg(long, value_name = "NUMBER", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(20..=1_000_000))]
     pub probes: u32,
@@ -99,9 +108,15 @@ pub struct Proof {
     pub p: f64,
     /// Agreement of the suspect with the target's true lists for the same histories, 0 to 1: for orientation, it proves nothing.
     pub agreement_with_true_lists: f64,
+    /// What was found of the watermark; none where the target's answers carry none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Watermark>,
+    /// The chances of both tests, corrected for being two; none where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub corrected: Option<Corrected>,
 }
 
-/// Agreement with the decoys of public keys.
+/// What public keys come to: agreement with their decoys, or the share of their watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Others {
     /// The mean.
@@ -110,6 +125,15 @@ pub struct Others {
     pub deviation: f64,
     /// The highest.
     pub highest: f64,
+}
+
+impl Others {
+    fn of(others: &[f64]) -> Self {
+        let mean = metrics::mean(others);
+        let squares: Vec<f64> = others.iter().map(|other| (other - mean).powi(2)).collect();
+        let highest = others.iter().copied().fold(0.0, f64::max);
+        Self { mean, deviation: metrics::mean(&squares).sqrt(), highest }
+    }
 }
 
 /// Prove, or fail to, unless that was done before; prints the finding.
@@ -124,7 +148,8 @@ pub fn prove(arguments: &Arguments) -> anyhow::Result<()> {
         .argument("probes", arguments.probes)
         .argument("keys", arguments.keys)
         .input(&suspect)
-        .input(&protected);
+        .input(&protected)
+        .inputs(arguments.data.iter().flat_map(|data| dataset::files(data)));
     // Without a key the refusal below says more than a missing input would.
     let plan = if key_file.exists() { plan.input(&key_file) } else { plan };
     let plan = if gold.exists() { plan.input(&gold) } else { plan };
@@ -133,12 +158,18 @@ pub fn prove(arguments: &Arguments) -> anyhow::Result<()> {
         plan.runs_on(models::name_of(&device));
         let target = protected_target(&arguments.protected, arguments.key_file.as_deref(), &device)?;
         let suspect = suspected(&arguments.suspect, &target, &device)?;
-        let wanted = (arguments.probes as usize, arguments.keys as usize);
-        let (proof, others) =
-            compare(target, suspect, wanted, settings.seed, arguments.flags.quiet, &device)?;
+        let users = arguments.data.as_deref().map(|data| users(data, &target)).transpose()?;
+        let wanted = Wanted {
+            probes: arguments.probes as usize,
+            keys: arguments.keys as usize,
+            users: users.as_ref(),
+            seed: settings.seed,
+            quiet: arguments.flags.quiet,
+        };
+        let (proof, others) = compare(target, suspect, &wanted, &device)?;
         artifact::metrics::write(&directory.join(PROOF), &proof)?;
         let path = directory.join(PAGE);
-        std::fs::write(&path, page::page(&proof, &others))
+        std::fs::write(&path, page::page(&proof, &others.decoys, &others.watermark))
             .with_context(|| format!("cannot write {}", path.display()))?;
         tracing::info!("{}", page::finding(&proof));
         Ok(())
@@ -162,6 +193,17 @@ struct Protected {
     decoying: Decoying,
     key: Key,
     checkpoint: String,
+    path: PathBuf,
+}
+
+impl Protected {
+    /// Places of a block of the watermark in its answers; 0 without one.
+    fn watermark(&self) -> usize {
+        match &self.decoying {
+            Decoying::Guard(guard) => guard.parameters().watermark,
+            Decoying::Model { .. } => 0,
+        }
+    }
 }
 
 fn protected_target(directory: &Path, key: Option<&Path>, device: &Device) -> anyhow::Result<Protected> {
@@ -175,7 +217,7 @@ fn protected_target(directory: &Path, key: Option<&Path>, device: &Device) -> an
         check_key(&key, &learned.key).map_err(|invalid| Refusal::new(invalid.to_string()))?;
         let model = learned.gold(directory, &description, device)?;
         let decoying = Decoying::Model { after: learned.after };
-        return Ok(Protected { model, description, decoying, key, checkpoint });
+        return Ok(Protected { model, description, decoying, key, checkpoint, path });
     }
     let key = key_of(&description, directory, key)?;
     let (Answering::ByAccount(guard), Some(key)) = (policy_of(&description, key.clone())?, key) else {
@@ -186,7 +228,7 @@ fn protected_target(directory: &Path, key: Option<&Path>, device: &Device) -> an
         ))
         .into());
     };
-    Ok(Protected { model, description, decoying: Decoying::Guard(guard), key, checkpoint })
+    Ok(Protected { model, description, decoying: Decoying::Guard(guard), key, checkpoint, path })
 }
 
 /// What a checkpoint says of the decoys that its model has learned.
@@ -236,6 +278,20 @@ impl Learned {
         }
         Ok(model)
     }
+}
+
+/// The dataset whose users' histories are asked about for the watermark.
+fn users(data: &Path, target: &Protected) -> anyhow::Result<Dataset> {
+    if target.watermark() == 0 {
+        let message = format!(
+            "{} would not be used: the answers of the protected target carry no watermark (defend.guard.watermark); leave --data out",
+            data.display()
+        );
+        return Err(Refusal::new(message).into());
+    }
+    let dataset = Dataset::read(data)?;
+    target.description.check_dataset(&dataset, &target.path, data)?;
+    Ok(dataset)
 }
 
 /// A suspect, as its clients see it.
@@ -340,14 +396,30 @@ fn chance(found: f64, others: &[f64]) -> (usize, f64) {
     (at_least_as_high, (1 + at_least_as_high) as f64 / (others.len() + 1) as f64)
 }
 
+/// What each public key came to.
+struct Compared {
+    decoys: Vec<f64>,
+    /// None where there is no watermark.
+    watermark: Vec<f64>,
+}
+
+/// What is to be compared.
+struct Wanted<'a> {
+    probes: usize,
+    keys: usize,
+    /// Whose histories are asked about for the watermark, besides those of random items.
+    users: Option<&'a Dataset>,
+    seed: u64,
+    quiet: bool,
+}
+
 fn compare(
     target: Protected,
     mut suspect: Suspect,
-    (count, keys): (usize, usize),
-    seed: u64,
-    quiet: bool,
+    wanted: &Wanted<'_>,
     device: &Device,
-) -> anyhow::Result<(Proof, Vec<f64>)> {
+) -> anyhow::Result<(Proof, Compared)> {
+    let &Wanted { probes: count, keys, users, seed, quiet } = wanted;
     let items = target.description.items;
     let top = TOP.min(items);
     let longest = suspect.longest.min(target.model.sizes().max_len);
@@ -364,16 +436,20 @@ fn compare(
         Decoying::Model { after } => drawn.iter().map(|history| history.len() >= *after).collect(),
     };
     let flagged = flagged.into_iter().filter(|flagged| *flagged).count();
+    let block = target.watermark();
     if flagged == 0 {
-        return Err(Refusal::new(match target.decoying {
+        let none = match target.decoying {
             Decoying::Guard(_) => {
-                "the guard flags none of the histories that were drawn; its threshold is too high to prove anything"
+                "the guard flags none of the histories that were drawn: its threshold is too high for that"
             }
             Decoying::Model { .. } => {
                 "none of the histories that were drawn is as long as those that the target answers with decoys"
             }
-        })
-        .into());
+        };
+        if block == 0 {
+            return Err(Refusal::new(format!("{none}; there is nothing to prove a theft by")).into());
+        }
+        tracing::warn!("{none}; nothing can be proved by decoys, only by the watermark");
     }
     let asked: Vec<&[u32]> = drawn.iter().map(Vec::as_slice).collect();
     let pairs = Pairs::of(&*target.model, &mut suspect.service, &asked, top, device)?;
@@ -387,8 +463,15 @@ fn compare(
         })
         .collect();
     bar.finish_and_clear();
-    let mean = metrics::mean(&others);
-    let squares: Vec<f64> = others.iter().map(|other| (other - mean).powi(2)).collect();
+    let marked = if block > 0 {
+        let of_users = users.map(|users| watermark::beginnings(count, users, seed)).unwrap_or_default();
+        let histories = [&asked[..], &of_users].concat();
+        let found = Neighbours::of(&*target.model, &mut suspect.service, &histories, device)?;
+        Some(found.compare(&target.key, block, keys, quiet))
+    } else {
+        None
+    };
+    let (watermark, of_watermark) = marked.unzip();
     let (at_least_as_high, p) = chance(found, &others);
     let proof = Proof {
         suspect: suspect.checkpoint,
@@ -401,16 +484,14 @@ fn compare(
         flagged,
         keys,
         agreement: found,
-        others: Others {
-            mean,
-            deviation: metrics::mean(&squares).sqrt(),
-            highest: others.iter().copied().fold(0.0, f64::max),
-        },
+        others: Others::of(&others),
         at_least_as_high,
         p,
         agreement_with_true_lists: pairs.shared as f64 / pairs.whole,
+        corrected: watermark.as_ref().map(|watermark: &Watermark| Corrected::of(p, watermark.p)),
+        watermark,
     };
-    Ok((proof, others))
+    Ok((proof, Compared { decoys: others, watermark: of_watermark.unwrap_or_default() }))
 }
 
 #[cfg(test)]
@@ -421,10 +502,10 @@ mod tests {
 
     use super::*;
 
-    const ITEMS: usize = 150;
+    pub(super) const ITEMS: usize = 150;
 
     /// A model of nobody's lists.
-    fn model(seed: u64) -> (Box<dyn Recommender>, Description) {
+    pub(super) fn model(seed: u64) -> (Box<dyn Recommender>, Description) {
         let network =
             Network { hidden: 8, blocks: 1, heads: 1, max_len: 20, dropout: 0.0, attention_dropout: 0.0 };
         let (architecture, sizes) = (sasrec::ARCHITECTURE, Sizes { items: ITEMS, network });
@@ -435,10 +516,27 @@ mod tests {
         (model, sizes.describe(Kind::Target, architecture, ""))
     }
 
+    /// Such a model as a suspect.
+    pub(super) fn suspected(seed: u64) -> ProtectedTarget {
+        let (suspect, description) = model(seed);
+        ProtectedTarget::new(suspect.into(), &description, None, Device::Cpu).unwrap()
+    }
+
+    /// How far the chances that keys have, all held against the same `public` ones, lie from uniform; and Kolmogorov and Smirnov's bound at
+    /// one in a hundred, of two samples.
+    pub(super) fn distance_from_uniform(mut chances: Vec<f64>, public: usize) -> (f64, f64) {
+        chances.sort_by(f64::total_cmp);
+        let (keys, public) = (chances.len() as f64, public as f64);
+        let steps = chances.iter().enumerate();
+        let distances = steps
+            .map(|(place, p)| (p - place as f64 / keys).abs().max((p - (place + 1) as f64 / keys).abs()));
+        (distances.fold(0.0, f64::max), 1.63 * ((keys + public) / (keys * public)).sqrt())
+    }
+
     #[test]
     fn under_many_keys_the_chance_of_an_innocent_model_is_uniform() {
-        let ((target, _), (suspect, description)) = (model(1), model(2));
-        let mut suspect = ProtectedTarget::new(suspect.into(), &description, None, Device::Cpu).unwrap();
+        let (target, _) = model(1);
+        let mut suspect = suspected(2);
         let drawn = probes(100, ITEMS, 20, 1);
         let asked: Vec<&[u32]> = drawn.iter().map(Vec::as_slice).collect();
         let pairs = Pairs::of(&*target, &mut suspect, &asked, TOP, &Device::Cpu).unwrap();
@@ -446,15 +544,9 @@ mod tests {
         let others: Vec<f64> = (0..public).map(|number| pairs.agreement(&Key::public(number))).collect();
         let mut chances: Vec<f64> =
             (0..keys).map(|seed| chance(pairs.agreement(&Key::of_seed(seed)), &others).1).collect();
-        chances.sort_by(f64::total_cmp);
-        let steps = chances.iter().enumerate();
-        let (keys, public) = (keys as f64, public as f64);
-        let distance = steps
-            .map(|(place, p)| (p - place as f64 / keys).abs().max((p - (place + 1) as f64 / keys).abs()))
-            .fold(0.0, f64::max);
-        // Kolmogorov and Smirnov's bound at one in a hundred, of two samples: all keys are compared with the same public ones.
-        let bound = 1.63 * ((keys + public) / (keys * public)).sqrt();
+        let (distance, bound) = distance_from_uniform(chances.clone(), public as usize);
         assert!(distance < bound, "{distance} {bound}");
+        chances.sort_by(f64::total_cmp);
         assert!(chances[0] < 0.02 && chances[399] > 0.98, "{} {}", chances[0], chances[399]);
         // Who answers with the decoys of a key stands above all others.
         let thief = Decoys::new(&Key::of_seed(7), ITEMS);

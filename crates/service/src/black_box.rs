@@ -223,6 +223,8 @@ impl ProtectedTarget {
                         guard.replay(&*self.model, (history, history.len(), k), 0.0, &self.device, |_| {})?;
                     if standing.is_some_and(|standing| standing.flagged) {
                         guard.decoys().reorder(list);
+                    } else {
+                        guard.mark(list);
                     }
                 }
             }

@@ -42,6 +42,9 @@ pub struct Settings {
     pub canaries: f64,
     /// Evidence for a user, in nats, at which a list holds no canary any more; between that and none, their number falls evenly.
     pub trust: f64,
+    /// Length of the blocks of a list within which the key's green items come before red ones, for accounts that are not flagged: a watermark;
+    /// at least 2 and at most `honest`, or 0 for none.
+    pub watermark: usize,
     /// Share of users that may ever be flagged, 0 to 1.
     pub false_alarms: f64,
     /// Share of users' accounts that may begin under suspicion because other accounts of their client were taken for thieves', less than 1;
@@ -59,6 +62,7 @@ impl Default for Settings {
             honest: 10,
             canaries: 0.5,
             trust: 4.0,
+            watermark: 0,
             false_alarms: 0.05,
             client_alarms: 0.001,
             top_k: 100,
@@ -76,6 +80,12 @@ impl Owned for Settings {
             (0.0..1.0).contains(&share)
         })?;
         above_zero("defend.guard.trust", self.trust)?;
+        if self.watermark == 1 || self.watermark > self.honest {
+            return Err(Invalid::new(format!(
+                "defend.guard.watermark is {}, expected blocks of 2 to {} places (defend.guard.honest), or 0 for no watermark",
+                self.watermark, self.honest
+            )));
+        }
         number("defend.guard.client_alarms", self.client_alarms, "at least 0 and less than 1", |share| {
             (0.0..1.0).contains(&share)
         })?;
@@ -135,6 +145,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
         honest: settings.honest,
         canaries: settings.canaries,
         trust: settings.trust,
+        watermark: settings.watermark,
         false_alarms: settings.false_alarms,
         client_alarms: settings.client_alarms,
         top_k: settings.top_k,

@@ -4,33 +4,47 @@
 use std::fmt::Write as _;
 
 use super::Proof;
+use super::watermark::Watermark;
 
 /// Bars of the picture.
 const BARS: usize = 60;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 220.0;
 
+/// What the watermark's test rests on besides.
+const FORGED: &str = "<li>Decoys are told by the key alone. Which items are green can also be worked out from very many answers, by whoever knows the \
+                      method: he can take the watermark out of a copy, or put it into another's recommender.</li>\n";
+
 /// The finding in a sentence.
 pub fn finding(proof: &Proof) -> String {
-    let chance = chance(proof);
-    if proof.p < 0.001 {
-        format!("the suspect learned from the protected answers: agreement {:.4}, {chance}", proof.agreement)
-    } else if proof.p < 0.05 {
-        format!(
-            "the suspect may have learned from the protected answers, which is not proved: agreement {:.4}, {chance}",
-            proof.agreement
-        )
+    // Of two tests the one that says more, with its chance corrected for being one of two.
+    let p = proof.corrected.map_or(proof.p, |corrected| corrected.decoys.min(corrected.watermark));
+    let verdict = if p < 0.001 {
+        "the suspect learned from the protected answers"
+    } else if p < 0.05 {
+        "the suspect may have learned from the protected answers, which is not proved"
     } else {
-        format!(
-            "nothing says that the suspect learned from the protected answers: agreement {:.4}, {chance}",
-            proof.agreement
-        )
-    }
-}
-
-fn chance(proof: &Proof) -> String {
+        "nothing says that the suspect learned from the protected answers"
+    };
     let as_high = proof.at_least_as_high;
-    format!("{as_high} of {} other keys agree as much, p = {}", proof.keys, number(proof.p))
+    let decoys = format!(
+        "agreement {:.4}, {as_high} of {} other keys agree as much, p = {}",
+        proof.agreement,
+        proof.keys,
+        number(proof.p)
+    );
+    match &proof.watermark {
+        None => format!("{verdict}: {decoys}"),
+        Some(found) => format!(
+            "{verdict}: decoys: {decoys}; watermark: {:.4} of pairs with the green item first, {} of {} other keys have as many, p = {}; \
+             the smaller of the two, corrected for two tests, {}",
+            found.share,
+            found.at_least_as_high,
+            proof.keys,
+            number(found.p),
+            number(p)
+        ),
+    }
 }
 
 fn number(p: f64) -> String {
@@ -43,8 +57,8 @@ fn number(p: f64) -> String {
     }
 }
 
-/// The page.
-pub fn page(proof: &Proof, others: &[f64]) -> String {
+/// The page; `others` is what each public key came to by its decoys, and `marked` by its watermark.
+pub fn page(proof: &Proof, others: &[f64], marked: &[f64]) -> String {
     let mut rows = String::new();
     let mut row = |name: &str, value: String| {
         _ = writeln!(rows, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
@@ -105,7 +119,7 @@ used by anybody.</p>
 {picture}
 <table>
 {rows}</table>
-<h2>What it means</h2>
+{watermark}<h2>What it means</h2>
 <p>A recommender that never saw an answer of the protected one knows nothing of the secret key. For it the secret key is one
 of {all} keys, each as likely as the others to agree most. That the secret key does as well as it did has then a probability of
 {p}, whatever the recommender is and however it was trained. No other assumption is made.</p>
@@ -115,7 +129,7 @@ of {all} keys, each as likely as the others to agree most. That the secret key d
 <li>The key was secret. A copy made by somebody who had it, or trained on answers that its owner published, agrees as well.</li>
 <li>The suspect was asked as it is; its answers, not its workings, were looked at.</li>
 <li>A suspect that does not agree may still be a copy: one made from true answers only, or of a recommender without this protection.</li>
-</ul>
+{forged}</ul>
 </body>
 </html>
 "#,
@@ -124,7 +138,19 @@ of {all} keys, each as likely as the others to agree most. That the secret key d
         flagged = proof.flagged,
         keys = proof.keys,
         all = proof.keys + 1,
-        picture = picture(proof, others),
+        forged = if proof.watermark.is_some() { FORGED } else { "" },
+        picture = picture(&Picture {
+            label: &format!(
+                "Agreement of the suspect with the decoys of {} other keys, and of the true one",
+                proof.keys
+            ),
+            axis: "agreement with a key's decoys; bars: number of other keys (square root)",
+            from: 0.0,
+            found: proof.agreement,
+            others,
+        }),
+        watermark =
+            proof.watermark.as_ref().map_or_else(String::new, |found| watermark(proof, found, marked)),
         p = number(proof.p),
     )
 }
@@ -134,12 +160,72 @@ fn capitalised(sentence: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// How many keys agree how much, and where the true one stands.
-fn picture(proof: &Proof, others: &[f64]) -> String {
-    let most = others.iter().copied().fold(proof.agreement, f64::max).max(1e-6) * 1.08;
+/// What is said of the watermark, where there is one.
+fn watermark(proof: &Proof, found: &Watermark, others: &[f64]) -> String {
+    let corrected = proof.corrected.map_or_else(String::new, |corrected| {
+        format!(
+            "<tr><th scope=\"row\">p of the decoys and of the watermark, corrected for two tests (Holm)</th><td>{}, {}</td></tr>\n",
+            number(corrected.decoys),
+            number(corrected.watermark)
+        )
+    });
+    let lowest = others.iter().copied().fold(found.share, f64::min);
+    format!(
+        r#"<h2>The watermark</h2>
+<p>To customers too the guarded recommender does not answer quite as it ranks: the secret key divides all items into green and red ones, and within each {block}
+places of a list the green ones stand first. Items so close to each other nearly tie, and no customer can tell. A copy that was trained on such answers, decoys or not, learns to favour green
+items a little. The suspect was asked for its lists after {histories} histories. Of items that stand next to each other in the guarded recommender's own
+ranking those were taken that are one green, one red, and it was counted how often the suspect ranks the green one higher; in the same way for the green and red items of the {keys} public keys.</p>
+{picture}
+<table>
+<tr><th scope="row">Histories asked about</th><td>{histories}</td></tr>
+<tr><th scope="row">Pairs of neighbours, one green and one red</th><td>{pairs}</td></tr>
+<tr><th scope="row">Share with the green one first, by the true key</th><td>{share:.4}</td></tr>
+<tr><th scope="row">The same by other keys</th><td>{mean:.4} on average, standard deviation {deviation:.4}, at most {highest:.4}</td></tr>
+<tr><th scope="row">Other keys with a share at least as high</th><td>{as_high} of {keys}</td></tr>
+<tr><th scope="row">Probability of that by chance, p</th><td>{p}</td></tr>
+{corrected}</table>
+<p>These are two tests. Whoever picks the better of two has twice the chance to be misled, and the corrected values allow for that.</p>
+"#,
+        block = found.block,
+        keys = proof.keys,
+        picture = picture(&Picture {
+            label: &format!(
+                "Share of pairs in which the suspect ranks the green item higher, by {} other keys and by the true one",
+                proof.keys
+            ),
+            axis: "share of pairs with a key's green item first; bars: number of other keys (square root)",
+            from: (lowest * 100.0).floor() / 100.0,
+            found: found.share,
+            others,
+        }),
+        histories = found.histories,
+        pairs = found.pairs,
+        share = found.share,
+        mean = found.others.mean,
+        deviation = found.others.deviation,
+        highest = found.others.highest,
+        as_high = found.at_least_as_high,
+        p = number(found.p),
+    )
+}
+
+/// What is drawn: where the true key stands among the others.
+struct Picture<'a> {
+    label: &'a str,
+    axis: &'a str,
+    /// Where the axis begins.
+    from: f64,
+    found: f64,
+    others: &'a [f64],
+}
+
+/// How many keys come to how much, and where the true one stands.
+fn picture(Picture { label, axis, from, found, others }: &Picture<'_>) -> String {
+    let most = (others.iter().copied().fold(*found, f64::max) - from).max(1e-6) * 1.08;
     let mut counts = [0usize; BARS];
-    for other in others {
-        counts[((other / most * BARS as f64) as usize).min(BARS - 1)] += 1;
+    for other in *others {
+        counts[(((other - from) / most * BARS as f64) as usize).min(BARS - 1)] += 1;
     }
     let highest = counts.iter().copied().max().unwrap_or(1).max(1) as f64;
     let (left, bottom) = (10.0, HEIGHT - 40.0);
@@ -155,22 +241,21 @@ fn picture(proof: &Proof, others: &[f64]) -> String {
             bottom - height
         );
     }
-    let mark = across(proof.agreement);
+    let mark = across(found - from);
     let anchor = if mark > WIDTH / 2.0 { "end" } else { "start" };
     let beside = if mark > WIDTH / 2.0 { mark - 8.0 } else { mark + 8.0 };
     format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Agreement of the suspect with the decoys of {} other keys, and of the true one\">\
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\">\
          {bars}<line class=\"line\" x1=\"{left}\" y1=\"{bottom}\" x2=\"{}\" y2=\"{bottom}\"/>\
          <line class=\"mark\" x1=\"{mark:.1}\" y1=\"24\" x2=\"{mark:.1}\" y2=\"{bottom}\"/>\
-         <text class=\"label\" x=\"{beside:.1}\" y=\"34\" text-anchor=\"{anchor}\">the true key: {:.4}</text>\
-         <text class=\"axis\" x=\"{left}\" y=\"{}\">0</text><text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{most:.3}</text>\
-         <text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">agreement with a key's decoys; bars: number of other keys (square root)</text></svg>",
-        proof.keys,
+         <text class=\"label\" x=\"{beside:.1}\" y=\"34\" text-anchor=\"{anchor}\">the true key: {found:.4}</text>\
+         <text class=\"axis\" x=\"{left}\" y=\"{}\">{from}</text><text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{:.3}</text>\
+         <text class=\"axis\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">{axis}</text></svg>",
         WIDTH - left,
-        proof.agreement,
         bottom + 18.0,
         WIDTH - left,
         bottom + 18.0,
+        from + most,
         WIDTH / 2.0,
         bottom + 18.0,
     )

@@ -8,13 +8,20 @@ use service::key::{Key, key_path};
 
 use crate::scene::{ITEMS, Scene};
 
-/// Puts the model of `from` behind a guard that flags everybody, with its key beside it.
+/// Puts the model of `from` behind a guard with this threshold, with its key beside it.
 fn guard(scene: &Scene, from: &str, to: &str, threshold: f64) {
+    marked(scene, from, to, (threshold, 0));
+}
+
+/// The same with a watermark in blocks of so many places.
+fn marked(scene: &Scene, from: &str, to: &str, (threshold, watermark): (f64, usize)) {
     let Checkpoint { description, tensors } = Checkpoint::read(&scene.path(from).join(MODEL)).unwrap();
     let key = Key::of_seed(3);
     let bins = bins(ITEMS);
     let parameters = Parameters {
         threshold,
+        watermark,
+        canaries: 0.0,
         users: vec![1.0; bins.len()],
         bins,
         chance: Chance { user: 1e-4 },
@@ -139,6 +146,58 @@ fn decoys_that_a_target_has_learned_are_told_by_the_gold_target_beside_it() {
     refusal("answer.key: no such file");
 }
 
+#[test]
+fn who_ranks_as_the_watermark_does_is_found_where_no_history_is_flagged() {
+    let scene = scene();
+    marked(&scene, "gold", "marked", (1e9, 5));
+    let ended = scene.evaluate(&prove("marked", "marked", "guilty"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("nothing can be proved by decoys, only by the watermark"), "{}", ended.err);
+    let proof = scene.json("guilty/proof.json");
+    let found = &proof["watermark"];
+    assert_eq!(
+        (found["block"].as_u64(), found["at_least_as_high"].as_u64(), found["p"].as_f64()),
+        (Some(5), Some(0), Some(0.001)),
+        "{proof}"
+    );
+    // Of neighbours four of five are in one block, where the green one stands first; of the others half have it first.
+    assert!((found["share"].as_f64().unwrap() - 0.9).abs() < 0.05, "{proof}");
+    assert!((found["others"]["mean"].as_f64().unwrap() - 0.5).abs() < 0.02, "{proof}");
+    assert!(proof["p"].as_f64().unwrap() > 0.01 && proof["flagged"] == 0, "{proof}");
+    assert_eq!(proof["corrected"]["watermark"], 0.002, "two tests");
+    assert_eq!(proof["corrected"]["decoys"], proof["p"]);
+    let page = std::fs::read_to_string(scene.path("guilty/proof.html")).unwrap();
+    assert!(
+        page.contains("<h2>The watermark</h2>") && page.contains("corrected for two tests, 0.002"),
+        "{page}"
+    );
+    assert!(page.contains("The suspect may have learned from the protected answers"), "{page}");
+    for innocent in ["gold", "innocent"] {
+        let ended = scene.evaluate(&prove(innocent, "marked", innocent_out(innocent)));
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        let proof = scene.json(&format!("{}/proof.json", innocent_out(innocent)));
+        assert!(proof["watermark"]["p"].as_f64().unwrap() > 0.01, "{proof}");
+    }
+    let more = [&prove("marked", "marked", "more")[..], &["--data", "data"]].concat();
+    assert_eq!(scene.evaluate(&more).code, 0);
+    let more = scene.json("more/proof.json");
+    assert_eq!(
+        (more["watermark"]["histories"].as_u64(), found["histories"].as_u64()),
+        (Some(400), Some(200))
+    );
+    assert_eq!((more["watermark"]["p"].as_f64(), &more["p"]), (Some(0.001), &proof["p"]));
+    let again = [&prove("gold", "marked", "again")[..], &["--threads", "1"]].concat();
+    assert_eq!(scene.evaluate(&again).code, 0);
+    let bytes = |out: &str| std::fs::read(scene.path(out).join("proof.json")).unwrap();
+    assert_eq!(bytes("again"), bytes("out-gold"), "one thread, the same bytes");
+    // Without a watermark there is one test, and nothing of another.
+    assert_eq!(scene.evaluate(&prove("gold", "guarded", "plain")).code, 0);
+    let plain = scene.json("plain/proof.json");
+    assert!(plain.get("watermark").is_none() && plain.get("corrected").is_none(), "{plain}");
+    let page = std::fs::read_to_string(scene.path("plain/proof.html")).unwrap();
+    assert!(!page.contains("watermark"), "{page}");
+}
+
 fn innocent_out(name: &str) -> &'static str {
     if name == "gold" { "out-gold" } else { "out-innocent" }
 }
@@ -159,8 +218,13 @@ fn what_proves_nothing_is_refused() {
     Key::of_seed(4).write(&scene.path("other.key")).unwrap();
     let wrong = [&prove("innocent", "guarded", "out")[..], &["--key-file", "other.key"]].concat();
     assert!(refusal(&wrong).contains(&Key::of_seed(3).fingerprint()));
+    let unused = [&prove("innocent", "guarded", "out")[..], &["--data", "data"]].concat();
+    assert!(refusal(&unused).contains("carry no watermark"));
+    marked(&scene, "gold", "marked", (1.0, 2));
+    let other = [&prove("innocent", "marked", "out")[..], &["--data", "other"]].concat();
+    assert!(refusal(&other).contains("was trained on another dataset"));
     guard(&scene, "gold", "patient", 1e9);
-    assert!(refusal(&prove("innocent", "patient", "out")).contains("its threshold is too high"));
+    assert!(refusal(&prove("innocent", "patient", "out")).contains("its threshold is too high for that"));
     std::fs::remove_file(key_path(&scene.path("guarded"))).unwrap();
     assert!(refusal(&prove("innocent", "guarded", "out")).contains("no such file"));
 }

@@ -75,8 +75,15 @@ impl Scene {
             let users = (0..USERS).filter(|&user| Part::of(user) == part);
             users.map(|user| [data.train(user), &[data.valid(user)]].concat()).collect()
         };
-        let wanted =
-            Wanted { honest: 5, canaries: 0.2, trust: 4.0, false_alarms: 0.1, client_alarms: 0.01, top_k: K };
+        let wanted = Wanted {
+            honest: 5,
+            canaries: 0.2,
+            trust: 4.0,
+            watermark: 2,
+            false_alarms: 0.1,
+            client_alarms: 0.01,
+            top_k: K,
+        };
         let parts = (of(Part::Fit), of(Part::Threshold));
         let fitted = fit(&wanted, &key, &*model, (&parts.0, &parts.1), &Device::Cpu, &|_| {}).unwrap();
         let Value::Object(fitted) = serde_json::to_value(&fitted).unwrap() else { panic!() };

@@ -52,6 +52,8 @@ pub struct Wanted {
     pub canaries: f64,
     /// Evidence for a user, in nats, at which lists hold none any more.
     pub trust: f64,
+    /// Places of a block in which green items come first; 0 for no watermark.
+    pub watermark: usize,
     /// Share of users that may ever be flagged.
     pub false_alarms: f64,
     /// Share of users' accounts that may begin under suspicion because of others of their client; 0 where none may.
@@ -78,6 +80,7 @@ pub fn fit<History: AsRef<[u32]> + Sync>(
         honest: wanted.honest,
         canaries: wanted.canaries,
         trust: f64::MAX,
+        watermark: wanted.watermark,
         false_alarms: wanted.false_alarms,
         users: vec![1.0; bins.len()],
         bins,

@@ -9,6 +9,8 @@
 //!
 //! An account may be one of many of a client: what his other accounts took speaks against a new one, or not ([`clients`]).
 //!
+//! What is answered to who is not flagged can carry a [`watermark`], for the copy of a thief who never is.
+//!
 //! Everything is a function of the history, the length of the lists and the key: an account is its history, and an account
 //! that was forgotten is worked out again, under the suspicion that it began under. The questions before are taken to have been about lists of the same length. Nothing
 //! is held against an account for ever: a user wrongly flagged takes items that no decoy showed him, and the evidence falls.
@@ -19,6 +21,7 @@ pub mod decoys;
 pub mod evidence;
 pub mod fit;
 mod standing;
+pub mod watermark;
 
 use artifact::settings::{Invalid, Owned};
 use candle_core::{Device, Tensor};
@@ -32,6 +35,7 @@ use self::decoys::Decoys;
 use self::evidence::{Chance, Ways};
 pub use self::standing::Taken;
 pub(crate) use self::standing::{Standing, Standings};
+use self::watermark::Green;
 use crate::Result;
 use crate::key::Key;
 use crate::policies::check_key;
@@ -46,6 +50,9 @@ pub struct Parameters {
     pub canaries: f64,
     /// Evidence for a user, in nats, at which a list holds no canary any more; between that and none, their number falls evenly.
     pub trust: f64,
+    /// Places of a block of a list in which green items come first; 0 where answers carry no watermark.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub watermark: usize,
     /// Share of users that may ever be flagged, of those the threshold was set on.
     pub false_alarms: f64,
     /// Evidence in nats above which an account is flagged.
@@ -63,6 +70,11 @@ pub struct Parameters {
     pub key: String,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_none(watermark: &usize) -> bool {
+    *watermark == 0
+}
+
 /// Those of [`Parameters`] that no setting names: they were fitted to users.
 pub const FITTED: [&str; 4] = ["threshold", "bins", "users", "chance"];
 
@@ -72,6 +84,7 @@ impl Default for Parameters {
             honest: 10,
             canaries: 0.5,
             trust: 4.0,
+            watermark: 0,
             false_alarms: 0.05,
             threshold: f64::INFINITY,
             bins: Vec::new(),
@@ -93,6 +106,9 @@ impl Owned for Parameters {
         if !self.bins.is_sorted_by(|a, b| a < b) || !self.users.iter().all(|alpha| *alpha > 0.0) {
             return refused("bins do not ascend, or a parameter of the users is not above 0");
         }
+        if self.watermark == 1 || self.watermark > self.honest {
+            return refused("the blocks of the watermark are of one place, or longer than the honest places");
+        }
         let chance = self.chance.user > 0.0 && self.chance.user < 1.0;
         if !chance
             || self.trust.is_nan()
@@ -113,6 +129,8 @@ pub struct Guard {
     parameters: Parameters,
     key: Key,
     decoys: Decoys,
+    /// None where answers carry no watermark.
+    green: Option<Green>,
 }
 
 /// Prefixes of a history that are read together when an account is worked out again.
@@ -138,7 +156,8 @@ impl Guard {
 
     fn with(parameters: Parameters, key: Key) -> Self {
         let items = parameters.bins.last().map_or(0, |&end| end as usize);
-        Self { decoys: Decoys::new(&key, items), parameters, key }
+        let green = (parameters.watermark > 0).then(|| Green::new(&key, items));
+        Self { decoys: Decoys::new(&key, items), green, parameters, key }
     }
 
     /// What it was set to.
@@ -164,6 +183,13 @@ impl Guard {
     /// Decoys in place of a list, for whoever is flagged.
     pub(crate) fn decoys(&self) -> &Decoys {
         &self.decoys
+    }
+
+    /// Puts the watermark into a list for whoever is not flagged, where there is one.
+    pub(crate) fn mark(&self, list: &mut [u32]) {
+        if let Some(green) = &self.green {
+            green.first(list, self.parameters.watermark, self.parameters.honest);
+        }
     }
 
     /// The most suspicion that an account begins under because of others of its client, in nats: enough that it is believed no sooner than
@@ -245,6 +271,8 @@ impl Guard {
             let canaries = self.canaries(question.ranked.len());
             let Standing { shown, canaries: put, drawn, .. } = standing;
             canaries.put(doubt, question.history, drawn, shown, (put, room));
+            // With the canaries in their places, so that no block of the list that is seen changes what it holds.
+            self.mark(&mut standing.shown);
         }
     }
 
