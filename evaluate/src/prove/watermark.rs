@@ -75,7 +75,7 @@ pub(super) fn beginnings(count: usize, dataset: &Dataset, seed: u64) -> Vec<&[u3
         // The histories of random items are of epoch 0.
         let mut stream = Streams::new(seed).open(Purpose::Probes, 1, index as u64, 0);
         let history = dataset.train(below(&mut stream, dataset.users() as u32) as usize);
-        &history[..1 + below(&mut stream, history.len() as u32) as usize]
+        &history[..=below(&mut stream, history.len() as u32) as usize]
     };
     (0..count).map(one).collect()
 }
