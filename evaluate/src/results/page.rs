@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use metrics::LEVEL;
+
 use super::cost::Spent;
 use super::kept::{AGREEMENT, KEPT, Kept, Suspected};
 use crate::figures::{grouped, price_of};
@@ -358,6 +360,14 @@ fn said(table: &Table, text: &mut String) {
             Some(count) => write!(line, "; half of that would be seen with {} {of}", grouped(count)),
             None => write!(line, "; no number of {of} would show half of that"),
         };
+        if difference.p < LEVEL {
+            let of = table.comparisons.get(&verdict.figure).copied().unwrap_or(1);
+            let _ = write!(
+                line,
+                "; a test of this alone would have found it (p {}), but it is one of {of} in its report",
+                chance(difference.p)
+            );
+        }
         cannot.push(line + ".");
     }
     let seeds = table.seeds.len();

@@ -127,6 +127,27 @@ fn what_is_kept_is_small_exact_and_read_by_the_board() {
 }
 
 #[test]
+fn what_a_test_of_its_own_would_have_found_is_said_to_be_one_of_many() {
+    let scene = Scene::new();
+    experiment(&scene, "results-toy");
+    assert_eq!(scene.evaluate(&COLLECT).code, 0);
+    let page = || fs::read_to_string(scene.path("docs/results.md")).unwrap();
+    assert!(!page().contains("a test of this alone"), "{}", page());
+    let kept = "docs/results/toy/report.json";
+    let verdicts = scene.json(kept)["verdicts"].as_array().unwrap().clone();
+    let gro = verdicts.iter().position(|verdict| verdict["defence"] == "gro").unwrap();
+    for (chance, value) in [("p", 0.01), ("p_corrected", 0.3)] {
+        let pointer = format!("/verdicts/{gro}/thief/difference/{chance}");
+        scene.amend(kept, &pointer, |found| *found = value.into());
+    }
+    let written = scene.evaluate(&["results", "--kept", "docs/results", "--page", "docs/results.md"]);
+    assert_eq!(written.code, 0, "{}", written.err);
+    // Two targets and four copies are held against those of `none`.
+    let said = "a test of this alone would have found it (p 0.010), but it is one of 6 in its report";
+    assert!(page().contains(said), "{}", page());
+}
+
+#[test]
 fn words_of_people_stay_and_the_rest_is_written_anew() {
     let scene = Scene::new();
     experiment(&scene, "results-toy");
