@@ -18,7 +18,7 @@ use anyhow::Context;
 use kept::{KEPT, Kept};
 use stage::{Flags, Refusal, settings};
 
-use crate::report::{PAGE, REPORT_JSON};
+use crate::report::{FRONTIER, PAGE, REPORT_JSON};
 
 /// Where the part of the page begins that is written here.
 pub const BEGIN: &str = "<!-- results: begin; written by `gro-evaluate results`, edits are lost -->";
@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Directories of finished experiments, as `make results-DATASET-ARCHITECTURE` leaves them, to be collected first
     #[arg(long, num_args = 1.., value_name = "DIR")]
     pub collect: Vec<PathBuf>,
-    /// Directory where a report.json and a report.html of each experiment are kept
+    /// Directory where a report.json, a report.html and a frontier.svg of each experiment are kept
     #[arg(long, value_name = "DIR", default_value = "docs/results")]
     pub kept: PathBuf,
     /// Markdown file to write the results into, between its two marks; a new one where there is none
@@ -89,14 +89,16 @@ pub fn results(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Put what is kept of an experiment, and its page with pictures, below `root`.
+/// Put what is kept of an experiment, its page with pictures and its frontier below `root`.
 fn keep(root: &Path, directory: &Path, kept: &Kept) -> anyhow::Result<()> {
     let home = root.join(&kept.experiment);
     fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
-    let page = directory.join("report").join(PAGE);
-    let pictures =
-        fs::read(&page).with_context(|| format!("cannot read {}; report again", page.display()))?;
-    replace(&home.join(PAGE), &pictures)?;
+    for name in [PAGE, FRONTIER] {
+        let made = directory.join("report").join(name);
+        let pictures =
+            fs::read(&made).with_context(|| format!("cannot read {}; report again", made.display()))?;
+        replace(&home.join(name), &pictures)?;
+    }
     replace(&home.join(KEPT), kept.to_json()?.as_bytes())
 }
 

@@ -189,6 +189,13 @@ pub(super) fn capitalised(sentence: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// A thief's way, `random, lists of 100: listmle`, as `random, listmle`: how long his lists are stands elsewhere.
+pub(crate) fn in_short(way: &str) -> String {
+    let Some((asked, learned)) = way.split_once(": ") else { return way.to_owned() };
+    let strategy = asked.split(',').next().unwrap_or(asked);
+    format!("{strategy}, {learned}")
+}
+
 /// A chance, so that it cannot be read as none.
 pub(crate) fn chance(p: f64) -> String {
     if p < 1e-4 {

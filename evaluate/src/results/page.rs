@@ -10,13 +10,13 @@ use metrics::LEVEL;
 use super::cost::Spent;
 use super::kept::{AGREEMENT, KEPT, Kept, Suspected};
 use crate::figures::{grouped, price_of};
-use crate::report::PAGE;
 use crate::report::inference::Difference;
 use crate::report::markdown::{align, plain};
 use crate::report::references::{references, rows as references_rows};
 use crate::report::table::{Model, Row, Table};
 use crate::report::verdict::{Outcome, Verdict};
-use crate::report::words::{chance, percent, what_was_found, what_was_run};
+use crate::report::words::{chance, in_short, percent, what_was_found, what_was_run};
+use crate::report::{FRONTIER, PAGE};
 
 /// Seeds from which a table says something of other training runs.
 const SEEDS: usize = 3;
@@ -75,6 +75,10 @@ fn experiment(one: &Kept, kept: &str, text: &mut String) {
     let _ = writeln!(text, "\n*{}.*\n", table.protocol);
     let _ = writeln!(
         text,
+        "![What each defence costs users of {name}, and what share of the undefended target the strongest copy has]({kept}/{name}/{FRONTIER})\n"
+    );
+    let _ = writeln!(
+        text,
         "All numbers: [{KEPT}]({kept}/{name}/{KEPT}), with pictures [{PAGE}]({kept}/{name}/{PAGE}).\n"
     );
     thieves(table, text);
@@ -101,7 +105,7 @@ fn rows(one: &Kept) -> Vec<Vec<String>> {
     let headline = drawn.first().cloned().unwrap_or_default();
     let mut heading: Vec<String> = ["defence".to_owned()].into_iter().chain(users).collect();
     heading.push("kept".to_owned());
-    heading.extend(ways.iter().map(|way| format!("copy: {headline} ({AGREEMENT}) of {}", short(way))));
+    heading.extend(ways.iter().map(|way| format!("copy: {headline} ({AGREEMENT}) of {}", in_short(way))));
     heading.extend(["strongest thief".to_owned(), "he loses".to_owned(), "wins".to_owned()]);
     if proved {
         heading.push("proof".to_owned());
@@ -214,13 +218,6 @@ fn one_way(row: &Row) -> String {
     }
 }
 
-/// `random, lists of 100: listmle` as `random, listmle`; settings stand in the list below the table.
-fn short(way: &str) -> String {
-    let Some((asked, learned)) = way.split_once(": ") else { return way.to_owned() };
-    let strategy = asked.split(',').next().unwrap_or(asked);
-    format!("{strategy}, {learned}")
-}
-
 /// Who the thieves are, and what they paid.
 fn thieves(table: &Table, text: &mut String) {
     let mut told: Vec<String> = Vec::new();
@@ -286,7 +283,7 @@ fn proofs(proofs: &[Suspected], text: &mut String) {
         let hundredths = |value: f64| format!("{value:.3}");
         let [first, ..] = group else { continue };
         rows.push(vec![
-            short(&first.way),
+            in_short(&first.way),
             if first.guilty {
                 format!("{} (guilty)", first.copied)
             } else {

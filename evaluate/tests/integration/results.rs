@@ -101,6 +101,7 @@ fn a_defence_wins_only_against_the_strongest_thief() {
     assert!(page.contains("targets 1.5 h (2.7 h of a core) in 3 runs"), "{page}");
     assert!(page.contains("none (innocent)") && page.contains("guard (guilty)"), "{page}");
     assert!(page.contains("(results/toy/report.json)"), "{page}");
+    assert!(page.contains("](results/toy/frontier.svg)"), "{page}");
 }
 
 #[test]
@@ -121,6 +122,7 @@ fn what_is_kept_is_small_exact_and_read_by_the_board() {
     assert!(!text.contains("nobody"), "a host is nobody's business");
     assert!(text.len() < 40_000, "{} bytes", text.len());
     assert!(scene.path("docs/results/toy/report.html").exists());
+    assert!(scene.path("docs/results/toy/frontier.svg").exists());
     let ended = scene.evaluate(&["board", "--reports", "docs/results/toy", "--out", "board"]);
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.out.contains("| gro "), "{}", ended.out);

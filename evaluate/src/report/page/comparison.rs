@@ -1,11 +1,17 @@
 //! Target against copy under each defence, with intervals.
 
+use std::collections::BTreeSet;
+
 use super::svg::{Anchor, Chapter, Scale, Svg, WIDTH, legend, level_axis, shortened, table};
 use crate::report::markdown::{names, plain};
 use crate::report::table::{Model, Row, Table};
+use crate::report::words::in_short;
 
 /// Copies shown of each target: the strongest.
 const SHOWN: usize = 4;
+
+/// Letters that there is room for beside a line.
+const LABEL: usize = 24;
 
 pub(super) fn chapter(table_of: &Table) -> Chapter {
     let several = match table_of.seeds.len() {
@@ -68,6 +74,12 @@ fn groups<'a>(table: &'a Table, figure: &str) -> Vec<(&'a Row, Vec<&'a Row>)> {
     groups
 }
 
+/// Whether it is how their thieves asked and learned that tells these copies apart.
+fn told_apart(copies: &[&Row]) -> bool {
+    let ways: Option<BTreeSet<String>> = copies.iter().map(|row| row.way.as_deref().map(in_short)).collect();
+    ways.is_some_and(|ways| ways.len() == copies.len())
+}
+
 fn picture(table: &Table, figure: &str) -> String {
     let groups = groups(table, figure);
     let kinds = table.surrogates();
@@ -97,6 +109,7 @@ fn picture(table: &Table, figure: &str) -> String {
         }
         svg.text("strong", (0.0, y + 15.0), Anchor::Start, &shortened(&defence, 52));
         y += group_height;
+        let ways = told_apart(&copies);
         for row in std::iter::once(target).chain(copies) {
             let middle = y + row_height / 2.0;
             let place = row.surrogate.and_then(|kind| kinds.iter().position(|&other| other == kind));
@@ -106,10 +119,13 @@ fn picture(table: &Table, figure: &str) -> String {
                 (_, Some(variant)) if Some(variant) == target.variant.as_ref() => {
                     row.surrogate.map_or(String::new(), |kind| format!("copy, {}", kind.title))
                 }
+                (_, Some(_)) if ways => {
+                    shortened(&row.way.as_deref().map_or_else(String::new, in_short), LABEL)
+                }
                 // What tells it from the others is at the end of its name.
-                (_, Some(variant)) if variant.chars().count() > 24 => variant
+                (_, Some(variant)) if variant.chars().count() > LABEL => variant
                     .chars()
-                    .skip(variant.chars().count() - 23)
+                    .skip(variant.chars().count() - (LABEL - 1))
                     .fold("…".to_owned(), |text, letter| text + &letter.to_string()),
                 (_, Some(variant)) => variant.clone(),
                 (_, None) => row.surrogate.map_or(String::new(), |kind| format!("copy, {}", kind.title)),
