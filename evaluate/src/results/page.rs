@@ -139,7 +139,7 @@ fn rows(one: &Kept) -> Vec<Vec<String>> {
         row.push(verdict.thief.as_ref().map_or_else(
             || "none".to_owned(),
             |thief| {
-                let way = thief.way.as_deref().map_or_else(|| "not recorded".to_owned(), short);
+                let way = thief.way.as_deref().map_or_else(|| "not recorded".to_owned(), in_short);
                 format!("{way}: {}", percent(thief.share))
             },
         ));
