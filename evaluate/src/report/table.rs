@@ -440,11 +440,8 @@ impl Drafts<'_> {
                     if columns.is_empty() {
                         None
                     } else {
-                        let shared = before.runs.iter().filter(|(seed, _)| thief.runs.contains_key(seed));
-                        let means = shared
-                            .map(|(_, run)| Ok(mean(&worth(run, SURROGATE_RANK, headline)?)))
-                            .collect::<anyhow::Result<Vec<f64>>>()?;
-                        Some((self.inference.difference(&name, sample(&columns)?)?, mean(&means)))
+                        let before = mean_over(&before.runs, &thief.runs, SURROGATE_RANK, headline)?;
+                        Some((self.inference.difference(&name, sample(&columns)?)?, before))
                     }
                 }
                 _ => None,
@@ -453,9 +450,23 @@ impl Drafts<'_> {
             let (own, copies) = &places[number];
             let undefended =
                 if target.defence == "none" { Some(*own) } else { other.map(|other| places[other].0) };
+            let shared = match other.map(|other| &targets[other].runs) {
+                Some(runs) if !runs.keys().eq(target.runs.keys()) => {
+                    let mean_of = |of: &Repetitions<'_>, seeds: &Repetitions<'_>| {
+                        mean_over(of, seeds, TARGET_RANK, headline)
+                    };
+                    let both = runs.keys().any(|seed| target.runs.contains_key(seed));
+                    both.then(|| {
+                        Ok::<_, anyhow::Error>((mean_of(&target.runs, runs)?, mean_of(runs, &target.runs)?))
+                    })
+                    .transpose()?
+                }
+                _ => None,
+            };
             drafts.push(Draft {
                 row: *own,
                 undefended,
+                shared,
                 thieves: copies.len(),
                 strongest: strongest[number].map(|copy| copies[copy]),
                 way: of_thief.and_then(|run| way_of(run)),
@@ -509,6 +520,18 @@ fn values_of(run: &Run, column: &str) -> Option<Vec<f64>> {
         Column::Values(values) => values.iter().copied().collect(),
         Column::Counts(_) => None,
     }
+}
+
+/// The mean over those seeds of `runs` that `seeds` has as well.
+fn mean_over(
+    runs: &Repetitions<'_>,
+    seeds: &Repetitions<'_>,
+    column: &str,
+    measure: &Measure<OfRank>,
+) -> anyhow::Result<f64> {
+    let shared = runs.iter().filter(|(seed, _)| seeds.contains_key(*seed));
+    let means = shared.map(|(_, run)| Ok(mean(&worth(run, column, measure)?)));
+    Ok(mean(&means.collect::<anyhow::Result<Vec<f64>>>()?))
 }
 
 /// Paired differences for each seed that both sides have, `(seeds, users)`.

@@ -73,6 +73,8 @@ pub struct Strongest {
 pub(super) struct Draft {
     pub(super) row: usize,
     pub(super) undefended: Option<usize>,
+    /// What the target and the undefended one have on average over the seeds that both have, where one has others.
+    pub(super) shared: Option<(f64, f64)>,
     pub(super) thieves: usize,
     pub(super) strongest: Option<usize>,
     pub(super) way: Option<String>,
@@ -88,7 +90,11 @@ impl Draft {
         let mean = |row: usize| rows[row].figures.get(figure).map(|value| value.mean);
         let row = &rows[self.row];
         let quality = mean(self.row)?;
-        let whole = self.undefended.and_then(mean).or(Some(quality)).filter(|&whole| whole > 0.0);
+        let (own, whole) = match self.shared {
+            Some((own, whole)) => (own, whole),
+            None => (quality, self.undefended.and_then(mean).unwrap_or(quality)),
+        };
+        let whole = Some(whole).filter(|&whole| whole > 0.0);
         let thief = self.strongest.and_then(|strongest| {
             let copied = mean(strongest)?;
             let difference = self.against.and_then(|(place, _)| found.difference(place));
@@ -112,7 +118,7 @@ impl Draft {
             figure: figure.to_owned(),
             checkpoints: self.checkpoints,
             quality,
-            kept: self.undefended.and(whole).map(|whole| quality / whole),
+            kept: self.undefended.and(whole).map(|whole| own / whole),
             users: row.difference_to_none.as_ref().and_then(|differences| differences.get(figure)).copied(),
             // A share of nothing is no share.
             thief: thief.filter(|thief| thief.share.is_finite()),

@@ -394,6 +394,24 @@ fn the_strongest_thief_is_compared_with_the_strongest() {
     assert!((means[0] + 0.2).abs() < 1e-12 && (means[1] + 0.26).abs() < 1e-12, "{means:?}");
 }
 
+#[test]
+fn what_users_keep_is_told_from_the_seeds_that_both_have() {
+    let scene = scene();
+    // With the second seed the undefended target has 40 hits, not 60, and gro's as many.
+    for (run, defence) in [("none-2", "none"), ("gro-2", "gro")] {
+        scene.made(run, &cell("bert", defence, "bert", 2), 0.20, &ranks(40), &ranks(30));
+        scene.amend(&format!("{run}/protocol.json"), "/target/checkpoint", |hash| {
+            *hash = format!("target {run}").into();
+        });
+    }
+    let ended = scene.evaluate(&arguments(&["eval-none", "none-2", "gro-2"], "report"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let verdict = &scene.json("report/report.json")["verdicts"][1];
+    assert_eq!(verdict["defence"], "gro");
+    assert!((verdict["kept"].as_f64().unwrap() - 1.0).abs() < 1e-12, "{verdict}");
+    assert!((verdict["thief"]["share"].as_f64().unwrap() - 0.9).abs() < 1e-12, "its mark is .18: {verdict}");
+}
+
 const ARCHITECTURES: [&str; 3] = ["bert", "sas", "narm"];
 const DEFENCES: [&str; 4] = ["none", "random", "reverse", "gro"];
 
