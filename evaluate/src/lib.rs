@@ -54,11 +54,11 @@ pub enum Command {
     ///
     /// Example: gro-evaluate theft --runs out/theft-ml-100k-sas/seed-1/eval-* --out out/theft-ml-100k-sas/theft
     Theft(theft::Arguments),
-    /// Prove by its decoys that a suspect was trained on the answers of a guarded target
+    /// Prove by its decoys, or its watermark, that a suspect was trained on the answers of a guarded target
     ///
     /// The suspect is asked about histories that the guard flags. How far it agrees with the decoys of the true key, against those of
-    /// many public keys, gives an exact probability that it never saw an answer of the target. Writes proof.html, a page for people, and
-    /// proof.json.
+    /// many public keys, gives an exact probability that it never saw an answer of the target. Where the target's answers carry a watermark,
+    /// a second test is made of that. Writes proof.html, a page for people, and proof.json.
     ///
     /// Example: gro-evaluate prove --suspect out/ml-100k-sas/surrogate-guard --protected out/ml-100k-sas/protected-guard --out
     /// out/ml-100k-sas/proof

@@ -465,6 +465,11 @@ fn compare(
     bar.finish_and_clear();
     let marked = if block > 0 {
         let of_users = users.map(|users| watermark::beginnings(count, users, seed)).unwrap_or_default();
+        if users.is_some() && of_users.is_empty() {
+            tracing::warn!(
+                "no user of the dataset has an item to train on: histories of random items alone are asked about"
+            );
+        }
         let histories = [&asked[..], &of_users].concat();
         let found = Neighbours::of(&*target.model, &mut suspect.service, &histories, device)?;
         Some(found.compare(&target.key, block, keys, quiet))

@@ -19,10 +19,8 @@ use streams::{Purpose, Streams, below};
 
 use super::{Others, TOGETHER, chance};
 
-/// First places of the target's lists whose neighbours are looked at.
-const PLACES: usize = 50;
-/// Length of the suspect's lists.
-const LISTED: usize = 100;
+/// Length of the target's lists, whose neighbours are looked at, and of the suspect's.
+const PLACES: usize = 100;
 
 /// What was found of the watermark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -71,13 +69,15 @@ pub(super) struct Neighbours {
 
 /// Beginnings of users' histories, drawn without the key: where a thief asked as users do, his copy has learned most.
 pub(super) fn beginnings(count: usize, dataset: &Dataset, seed: u64) -> Vec<&[u32]> {
+    // With a split by time a user may have nothing to train on.
+    let users: Vec<usize> = (0..dataset.users()).filter(|&user| !dataset.train(user).is_empty()).collect();
     let one = |index: usize| {
         // The histories of random items are of epoch 0.
         let mut stream = Streams::new(seed).open(Purpose::Probes, 1, index as u64, 0);
-        let history = dataset.train(below(&mut stream, dataset.users() as u32) as usize);
+        let history = dataset.train(users[below(&mut stream, users.len() as u32) as usize]);
         &history[..=below(&mut stream, history.len() as u32) as usize]
     };
-    (0..count).map(one).collect()
+    (0..if users.is_empty() { 0 } else { count }).map(one).collect()
 }
 
 impl Neighbours {
@@ -93,7 +93,7 @@ impl Neighbours {
         for histories in asked.chunks(TOGETHER) {
             let states = target.encode(&target.contexts(histories).upload(device)?, Mode::Evaluate)?;
             let own = target.catalogue().top_k(&states, PLACES.min(items))?.to_vec2::<u32>()?;
-            let answers = suspect.top_k(histories, LISTED.min(items))?;
+            let answers = suspect.top_k(histories, PLACES.min(items))?;
             for (own, answered) in own.iter().zip(&answers) {
                 let mut place = vec![usize::MAX; items + 1];
                 for (number, &item) in answered.iter().enumerate() {
@@ -191,7 +191,7 @@ mod tests {
         let found = Neighbours::of(&*target, &mut suspected(1), &[history, history], &Device::Cpu).unwrap();
         assert_eq!(found.pairs.len(), PLACES - 1);
         assert!(found.pairs.contains(&(own[0], own[1], 2)), "twice asked, in the target's own order");
-        let stranger = suspected(2).top_k(&[history], LISTED).unwrap().ids;
+        let stranger = suspected(2).top_k(&[history], PLACES).unwrap().ids;
         let found = Neighbours::of(&*target, &mut suspected(2), &[history], &Device::Cpu).unwrap();
         for &(higher, lower, _) in &found.pairs {
             let place = |item| stranger.iter().position(|&listed| listed == item).unwrap_or(usize::MAX);
