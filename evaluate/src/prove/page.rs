@@ -151,7 +151,10 @@ of {all} keys, each as likely as the others to agree most. That the secret key d
         }),
         watermark =
             proof.watermark.as_ref().map_or_else(String::new, |found| watermark(proof, found, marked)),
-        p = number(proof.p),
+        p = proof.watermark.as_ref().map_or_else(
+            || number(proof.p),
+            |found| format!("{} by the decoys and {} by the watermark", number(proof.p), number(found.p)),
+        ),
     )
 }
 
@@ -173,7 +176,7 @@ fn watermark(proof: &Proof, found: &Watermark, others: &[f64]) -> String {
     format!(
         r#"<h2>The watermark</h2>
 <p>To customers too the guarded recommender does not answer quite as it ranks: the secret key divides all items into green and red ones, and within each {block}
-places of a list the green ones stand first. Items so close to each other nearly tie, and no customer can tell. A copy that was trained on such answers, decoys or not, learns to favour green
+places of a list the green ones stand first. Items so close to each other nearly tie. A copy that was trained on such answers learns to favour green
 items a little. The suspect was asked for its lists after {histories} histories. Of items that stand next to each other in the guarded recommender's own
 ranking those were taken that are one green, one red, and it was counted how often the suspect ranks the green one higher; in the same way for the green and red items of the {keys} public keys.</p>
 {picture}

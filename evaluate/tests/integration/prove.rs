@@ -172,6 +172,7 @@ fn who_ranks_as_the_watermark_does_is_found_where_no_history_is_flagged() {
         "{page}"
     );
     assert!(page.contains("The suspect may have learned from the protected answers"), "{page}");
+    assert!(page.contains("by the decoys and 0.001 by the watermark, whatever the recommender is"), "{page}");
     for innocent in ["gold", "innocent"] {
         let ended = scene.evaluate(&prove(innocent, "marked", innocent_out(innocent)));
         assert_eq!(ended.code, 0, "{}", ended.err);
