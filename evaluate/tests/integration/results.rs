@@ -144,8 +144,8 @@ fn what_a_test_of_its_own_would_have_found_is_said_to_be_one_of_many() {
     }
     let written = scene.evaluate(&["results", "--kept", "docs/results", "--page", "docs/results.md"]);
     assert_eq!(written.code, 0, "{}", written.err);
-    // Two targets and four copies are held against those of `none`.
-    let said = "a test of this alone would have found it (p 0.010), but it is one of 6 in its report";
+    // Two targets, four copies and the strongest copies of both are held against those of `none`.
+    let said = "a test of this alone would have found it (p 0.010), but it is one of 8 in its report";
     assert!(page().contains(said), "{}", page());
 }
 
