@@ -1,10 +1,12 @@
+#!/usr/bin/env python3
 """How many questions a second gro-serve answers, and how soon, beside the same model in PyTorch behind FastAPI. Needs `wrk`.
 
     bench/service.py [--binary target/release/gro-serve ...] [--peer PYTHON] [--rounds 5] [--seconds 3] [--connections 64] TARGET ...
 
-Each TARGET is the directory of an undefended target. The load generator runs on the same cores, on one thread. Two loads: `strangers`, each
-question with a history of 1 to 50 random items that nobody has seen before; and `accounts`, a thousand of them in turn, of all these lengths to begin
-with, each with one random item more than before, until it has 50 and begins anew.
+Each TARGET is the directory of an undefended target. The load generator runs on the same cores, on one thread. Three loads: `strangers`, each
+question with a history of 1 to 50 random items that nobody has seen before; `accounts`, a thousand of them in turn, of all these lengths to begin
+with, each with one random item more than before, until it has 50 and begins anew; and `batches`, strangers sixteen to a request, which the peer has not
+and whose latency is that of a request.
 
 Every service is asked for a second first, and then all of them in turn, a few seconds each, round by round: what the machine does beside falls on all
 alike. Printed are the medians of the rounds, and the range of the rates. Several binaries are compared with the first. PYTHON has torch, safetensors,
@@ -29,20 +31,21 @@ BEGIN = """
 math.randomseed(%(seed)d)
 local random, texts = math.random, {}
 for item = 1, %(items)d do texts[item] = tostring(item) end
-local head = "POST /v1/recommend HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nContent-Type: application/json\\r\\nContent-Length: "
+local head = " HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\nContent-Type: application/json\\r\\nContent-Length: "
+local function post(path, body) return "POST " .. path .. head .. #body .. "\\r\\n\\r\\n" .. body end
 local function question(account, history)
-  local body = '{"account":"' .. account .. '","history":[' .. table.concat(history, ",") .. '],"k":%(k)d}'
-  return head .. #body .. "\\r\\n\\r\\n" .. body
+  return '{"account":"' .. account .. '","history":[' .. table.concat(history, ",") .. '],"k":%(k)d}'
+end
+local function stranger()
+  local history = {}
+  for place = 1, random(50) do history[place] = texts[random(%(items)d)] end
+  return question(random(1000), history)
 end
 """
 LOADS = {
     "strangers": BEGIN
     + """
-request = function()
-  local history = {}
-  for place = 1, random(50) do history[place] = texts[random(%(items)d)] end
-  return question(random(1000), history)
-end
+request = function() return post("/v1/recommend", stranger()) end
 """,
     "accounts": BEGIN
     + """
@@ -56,10 +59,21 @@ request = function()
   local history = accounts[turn]
   if #history == 50 then history = {} accounts[turn] = history end
   history[#history + 1] = texts[random(%(items)d)]
-  return question(turn, history)
+  return post("/v1/recommend", question(turn, history))
+end
+""",
+    "batches": BEGIN
+    + """
+request = function()
+  local questions = {}
+  for place = 1, 16 do questions[place] = stranger() end
+  return post("/v1/recommend/batch", '{"requests":[' .. table.concat(questions, ",") .. ']}')
 end
 """,
 }
+PEER = "PyTorch"
+# Questions in a request.
+QUESTIONS = {"strangers": 1, "accounts": 1, "batches": 16}
 
 
 def ask(port, history, k):
@@ -93,7 +107,7 @@ def load(port, kind, items, k, seed, seconds, arguments):
     if "Non-2xx" in said:
         sys.exit(said)
     share = lambda percent: milliseconds(re.search(rf"^\s+{percent}%\s+(\S+)", said, re.MULTILINE)[1])
-    return float(re.search(r"Requests/sec:\s+(\S+)", said)[1]), share(50), share(99)
+    return QUESTIONS[kind] * float(re.search(r"Requests/sec:\s+(\S+)", said)[1]), share(50), share(99)
 
 
 def main():
@@ -116,7 +130,7 @@ def main():
         commands = [run(place, binary) for place, binary in enumerate(binaries)]
         if arguments.peer:
             script = Path(__file__).with_name("service_peer.py")
-            names.append("PyTorch")
+            names.append(PEER)
             commands.append([arguments.peer, str(script), target, str(port(len(binaries)))])
         running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
         try:
@@ -125,6 +139,11 @@ def main():
             for process in running:
                 process.terminate()
                 process.wait()
+
+
+def asked(kind, services):
+    """The services that have such a load's form of question."""
+    return [(name, port) for name, port in services if kind != "batches" or name != PEER]
 
 
 def measure(target, services, arguments):
@@ -146,12 +165,12 @@ def measure(target, services, arguments):
         load(port, "strangers", items, 10, 1, 1, arguments)
     for number in range(arguments.rounds):
         for cell in cells:
-            for name, port in services:
+            for name, port in asked(cell[0], services):
                 # In turn, the idle ones cost nothing.
                 row = load(port, cell[0], items, cell[1], 2 + number, arguments.seconds, arguments)
                 found.setdefault((cell, name), []).append(row)
     for cell in cells:
-        for name, _ in services:
+        for name, _ in asked(cell[0], services):
             rates, middles, lates = zip(*found[cell, name])
             rate = statistics.median(rates)
             times = statistics.median(row[0] for row in found[cell, services[0][0]]) / rate

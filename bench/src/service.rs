@@ -35,7 +35,9 @@ fn questions(architecture: Architecture, k: usize) -> Result<Iteration> {
         sizes.network.blocks = 1;
     }
     let description = sizes.describe(Kind::Target, architecture, "");
-    let model = learners::recommender(architecture, &sizes)?;
+    let mut model = learners::recommender(architecture, &sizes)?;
+    // As a loaded one is.
+    model.freeze()?;
     let mut target = ProtectedTarget::new(model.into(), &description, None, learners::device()?)?;
     let mut stream = Streams::new(SEED).open(Purpose::Generation, 0, 0, 0);
     let histories: Vec<Vec<u32>> = (0..TOGETHER)
