@@ -4,6 +4,7 @@
 //! taken from the ranks of every user that the runs have kept. What else the page shows is read from what it is told of, and from nothing
 //! that happens to lie beside the runs.
 
+pub mod bars;
 pub mod chart;
 pub mod grouping;
 pub mod inference;
@@ -25,7 +26,7 @@ use artifact::dataset::{self, Dataset};
 use artifact::history::{HISTORY, History};
 use artifact::ranks::{RANKS, Ranks};
 use artifact::report::REPORT_TABLE;
-use chart::{Chart, Group, Panel};
+use bars::bars;
 use grouping::{Run, names_of};
 use markdown::markdown;
 use mlflow::Store;
@@ -34,10 +35,10 @@ use payers::payers;
 use rayon::prelude::*;
 use stage::output::begun;
 use stage::{Flags, Plan, Refusal, settings, splits};
-use table::{Model, Table};
+use table::Table;
 
 use crate::detect::DETECT_JSON;
-use crate::figures::{Conditions, METRICS, Network, PROTOCOL, grouped};
+use crate::figures::{Conditions, METRICS, PROTOCOL};
 use crate::theft::THEFT_JSON;
 
 /// Name of the readable report.
@@ -202,7 +203,7 @@ fn write(sources: &Sources, directory: &Path) -> anyhow::Result<()> {
     tidy::write_csv(&cells, &directory.join(REPORT_CSV))?;
     artifact::report::write(&directory.join(REPORT_TABLE), &cells)?;
     put(FRONTIER, frontier_file(&table))?;
-    chart::draw(&picture_of(&table), &directory.join(CHART))
+    chart::draw(&bars(&table), &directory.join(CHART))
 }
 
 /// What the page shows beside the table, found to be of the same data.
@@ -273,64 +274,4 @@ pub(crate) fn print(report: &Path, picture: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The chart of a table: a panel for each figure that is drawn, a group for every defence, a colour for the target and one
-/// for each kind of surrogate. With several targets each has a column of panels of its own, and the panels of a figure share
-/// their scale.
-fn picture_of(table: &Table) -> Chart {
-    let mut series = vec!["target".to_owned()];
-    series.extend(table.surrogates().into_iter().map(|one| format!("surrogate {}", one.title)));
-    let shared = &table.protocol;
-    let spread = match table.seeds.len() {
-        1 => "whiskers: 95 % bootstrap intervals".to_owned(),
-        count => format!("means over {count} seeds, whiskers: 95 % intervals over users and seeds"),
-    };
-    let targets = table.targets();
-    let subtitle = format!(
-        "{}, {}, {} users; {spread}",
-        shared.ranked_against(),
-        shared.seen(),
-        grouped(shared.users as u64)
-    );
-    let (several, colours) = (targets.len() > 1, series.len());
-    let panel = |figure: &String, target: Network| Panel {
-        name: if several { format!("{} target: {figure}", target.title) } else { figure.clone() },
-        scale: figure.clone(),
-        popular: table.popular().and_then(|row| row.figures.get(figure)).copied(),
-        groups: groups_of(table, target, figure, colours),
-    };
-    let panels_of = |figure: String| targets.iter().map(|&target| panel(&figure, target)).collect::<Vec<_>>();
-    Chart {
-        title: match targets.as_slice() {
-            [one] => format!("{} behind each defence, and the copy an attacker makes of it", one.title),
-            _ => "Recommenders behind each defence, and the copies an attacker makes of them".to_owned(),
-        },
-        subtitle,
-        columns: targets.len().max(2),
-        panels: table.drawn().into_iter().flat_map(panels_of).collect(),
-        series,
-    }
-}
-
-/// The bars of one target: a group for each of its defences, and for each variant of one. A second surrogate of one kind,
-/// of which there is no colour left, starts a group of its own.
-fn groups_of(table: &Table, target: Network, figure: &str, colours: usize) -> Vec<Group> {
-    let kinds = table.surrogates();
-    let mut groups: Vec<Group> = Vec::new();
-    for row in table.rows.iter().filter(|row| row.target == Some(target)) {
-        let kind = kinds.iter().position(|&kind| Some(kind) == row.surrogate);
-        let place = kind.map_or(0, |kind| kind + 1);
-        let full = groups.last().is_none_or(|group| group.bars[place].is_some());
-        if row.model == Model::Target || full {
-            // What tells two of one defence apart goes to a second line.
-            let variant = row.variant.as_ref().map_or_else(String::new, |name| format!("\n({name})"));
-            let label = format!("{}{variant}", row.defence.as_deref().unwrap_or_default());
-            groups.push(Group { label, bars: vec![None; colours] });
-        }
-        if let Some(group) = groups.last_mut() {
-            group.bars[place] = row.figures.get(figure).copied();
-        }
-    }
-    groups
 }

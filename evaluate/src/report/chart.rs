@@ -1,8 +1,7 @@
 //! The picture beside the table: target against surrogate under every defence.
 //!
-//! One panel per figure and target, one group of bars per defence, one colour per model; whiskers are the 95 % intervals,
-//! or a standard deviation to each side where there are several seeds, and a dashed line is what recommending the most
-//! popular items to everyone would give. A defence works where the blue bar stays up and the others come down; whiskers
+//! One panel per figure and target, one group of bars per defence, one colour per model; whiskers are the 95 % intervals, and a dashed line is
+//! what recommending the most popular items to everyone would give. A defence works where the blue bar stays up and the others come down; whiskers
 //! that overlap say how little a few hundred users can tell.
 
 use std::path::Path;
@@ -24,7 +23,7 @@ pub struct Chart {
     pub series: Vec<String>,
     /// Drawn from left to right and, `columns` of them a row, from top to bottom.
     pub panels: Vec<Panel>,
-    /// Panels of a row.
+    /// Panels of a row, or one below the other where that would be too wide to read.
     pub columns: usize,
 }
 
@@ -51,7 +50,11 @@ pub struct Group {
 }
 
 const PANEL_HEIGHT: u32 = 400;
-const HEADER: u32 = 92;
+/// A picture that is wider has its panels one below the other.
+const WIDEST: u32 = 2400;
+/// Where the legend begins, and the height of one of its lines.
+const LEGEND: i32 = 73;
+const LINE: i32 = 20;
 const LEFT: i32 = 70;
 const RIGHT: i32 = 24;
 const TOP: i32 = 34;
@@ -60,8 +63,16 @@ pub(crate) const TEXT: RGBColor = RGBColor(38, 42, 48);
 pub(crate) const QUIET: RGBColor = RGBColor(104, 112, 122);
 pub(crate) const GRID: RGBColor = RGBColor(224, 228, 233);
 /// Colours that remain apart for readers who do not tell red from green (Okabe & Ito 2008): the target, then surrogates.
-const COLOURS: [RGBColor; 4] =
-    [RGBColor(0, 114, 178), RGBColor(230, 159, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
+pub(super) const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+    RGBColor(213, 94, 0),
+    RGBColor(240, 228, 66),
+    RGBColor(110, 110, 110),
+];
 const POPULAR: RGBColor = RGBColor(170, 60, 30);
 
 pub(crate) type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -78,17 +89,23 @@ pub fn draw(chart: &Chart, path: &Path) -> anyhow::Result<()> {
 pub(crate) type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 fn render(chart: &Chart, svg: &mut String) -> Drawn {
-    let (columns, rows) = (chart.columns.max(1), chart.panels.len().div_ceil(chart.columns.max(1)).max(1));
     let groups = chart.panels.iter().map(|panel| panel.groups.len()).max().unwrap_or(0) as u32;
     let series = chart.series.len() as u32;
     // Many bars are drawn narrower, or the picture would have to be shrunk until nobody could read its labels.
-    let (bar, gap) = if columns > 2 || series > 3 { (20, 24) } else { (34, 34) };
+    let (bar, gap) = if chart.columns > 2 || series > 3 { (20, 24) } else { (34, 34) };
     let panel_width = (groups * (series * bar + gap)).max(400) + (LEFT + RIGHT) as u32;
-    let size = (panel_width * columns as u32, HEADER + PANEL_HEIGHT * rows as u32);
-    let root = SVGBackend::with_string(svg, size).into_drawing_area();
+    let columns = match chart.columns.max(1) {
+        asked if panel_width * asked as u32 > WIDEST => 1,
+        asked => asked,
+    };
+    let rows = chart.panels.len().div_ceil(columns).max(1);
+    let width = panel_width * columns as u32;
+    let legend = legend_places(&chart.series, width as i32);
+    let header = (legend.last().map_or(LEGEND, |place| place.1) + LINE) as u32;
+    let root = SVGBackend::with_string(svg, (width, header + PANEL_HEIGHT * rows as u32)).into_drawing_area();
     root.fill(&WHITE)?;
-    let (header, body) = root.split_vertically(HEADER);
-    draw_header(chart, &header)?;
+    let (header, body) = root.split_vertically(header);
+    draw_header(chart, &legend, &header)?;
     for (panel, area) in chart.panels.iter().zip(body.split_evenly((rows, columns))) {
         let alike = chart.panels.iter().filter(|other| other.scale == panel.scale);
         let highest = alike.map(Panel::highest).fold(0.0, f64::max);
@@ -111,17 +128,40 @@ pub(crate) fn text(size: i32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'
     ("sans-serif", size).into_font().color(&colour).pos(Pos::new(h, v))
 }
 
-fn draw_header(chart: &Chart, area: &Canvas<'_>) -> Drawn {
+/// What the dashed line is called.
+const POPULAR_NAME: &str = "most popular items";
+
+/// Where each entry of the legend stands, that of the dashed line last: a line is begun where the last one is full.
+fn legend_places(series: &[String], width: i32) -> Vec<(i32, i32)> {
+    let (mut x, mut y) = (LEFT, LEGEND);
+    let entries = series.iter().map(|name| 20 + letters_wide(name));
+    let entries = entries.chain([32 + letters_wide(POPULAR_NAME)]);
+    entries
+        .map(|wide| {
+            if x > LEFT && x + wide > width - RIGHT {
+                (x, y) = (LEFT, y + LINE);
+            }
+            let place = (x, y);
+            x += wide + 24;
+            place
+        })
+        .collect()
+}
+
+fn draw_header(chart: &Chart, legend: &[(i32, i32)], area: &Canvas<'_>) -> Drawn {
     area.draw(&Text::new(chart.title.clone(), (LEFT, 12), text(20, TEXT, HPos::Left, VPos::Top)))?;
     area.draw(&Text::new(chart.subtitle.clone(), (LEFT, 38), text(14, QUIET, HPos::Left, VPos::Top)))?;
-    let mut x = LEFT;
-    for (name, colour) in chart.series.iter().zip(COLOURS.iter().cycle()) {
-        area.draw(&Rectangle::new([(x, 66), (x + 14, 80)], colour.filled()))?;
-        area.draw(&Text::new(name.clone(), (x + 20, 73), text(14, TEXT, HPos::Left, VPos::Center)))?;
-        x += 20 + letters_wide(name) + 24;
+    let name = |name: &str, at: (i32, i32)| {
+        area.draw(&Text::new(name.to_owned(), at, text(14, TEXT, HPos::Left, VPos::Center)))
+    };
+    for ((series, colour), &(x, y)) in chart.series.iter().zip(COLOURS.iter().cycle()).zip(legend) {
+        area.draw(&Rectangle::new([(x, y - 7), (x + 14, y + 7)], colour.filled()))?;
+        name(series, (x + 20, y))?;
     }
-    draw_dashes(area, x, x + 26, 73)?;
-    area.draw(&Text::new("most popular items", (x + 32, 73), text(14, TEXT, HPos::Left, VPos::Center)))?;
+    if let Some(&(x, y)) = legend.last() {
+        draw_dashes(area, x, x + 26, y)?;
+        name(POPULAR_NAME, (x + 32, y))?;
+    }
     Ok(())
 }
 
@@ -162,13 +202,15 @@ fn draw_panel(panel: &Panel, highest: f64, series: usize, area: &Canvas<'_>) -> 
     for (place, group) in panel.groups.iter().enumerate() {
         let centre = f64::from(left) + group_width * (place as f64 + 0.5);
         for (lines, label) in group.label.lines().enumerate() {
+            // Of a name that is too long its end is kept, which tells it from its neighbours'.
+            let label = ending(label, if lines == 0 { 8.0 } else { 6.5 }, group_width);
             let at = (centre.round() as i32, bottom + 10 + 17 * lines as i32);
             let style = if lines == 0 {
                 text(15, TEXT, HPos::Center, VPos::Top)
             } else {
                 text(12, QUIET, HPos::Center, VPos::Top)
             };
-            area.draw(&Text::new(label.to_owned(), at, style))?;
+            area.draw(&Text::new(label, at, style))?;
         }
         for (bar, (value, colour)) in group.bars.iter().zip(COLOURS.iter().cycle()).enumerate() {
             let Some(value) = value else { continue };
@@ -190,6 +232,15 @@ fn draw_panel(panel: &Panel, highest: f64, series: usize, area: &Canvas<'_>) -> 
         Some(popular) => draw_dashes(area, left, right, y_of(popular.mean)),
         None => Ok(()),
     }
+}
+
+/// The end of a label, as much of it as fits into a width at so many pixels a letter.
+fn ending(label: &str, letter: f64, width: f64) -> String {
+    let (letters, most) = (label.chars().count(), (width / letter) as usize);
+    if letters <= most {
+        return label.to_owned();
+    }
+    ['…'].into_iter().chain(label.chars().skip(letters + 1 - most.max(1))).collect()
 }
 
 /// The distance of ticks that gives four to eight of them at a round 1, 2 or 5, and the decimals its labels need.
@@ -223,6 +274,27 @@ mod tests {
             let found = tick_step(highest);
             assert!((found.0 - step).abs() < 1e-9 && found.1 == decimals, "{highest}: {found:?}");
         }
+    }
+
+    #[test]
+    fn labels_keep_the_end_that_fits() {
+        assert_eq!(ending("none", 8.0, 80.0), "none");
+        assert_eq!(ending("(eval-none-random)", 10.0, 80.0), "…random)");
+        assert_eq!(ending("gro", 8.0, 1.0), "…");
+    }
+
+    #[test]
+    fn a_legend_takes_as_many_lines_as_it_needs() {
+        let series: Vec<String> = (0..7).map(|number| format!("copy number {number}, listmle")).collect();
+        let places = legend_places(&series, 500);
+        assert_eq!(places.len(), 8);
+        let wide = |place: usize| series.get(place).map_or(POPULAR_NAME, String::as_str);
+        for (place, &(x, y)) in places.iter().enumerate() {
+            assert!(x >= LEFT && x + letters_wide(wide(place)) <= 500, "{places:?}");
+            assert!((y - LEGEND) % LINE == 0, "{places:?}");
+        }
+        assert_eq!(places.iter().collect::<std::collections::BTreeSet<_>>().len(), 8, "{places:?}");
+        assert_eq!(legend_places(&series, 5000).last().unwrap().1, LEGEND, "one line where there is room");
     }
 
     fn value(mean: f64) -> Value {

@@ -179,3 +179,30 @@ fn what_is_no_point_of_a_curve_is_refused() {
     let other = refusal(&["a-250", "b-500"]);
     assert!(other.contains("measured in another way"), "{other}");
 }
+
+#[test]
+fn the_chart_of_a_report_has_a_colour_for_each_thief_and_a_group_for_each_defence() {
+    let scene = scene();
+    for run in ["a-500", "a-1000", "b-1000"] {
+        scene.amend(&format!("{run}/protocol.json"), "/target/checkpoint", |checkpoint| {
+            *checkpoint = "one target".into()
+        });
+    }
+    let of = |runs: &[&str]| {
+        let ended =
+            scene.evaluate(&[&["report", "--quiet", "--force", "--out", "report", "--runs"], runs].concat());
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        std::fs::read_to_string(scene.path("report/chart.svg")).unwrap()
+    };
+    let chart = of(&["a-1000", "b-1000", "g-1000"]);
+    for label in ["copy: random, listmle", "copy: random, hinge"] {
+        assert_eq!(chart.matches(label).count(), 1, "{label}");
+    }
+    // Two panels of two groups: target and two copies undefended, target and one copy behind GRO; three entries of the legend, the background.
+    assert_eq!(chart.matches("<rect").count(), 1 + 3 + 2 * (3 + 2), "{chart}");
+    assert_eq!(chart.matches("\nnone\n").count(), 2, "a group a panel: {chart}");
+    // Where only the budget tells copies apart, they have one colour, and each a group with its name.
+    let chart = of(&["a-500", "a-1000"]);
+    assert!(chart.contains("surrogate SASRec") && !chart.contains("copy: "), "{chart}");
+    assert_eq!(chart.matches("\nnone\n").count(), 4, "two groups a panel: {chart}");
+}
