@@ -16,6 +16,7 @@ use stage::{Flags, Plan, Refusal, settings};
 use standing::{Board, Handed};
 
 use crate::prove::PROOF;
+use crate::prove::watermark::Corrected;
 use crate::report::grouping::names_of;
 use crate::report::{REPORT_JSON, print};
 
@@ -46,8 +47,17 @@ pub struct Arguments {
 pub struct Proven {
     /// BLAKE3 of the guarded target's checkpoint.
     pub protected: String,
-    /// Chance that the suspect agrees as it does and never saw an answer of it.
-    pub p: f64,
+    /// Chance that the suspect agrees with its decoys as it does and never saw an answer of it.
+    p: f64,
+    /// That and the chance of its watermark, each corrected for the other; none where it has no watermark.
+    corrected: Option<Corrected>,
+}
+
+impl Proven {
+    /// Chance of what was found of the suspect if it never saw an answer of the target: by the decoys, or by whichever of two tests found more.
+    pub fn chance(&self) -> f64 {
+        self.corrected.map_or(self.p, Corrected::least)
+    }
 }
 
 /// Write the board, unless it is up to date, and print it to stdout.

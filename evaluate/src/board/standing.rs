@@ -115,7 +115,7 @@ impl Board {
                 for (proof, used) in proofs.iter().zip(&mut used) {
                     if verdict.checkpoints.contains(&proof.protected) {
                         *used = true;
-                        of_target.push(proof.p);
+                        of_target.push(proof.chance());
                     }
                 }
                 let figure = verdict.figure.clone();

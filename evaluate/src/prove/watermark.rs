@@ -10,7 +10,7 @@ use artifact::dataset::Dataset;
 use candle_core::Device;
 use models::{Mode, Recommender};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use service::black_box::{BlackBox, ProtectedTarget};
 use service::guard::watermark::Green;
 use service::key::Key;
@@ -42,7 +42,7 @@ pub struct Watermark {
 }
 
 /// Two tests in place of one: each chance, corrected so that either may be held against a bound (Holm 1979).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Corrected {
     /// Of the decoys.
     pub decoys: f64,
@@ -51,6 +51,11 @@ pub struct Corrected {
 }
 
 impl Corrected {
+    /// The chance of the test that found more.
+    pub fn least(self) -> f64 {
+        self.decoys.min(self.watermark)
+    }
+
     /// Of two chances: the smaller one counts twice, and the other is not smaller than that.
     pub(super) fn of(decoys: f64, watermark: f64) -> Self {
         let least = (2.0 * decoys.min(watermark)).min(1.0);

@@ -3,7 +3,7 @@
 //! The keys are those of `report.json`, so that `gro-evaluate board` reads what is kept as it reads a report. Left out are figures
 //! that the page does not show; numbers have six significant digits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use super::cost::Cost;
 use super::report_of;
 use crate::figures::{PROTOCOL, Protocol};
 use crate::prove::PROOF;
+use crate::prove::watermark::Corrected;
 use crate::report::table::Table;
 use crate::theft::curves::way_of_subject;
 
@@ -64,6 +65,16 @@ pub struct Suspected {
     pub keys: u64,
     /// Chance of so much agreement in one who never saw an answer.
     pub p: f64,
+    /// That and the chance of what the suspect shows of the watermark, each corrected for the other; none where the target has no watermark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected: Option<Corrected>,
+}
+
+impl Suspected {
+    /// Chance of what was found in one who never saw an answer: by the decoys, or by whichever of two tests found more.
+    pub fn chance(&self) -> f64 {
+        self.corrected.map_or(self.p, Corrected::least)
+    }
 }
 
 /// What is read of `proof.json`.
@@ -75,6 +86,7 @@ struct Proof {
     agreement: f64,
     others: Others,
     p: f64,
+    corrected: Option<Corrected>,
 }
 
 #[derive(Deserialize)]
@@ -99,7 +111,8 @@ impl Kept {
         table.comparisons.retain(|figure, _| shown(figure));
         let mut cost = Cost { machine, ..Cost::default() };
         let (mut evaluated, mut found) = (BTreeMap::new(), Vec::new());
-        for place in places(directory)? {
+        let reported = Reported::of(&table);
+        for place in places(directory)?.into_iter().filter(|place| reported.took(place)) {
             cost.add(&place)?;
             if place.join(PROTOCOL).is_file() {
                 let protocol: Protocol = artifact::metrics::read(&place.join(PROTOCOL))?;
@@ -180,7 +193,43 @@ fn suspected(
         highest: proof.others.highest,
         keys: proof.keys,
         p: proof.p,
+        corrected: proof.corrected,
     })
+}
+
+/// What a report speaks of: other seeds, defences and thieves that lie in the same directory are not of its experiment.
+struct Reported {
+    runs: BTreeSet<PathBuf>,
+    seeds: BTreeSet<u64>,
+}
+
+impl Reported {
+    fn of(table: &Table) -> Self {
+        let runs = table.rows.iter().flat_map(|row| row.runs.iter().map(PathBuf::from)).collect();
+        Self { runs, seeds: table.seeds.iter().copied().collect() }
+    }
+
+    /// Whether the directory of a stage is of a run that the report speaks of, or of what such a run needs: its name is the run's, whose
+    /// parts are the defence, how the thief asks, how he learns, and his network.
+    fn took(&self, place: &Path) -> bool {
+        let parent = place.parent().unwrap_or(place);
+        let seed = parent.file_name().and_then(|name| name.to_str()?.strip_prefix("seed-")?.parse().ok());
+        if seed.is_some_and(|seed| !self.seeds.contains(&seed)) {
+            return false;
+        }
+        let name = place.file_name().unwrap_or_default().to_string_lossy();
+        let Some((stage, of)) = name.split_once('-') else { return true };
+        let evaluated = |run: &PathBuf| {
+            let name = run.file_name()?.to_str()?.strip_prefix("eval-")?.to_owned();
+            parent.join(format!("eval-{name}")).ends_with(run).then_some(name)
+        };
+        let mut runs = self.runs.iter().filter_map(evaluated);
+        match stage {
+            "eval" | "surrogate" | "proof" => runs.any(|run| run == of),
+            "protected" | "queries" => runs.any(|run| run == of || run.starts_with(&format!("{of}-"))),
+            _ => true,
+        }
+    }
 }
 
 /// Directories of stages in an experiment: its own, and those of its seeds.

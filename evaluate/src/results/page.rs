@@ -242,7 +242,7 @@ fn proof_of(proofs: &[Suspected], defence: &str) -> String {
         let ps: Vec<f64> = proofs
             .iter()
             .filter(|one| one.guarded == defence && one.guilty == guilty)
-            .map(|one| one.p)
+            .map(Suspected::chance)
             .collect();
         ps
     };
@@ -264,11 +264,16 @@ fn proofs(proofs: &[Suspected], text: &mut String) {
     if proofs.is_empty() {
         return;
     }
-    text.push_str(
-        "Proof of theft, by the decoys of the key (`gro-evaluate prove`): the innocent are copies of another target, put to the same test.\n\n",
+    // A watermark is a second test, and stands where some target has one.
+    let marked = proofs.iter().any(|one| one.corrected.is_some());
+    let by = if marked { ", and by its watermark, p of each corrected for the other" } else { "" };
+    let _ = writeln!(
+        text,
+        "Proof of theft, by the decoys of the key{by} (`gro-evaluate prove`): the innocent are copies of another target, put to the same test.\n"
     );
     let heading = ["suspect", "copied", "suspects", "agreement", "highest of other keys", "p"];
-    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    let heading = heading.into_iter().chain(marked.then_some("p of the watermark"));
+    let mut rows = vec![heading.map(str::to_owned).collect::<Vec<_>>()];
     for group in proofs.chunk_by(|left, right| {
         (&left.guarded, left.guilty, &left.way) == (&right.guarded, right.guilty, &right.way)
     }) {
@@ -292,8 +297,13 @@ fn proofs(proofs: &[Suspected], text: &mut String) {
             group.len().to_string(),
             range(&|one| one.agreement, &hundredths),
             range(&|one| one.highest, &hundredths),
-            range(&|one| one.p, &chance_of),
+            range(&|one| one.corrected.map_or(one.p, |corrected| corrected.decoys), &chance_of),
         ]);
+        if let Some(row) = rows.last_mut().filter(|_| marked) {
+            let with = group.iter().all(|one| one.corrected.is_some());
+            let watermark = |one: &Suspected| one.corrected.map_or(one.p, |corrected| corrected.watermark);
+            row.push(if with { range(&watermark, &chance_of) } else { String::new() });
+        }
     }
     align(text, &rows);
     text.push('\n');

@@ -21,9 +21,11 @@ fn scene() -> Scene {
     // Reports are handed on as single files.
     std::fs::remove_file(scene.path("bob/report/stage.lock")).unwrap();
     scene.amend("bob/report/report.json", "/verdicts/1/target", |name| *name = "unheard-of".into());
+    // By its decoys nothing is found of the suspect; by its watermark he is convicted.
     std::fs::create_dir(scene.path("proof")).unwrap();
-    std::fs::write(scene.path("proof/proof.json"), r#"{"protected": "target eval-gro", "p": 0.0002}"#)
-        .unwrap();
+    let proof =
+        r#"{"protected": "target eval-gro", "p": 0.3, "corrected": {"decoys": 0.3, "watermark": 0.0002}}"#;
+    std::fs::write(scene.path("proof/proof.json"), proof).unwrap();
     std::fs::create_dir(scene.path("elsewhere")).unwrap();
     std::fs::write(scene.path("elsewhere/proof.json"), r#"{"protected": "beef", "p": 0.5}"#).unwrap();
     scene

@@ -54,6 +54,15 @@ fn experiment(scene: &Scene, name: &str) {
         )
         .unwrap();
     }
+    // A thief and a seed that the report does not speak of.
+    for other in ["seed-1/surrogate-gro-short-hinge-sas", "seed-1/queries-gro-short", "seed-4/target"] {
+        let other = scene.path(&format!("{name}/{other}"));
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join("run.log"), "wall_seconds: 99999.0\nthreads: 64\n").unwrap();
+    }
+    let asked = scene.path(&format!("{name}/seed-1/queries-gro-random"));
+    fs::create_dir_all(&asked).unwrap();
+    fs::write(asked.join("run.log"), "wall_seconds: 3600.0\nthreads: 2\n").unwrap();
     let runs = scene.path(name);
     let mut runs: Vec<String> = (1..=3)
         .flat_map(|seed| fs::read_dir(runs.join(format!("seed-{seed}"))).unwrap())
@@ -99,9 +108,35 @@ fn a_defence_wins_only_against_the_strongest_thief() {
     assert!(page.contains("on an abacus (2 threads)"), "{page}");
     // Three trainings of half an hour, nine tenths of it on both threads.
     assert!(page.contains("targets 1.5 h (2.7 h of a core) in 3 runs"), "{page}");
+    assert!(
+        page.contains("questions 1.0 h in 1 runs") && !page.contains("; copies "),
+        "of the report's thieves alone: {page}"
+    );
     assert!(page.contains("none (innocent)") && page.contains("guard (guilty)"), "{page}");
     assert!(page.contains("(results/toy/report.json)"), "{page}");
     assert!(page.contains("](results/toy/frontier.svg)"), "{page}");
+}
+
+#[test]
+fn a_watermark_convicts_where_decoys_do_not() {
+    let scene = Scene::new();
+    experiment(&scene, "results-toy");
+    for seed in [1, 2, 3] {
+        let proof = format!("results-toy/seed-{seed}/proof-guard-random-hinge-sas/proof.json");
+        scene.amend(&proof, "/p", |p| *p = json!(0.25));
+        scene.amend(&proof, "", |proof| proof["corrected"] = json!({ "decoys": 0.25, "watermark": 0.0002 }));
+    }
+    assert_eq!(scene.evaluate(&COLLECT).code, 0);
+    let page = fs::read_to_string(scene.path("docs/results.md")).unwrap();
+    assert!(row(&page, "guard").contains(&"3 of 3 copies found, p at most 2.0e-4".to_owned()), "{page}");
+    assert!(page.contains("| p of the watermark |"), "{page}");
+    let guilty = page.lines().find(|line| line.contains("guard (guilty)")).unwrap();
+    assert!(guilty.contains("| 0.250 ") && guilty.contains("| 2.0e-4 "), "{guilty}");
+    let innocent = page.lines().find(|line| line.contains("none (innocent)")).unwrap();
+    assert!(
+        innocent.contains("| 0.410 ") && innocent.trim_end().ends_with("|                    |"),
+        "{innocent}"
+    );
 }
 
 #[test]
