@@ -194,6 +194,18 @@ struct Known {
     checkpoint: Option<String>,
 }
 
+/// Refuses lists that the answer policy of a target never gives.
+fn check_longest(target: &ProtectedTarget, asked: usize, path: &Path) -> Result<()> {
+    match target.longest() {
+        Some(longest) if asked > longest => Err(Refusal::new(format!(
+            "`generate.top_k` is {asked}, and {} answers with {longest} items at most; ask for as many or fewer",
+            path.display()
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}
+
 /// A campaign that a target can answer, with what its log says of it.
 struct Prepared<'a> {
     campaign: Campaign<'a>,
@@ -236,6 +248,7 @@ impl<'a> Asking<'a> {
             }
             let key = key_of(&description, target, key)?;
             let mut service = ProtectedTarget::new(recommender.into(), &description, key, device.clone())?;
+            check_longest(&service, self.settings.generate.top_k, &model)?;
             let interruption = Interruption::watch();
             let interrupted = || interruption.requested();
             let mut service =

@@ -23,6 +23,7 @@ use artifact::dataset::{self, Dataset};
 use candle_core::Device;
 use models::{ARCHITECTURES, Mode, Recommender};
 use rayon::prelude::*;
+use remote::{Address, Ledger};
 use serde::{Deserialize, Serialize};
 use service::black_box::{BlackBox, ProtectedTarget};
 use service::guard::Guard;
@@ -30,8 +31,10 @@ use service::guard::decoys::Decoys;
 use service::key::{Key, key_path};
 use service::policies::{Answering, check_key, key_of, policy_of};
 use stage::memory::check_loading;
-use stage::{Flags, Plan, Refusal, progress, settings};
+use stage::{Checked, Flags, Interruption, Plan, Refusal, progress, settings};
 use streams::{Purpose, Streams, below, choose};
+
+use crate::figures::Network;
 
 use self::watermark::{Corrected, Neighbours, Watermark};
 
@@ -50,16 +53,20 @@ const TOGETHER: usize = 64;
 /// What `gro-evaluate prove` is told.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Directory of the suspect (its model.safetensors)
-    #[arg(long, value_name = "DIR")]
-    pub suspect: PathBuf,
+    /// Directory of the suspect (its model.safetensors), http(s)://…, or 'command:PROGRAM ARGUMENTS'
+    ///
+    /// A suspect that others run is asked as its customers ask it, each history by an account of its own. It needs --data, whose raw ids tell which
+    /// items it speaks of.
+    #[arg(long, value_name = "SUSPECT")]
+    pub suspect: Address,
     /// Directory of the target, protected by guard or decoy, that may have been stolen
     #[arg(long, value_name = "DIR")]
     pub protected: PathBuf,
     /// Key of the protected target; by default answer.key beside its model
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// Directory with the dataset: beginnings of its users' histories are asked about as well, for the watermark
+    /// Dataset of the protected target: for the watermark, beginnings of its users' histories are asked about as well; its raw ids are those of a
+    /// suspect that others run
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Histories to ask the suspect about
@@ -71,6 +78,14 @@ pub struct Arguments {
     /// Directory to write proof.json and proof.html to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Go on where an interrupted run was that asked a suspect that others run
+    ///
+    /// Every answer is kept in OUT.state as it comes, and none is asked for twice.
+    #[arg(long)]
+    pub resume: bool,
+    #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
+    #[command(flatten)]
+    pub remote: remote::Flags,
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
     #[command(flatten)]
     pub flags: Flags,
@@ -79,7 +94,7 @@ pub struct Arguments {
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Proof {
-    /// BLAKE3 of the suspect's checkpoint.
+    /// BLAKE3 of the suspect's checkpoint; the address of one that others run, where it does not name its checkpoint.
     pub suspect: String,
     /// Its network.
     pub suspect_architecture: String,
@@ -140,39 +155,122 @@ impl Others {
 ///
 /// Fails, as a refusal, where a model is missing, damaged or of another catalogue, the target answers nobody with decoys, or the key is not its own.
 pub fn prove(arguments: &Arguments) -> anyhow::Result<()> {
+    arguments.remote.check(&arguments.suspect)?;
     let settings = settings::load(&arguments.flags)?;
-    let (suspect, protected) = (arguments.suspect.join(MODEL), arguments.protected.join(MODEL));
-    let key_file = arguments.key_file.clone().unwrap_or_else(|| key_path(&arguments.protected));
-    let gold = arguments.protected.join(GOLD);
-    let plan = Plan::new("gro-evaluate prove", &arguments.out, &arguments.flags, &settings, &[])
-        .argument("probes", arguments.probes)
-        .argument("keys", arguments.keys)
-        .input(&suspect)
-        .input(&protected)
-        .inputs(arguments.data.iter().flat_map(|data| dataset::files(data)));
-    // Without a key the refusal below says more than a missing input would.
-    let plan = if key_file.exists() { plan.input(&key_file) } else { plan };
-    let plan = if gold.exists() { plan.input(&gold) } else { plan };
-    plan.produce(|directory| {
-        let device = models::device(arguments.flags.device)?;
-        plan.runs_on(models::name_of(&device));
-        let target = protected_target(&arguments.protected, arguments.key_file.as_deref(), &device)?;
-        let suspect = suspected(&arguments.suspect, &target, &device)?;
-        let users = arguments.data.as_deref().map(|data| users(data, &target)).transpose()?;
+    match &arguments.suspect {
+        Address::Directory(directory) => of_checkpoint(arguments, &settings, directory),
+        service => of_service(arguments, &settings, service),
+    }
+}
+
+impl Arguments {
+    /// The plan to make the output, before it names the suspect.
+    fn plan(&self, settings: &Checked) -> Plan {
+        let key_file = self.key_file.clone().unwrap_or_else(|| key_path(&self.protected));
+        let gold = self.protected.join(GOLD);
+        let plan = Plan::new("gro-evaluate prove", &self.out, &self.flags, settings, &[])
+            .argument("probes", self.probes)
+            .argument("keys", self.keys)
+            .input(&self.protected.join(MODEL))
+            .inputs(self.data.iter().flat_map(|data| dataset::files(data)));
+        // Without a key the refusal of the target says more than a missing input would.
+        let plan = if key_file.exists() { plan.input(&key_file) } else { plan };
+        if gold.exists() { plan.input(&gold) } else { plan }
+    }
+
+    /// Holds a suspect against the target and writes what is found.
+    fn write(
+        &self,
+        settings: &Checked,
+        (target, suspect): (Protected, Suspect<'_>),
+        users: Option<&Dataset>,
+        (device, directory): (&Device, &Path),
+    ) -> anyhow::Result<()> {
         let wanted = Wanted {
-            probes: arguments.probes as usize,
-            keys: arguments.keys as usize,
-            users: users.as_ref(),
+            probes: self.probes as usize,
+            keys: self.keys as usize,
+            users,
             seed: settings.seed,
-            quiet: arguments.flags.quiet,
+            quiet: self.flags.quiet,
         };
-        let (proof, others) = compare(target, suspect, &wanted, &device)?;
+        let (proof, others) = compare(target, suspect, &wanted, device)?;
         artifact::metrics::write(&directory.join(PROOF), &proof)?;
         let path = directory.join(PAGE);
         std::fs::write(&path, page::page(&proof, &others.decoys, &others.watermark))
             .with_context(|| format!("cannot write {}", path.display()))?;
         tracing::info!("{}", page::finding(&proof));
         Ok(())
+    }
+}
+
+fn of_checkpoint(arguments: &Arguments, settings: &Checked, directory: &Path) -> anyhow::Result<()> {
+    if arguments.resume {
+        let message = "--resume is for a suspect that others run, whose answers are kept; a checkpoint is asked anew in no time";
+        return Err(Refusal::new(message).into());
+    }
+    let plan = arguments.plan(settings).input(&directory.join(MODEL));
+    plan.produce(|out| {
+        let device = models::device(arguments.flags.device)?;
+        plan.runs_on(models::name_of(&device));
+        let target = protected_target(&arguments.protected, arguments.key_file.as_deref(), &device)?;
+        let (mut service, longest, known) = suspected(directory, &target, &device)?;
+        let (architecture, checkpoint) = known;
+        let users = arguments.data.as_deref().map(|data| users(data, &target)).transpose()?;
+        let suspect = Suspect { service: &mut service, architecture, longest, most: usize::MAX, checkpoint };
+        arguments.write(settings, (target, suspect), users.as_ref(), (&device, out))
+    })?;
+    Ok(())
+}
+
+/// Holds a recommender that others run against the target.
+fn of_service(arguments: &Arguments, settings: &Checked, address: &Address) -> anyhow::Result<()> {
+    let Some(data) = arguments.data.as_deref() else {
+        let message = format!(
+            "which items {address} speaks of is told by their raw ids: give --data, the dataset that the protected target was trained on"
+        );
+        return Err(Refusal::new(message).into());
+    };
+    let interruption = Interruption::watch();
+    let interrupted = || interruption.requested();
+    let mut opened = remote::open(address, &arguments.remote, &interrupted)?;
+    let mut plan = arguments
+        .plan(settings)
+        .argument("suspect", address)
+        .argument("catalogue", opened.catalogue.digest())
+        .inputs(arguments.remote.files());
+    if let Some(prefix) = &arguments.remote.account_prefix {
+        plan = plan.argument("account-prefix", prefix);
+    }
+    let identity = plan.identity()?;
+    plan.produce(|out| {
+        let device = models::device(arguments.flags.device)?;
+        plan.runs_on(format!("{address}; the target on {}", models::name_of(&device)));
+        let target = protected_target(&arguments.protected, arguments.key_file.as_deref(), &device)?;
+        let dataset = Dataset::read(data)?;
+        target.description.check_dataset(&dataset, &target.path, data)?;
+        let name = opened.name.clone();
+        opened.catalogue =
+            opened.catalogue.renumbered(dataset::read_raw_items(data)?, &name, &data.display().to_string())?;
+        let what = "the length of the lists that a proof needs";
+        opened.check_k(what, TOP.min(opened.catalogue.items()))?;
+        let most = opened.catalogue.max_k.unwrap_or(usize::MAX);
+        // The watermark is sought in longer lists, and after users' histories too.
+        let questions = u64::from(arguments.probes) * if target.watermark() > 0 { 3 } else { 1 };
+        if let Some(budget) = arguments.remote.budget.filter(|&budget| budget < questions) {
+            let message =
+                format!("a proof asks up to {questions} questions, and --budget is {budget}; allow more, or ask about fewer --probes");
+            return Err(Refusal::new(message).into());
+        }
+        let longest = opened.catalogue.max_len.unwrap_or(target.description.network.max_len);
+        let checkpoint = opened.catalogue.target.clone().unwrap_or_else(|| name.clone());
+        let ledger = Ledger::open(&plan.state_dir(), &identity, arguments.resume, arguments.remote.budget)?;
+        let mut service = opened.target(ledger, &interrupted, what, "history-");
+        let architecture = Network::FOREIGN.title.to_owned();
+        let users = Some(&dataset).filter(|_| target.watermark() > 0);
+        let suspect = Suspect { service: &mut service, architecture, longest, most, checkpoint };
+        let held = arguments.write(settings, (target, suspect), users, (&device, out));
+        service.conclude()?;
+        held
     })?;
     Ok(())
 }
@@ -295,14 +393,22 @@ fn users(data: &Path, target: &Protected) -> anyhow::Result<Dataset> {
 }
 
 /// A suspect, as its clients see it.
-struct Suspect {
-    service: ProtectedTarget,
+struct Suspect<'a> {
+    service: &'a mut dyn BlackBox,
     architecture: String,
+    /// Items of the longest history that it reads.
     longest: usize,
+    /// Items of the longest list that it answers.
+    most: usize,
     checkpoint: String,
 }
 
-fn suspected(directory: &Path, target: &Protected, device: &Device) -> anyhow::Result<Suspect> {
+/// A suspect's checkpoint, the items of the longest history that it reads, and its network and BLAKE3.
+fn suspected(
+    directory: &Path,
+    target: &Protected,
+    device: &Device,
+) -> anyhow::Result<(ProtectedTarget, usize, (String, String))> {
     let path = directory.join(MODEL);
     check_loading(&path)?;
     let (model, description) = models::load(&path, device)?;
@@ -320,7 +426,7 @@ fn suspected(directory: &Path, target: &Protected, device: &Device) -> anyhow::R
     let architecture = ARCHITECTURES.title(&description.architecture).to_owned();
     let key = key_of(&description, directory, None)?;
     let service = ProtectedTarget::new(model.into(), &description, key, device.clone())?;
-    Ok(Suspect { service, architecture, longest, checkpoint: artifact::digest::file(&path)?.blake3 })
+    Ok((service, longest, (architecture, artifact::digest::file(&path)?.blake3)))
 }
 
 /// Histories of random items, drawn without the key. Nobody but a thief takes like that.
@@ -352,7 +458,7 @@ impl Pairs {
     /// Asks both about the histories in `asked`, for lists of `top`.
     fn of(
         target: &dyn Recommender,
-        suspect: &mut ProtectedTarget,
+        suspect: &mut dyn BlackBox,
         asked: &[&[u32]],
         top: usize,
         device: &Device,
@@ -415,7 +521,7 @@ struct Wanted<'a> {
 
 fn compare(
     target: Protected,
-    mut suspect: Suspect,
+    suspect: Suspect<'_>,
     wanted: &Wanted<'_>,
     device: &Device,
 ) -> anyhow::Result<(Proof, Compared)> {
@@ -452,7 +558,7 @@ fn compare(
         tracing::warn!("{none}; nothing can be proved by decoys, only by the watermark");
     }
     let asked: Vec<&[u32]> = drawn.iter().map(Vec::as_slice).collect();
-    let pairs = Pairs::of(&*target.model, &mut suspect.service, &asked, top, device)?;
+    let pairs = Pairs::of(&*target.model, suspect.service, &asked, top, device)?;
     let found = pairs.agreement(&target.key);
     let bar = progress::bar(keys as u64, "keys", quiet);
     let others: Vec<f64> = (0..keys as u64)
@@ -471,7 +577,7 @@ fn compare(
             );
         }
         let histories = [&asked[..], &of_users].concat();
-        let found = Neighbours::of(&*target.model, &mut suspect.service, &histories, device)?;
+        let found = Neighbours::of(&*target.model, (suspect.service, suspect.most), &histories, device)?;
         Some(found.compare(&target.key, block, keys, quiet))
     } else {
         None

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::scene::{Place, said, scene, serve};
-use crate::service::{Behaviour, Fault};
+use crate::service::{Behaviour, Fault, Service};
 
 fn json(place: &Place, path: &str) -> Value {
     serde_json::from_slice(&std::fs::read(place.path(path)).unwrap()).unwrap()
@@ -127,4 +127,61 @@ fn what_lists_cannot_tell_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("has another catalogue than other: item"), "{}", said(&output));
     assert_eq!(service.record().questions(), 0);
+}
+
+/// Holds a suspect against the guarded target.
+fn prove(place: &Place, suspect: &str, out: &str, more: &[&str]) -> std::process::Output {
+    let protected = scene().join("protected-guard");
+    let arguments = ["prove", "--suspect", suspect, "--protected", protected.to_str().unwrap(), "--out", out];
+    place.run("evaluate", &[&arguments[..], &["--probes", "60", "--keys", "99"], more].concat())
+}
+
+#[test]
+fn a_suspect_that_others_run_is_held_against_the_target_as_its_checkpoint_is() {
+    let place = Place::new();
+    copy(&place);
+    let data = scene().join("data");
+    let data = ["--data", data.to_str().unwrap()];
+    let ended = prove(&place, "copy", "files", &data);
+    assert!(ended.status.success(), "{}", said(&ended));
+    let files = json(&place, "files/proof.json");
+    let flaky = |call: usize| (call % 3 == 1).then_some(Fault::Status(503, Some(0)));
+    for (out, behaviour) in [
+        ("http", Behaviour { fault: Some(flaky), ..Behaviour::default() }),
+        ("reversed", Behaviour { reversed: true, ..Behaviour::default() }),
+    ] {
+        let service = Service::start(&place.path("copy"), &scene().join("data"), behaviour);
+        let ended = prove(&place, &service.url(), out, &[&data[..], &["--budget", "180"]].concat());
+        assert!(ended.status.success(), "{out}: {}", said(&ended));
+        // Each history is asked about by an account of its own, once for the decoys and once for the watermark, and those of users besides.
+        let asked = service.record().answered;
+        assert_eq!(asked.len(), 180, "{out}");
+        assert!(asked.keys().all(|(account, _)| account.starts_with("history-")), "{out}");
+        let found = json(&place, &format!("{out}/proof.json"));
+        for figure in ["flagged", "agreement", "others", "at_least_as_high", "p", "agreement_with_true_lists"]
+        {
+            assert_eq!(found[figure], files[figure], "{out}: {figure}");
+        }
+        // The first service answers with shorter lists than the checkpoint, in which the watermark is sought.
+        assert_eq!(found["watermark"] == files["watermark"], out == "reversed", "{found}");
+        assert_eq!(found["suspect_architecture"], "run by others");
+        let page = std::fs::read_to_string(place.path(&format!("{out}/proof.html"))).unwrap();
+        assert!(page.contains("run by others, asked as its customers ask it"), "{page}");
+    }
+    let service = Service::start(&place.path("copy"), &scene().join("data"), Behaviour::default());
+    let url = service.url();
+    for (more, expected) in [
+        (&[][..], "give --data, the dataset that the protected target was trained on"),
+        (&[data[0], data[1], "--budget", "179"], "a proof asks up to 180 questions, and --budget is 179"),
+    ] {
+        let refused = prove(&place, &url, "refused", more);
+        assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+        assert!(said(&refused).contains(expected), "{}", said(&refused));
+        assert!(!place.path("refused").exists());
+    }
+    assert_eq!(service.record().questions(), 0, "refused before the first question");
+    let refused = prove(&place, "copy", "refused", &["--resume"]);
+    assert!(said(&refused).contains("--resume is for a suspect that others run"), "{}", said(&refused));
+    let refused = prove(&place, "copy", "refused", &["--budget", "9"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
 }

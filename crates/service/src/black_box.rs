@@ -133,6 +133,11 @@ impl ProtectedTarget {
         })
     }
 
+    /// Items of its longest list, where lists may hold fewer than were asked for.
+    pub fn longest(&self) -> Option<usize> {
+        self.answering.longest()
+    }
+
     /// The same as a service, to which accounts come in any order: what was read of each is kept, within bounds, so that a causal model reads
     /// of who comes again with one item more that item alone. Otherwise it expects sequences that grow side by side.
     #[must_use]
@@ -449,7 +454,7 @@ impl BlackBox for ProtectedTarget {
     }
 
     fn shortens(&self) -> bool {
-        self.answering.shortens()
+        self.longest().is_some()
     }
 
     fn items(&self) -> usize {

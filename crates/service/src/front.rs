@@ -242,7 +242,7 @@ impl BlackBox for Front {
     }
 
     fn shortens(&self) -> bool {
-        self.answering.shortens() || self.upstream.shortens()
+        self.answering.longest().is_some() || self.upstream.shortens()
     }
 
     fn items(&self) -> usize {

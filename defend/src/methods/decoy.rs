@@ -554,7 +554,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     parameters.insert("key".to_owned(), key.fingerprint().into());
     parameters.insert("gold".to_owned(), artifact::digest::file(&path)?.blake3.into());
     let defence = Defence { name: METHOD.name.to_owned(), acts_on: ActsOn::Weights, parameters, over: None };
-    let defence = defence.over(description.defence);
+    let defence = job.over(defence, description.defence);
     let splits = splits::with(&description.splits, data)?;
     let description = Description { kind: Kind::Protected, defence, splits, ..description };
     Ok(Checkpoint { description, tensors: decoy.target.parameters.to_arrays()? }

@@ -358,6 +358,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
         parameters: job.parameters(),
         over: None,
     };
+    let defence = job.over(defence, description.defence.clone());
     let mut gro = Gro {
         target: Trainee::new(architecture, &sizes, gold, optimizer)?,
         student: Trainee::new(student, &sizes, fresh, optimizer)?,

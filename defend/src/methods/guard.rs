@@ -159,7 +159,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
         parameters.chance.user
     );
     let parameters: Sections = serde_json::from_value(serde_json::to_value(&parameters)?)?;
-    let defence = Defence::answers(METHOD_NAME, parameters).over(description.defence);
+    let defence = job.over(Defence::answers(METHOD_NAME, parameters), description.defence);
     let description = Description { kind: Kind::Protected, defence, ..description };
     Ok(Checkpoint { description, tensors }.write(&job.output.join(MODEL))?)
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use anyhow::Result;
-use artifact::checkpoint::ActsOn;
+use artifact::checkpoint::{ActsOn, Defence};
 use artifact::dataset::Dataset;
 use artifact::names::{Named, Registry};
 use artifact::settings::{Owned, Section, Sections, Settings, owned};
@@ -115,6 +115,20 @@ impl Job<'_> {
     pub fn dataset(&self) -> Result<(&Path, Dataset)> {
         let data = self.data.ok_or_else(|| missing_data(self.method))?;
         Ok((data, Dataset::read(data)?))
+    }
+
+    /// What the target will be described by: this method's defence over the one that it has. Says aloud which answer policy gives way, for a
+    /// target has one.
+    pub fn over(&self, defence: Defence, earlier: Defence) -> Defence {
+        if earlier.acts_on == ActsOn::Answers && earlier.name != "none" {
+            tracing::warn!(
+                "{} answers by `{}`, which gives way to `{}`: a target has one policy",
+                self.target.display(),
+                earlier.name,
+                defence.name
+            );
+        }
+        defence.over(earlier)
     }
 
     /// The key that a service is to answer by: the one given, or that of the seed, so that an experiment can be repeated. A copy of

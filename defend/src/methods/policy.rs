@@ -30,7 +30,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
         let key = job.write_key()?;
         parameters.insert("key".to_owned(), key.fingerprint().into());
     }
-    let defence = Defence::answers(job.method.name, parameters).over(description.defence);
+    let defence = job.over(Defence::answers(job.method.name, parameters), description.defence);
     let description = Description { kind: Kind::Protected, defence, ..description };
     Ok(Checkpoint { description, tensors }.write(&job.output.join(MODEL))?)
 }

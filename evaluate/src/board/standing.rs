@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Proven;
 use crate::figures::Conditions;
+use crate::results::kept::Suspected;
 
 /// What the board needs of `report.json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -16,6 +17,9 @@ pub struct Handed {
     /// On each target and defence; none in reports of before there were any.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,
+    /// Proofs that a kept report brings along (`gro-evaluate results`).
+    #[serde(default)]
+    proofs: Vec<Suspected>,
 }
 
 /// A verdict of a report.
@@ -109,9 +113,10 @@ impl Board {
     pub fn of(handed: Vec<(String, Handed)>, proofs: &[Proven]) -> Self {
         let mut divisions: Vec<Division> = Vec::new();
         let mut used = vec![false; proofs.len()];
-        for (report, Handed { protocol, seeds, verdicts }) in handed {
+        for (report, Handed { protocol, seeds, verdicts, proofs: brought }) in handed {
             for verdict in verdicts {
-                let mut of_target = Vec::new();
+                let about = |proof: &&Suspected| proof.guilty && proof.guarded == verdict.defence;
+                let mut of_target: Vec<f64> = brought.iter().filter(about).map(Suspected::chance).collect();
                 for (proof, used) in proofs.iter().zip(&mut used) {
                     if verdict.checkpoints.contains(&proof.protected) {
                         *used = true;

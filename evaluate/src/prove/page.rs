@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use super::Proof;
 use super::watermark::Watermark;
+use crate::figures::Network;
+use crate::report::page::escape;
 
 /// Bars of the picture.
 const BARS: usize = 60;
@@ -81,7 +83,15 @@ pub fn page(proof: &Proof, others: &[f64], marked: &[f64]) -> String {
     row("Probability of that by chance, p", number(proof.p));
     row("Agreement with the target's true lists", format!("{:.4}", proof.agreement_with_true_lists));
     row("Items in the catalogue", proof.items.to_string());
-    row("Suspect", format!("{}, BLAKE3 <code>{}</code>", proof.suspect_architecture, proof.suspect));
+    let suspect = if proof.suspect_architecture == Network::FOREIGN.title {
+        "asked as its customers ask it:"
+    } else {
+        "BLAKE3"
+    };
+    row(
+        "Suspect",
+        format!("{}, {suspect} <code>{}</code>", proof.suspect_architecture, escape(&proof.suspect)),
+    );
     row(
         "Protected target",
         format!("{}, BLAKE3 <code>{}</code>", proof.protected_architecture, proof.protected),

@@ -11,7 +11,7 @@ use candle_core::Device;
 use models::{Mode, Recommender};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use service::black_box::{BlackBox, ProtectedTarget};
+use service::black_box::BlackBox;
 use service::guard::watermark::Green;
 use service::key::Key;
 use stage::progress;
@@ -86,10 +86,10 @@ pub(super) fn beginnings(count: usize, dataset: &Dataset, seed: u64) -> Vec<&[u3
 }
 
 impl Neighbours {
-    /// Asks both about the histories in `asked`.
+    /// Asks both about the histories in `asked`, the suspect for lists of so many items at most.
     pub(super) fn of(
         target: &dyn Recommender,
-        suspect: &mut ProtectedTarget,
+        (suspect, most): (&mut dyn BlackBox, usize),
         asked: &[&[u32]],
         device: &Device,
     ) -> service::Result<Self> {
@@ -98,7 +98,7 @@ impl Neighbours {
         for histories in asked.chunks(TOGETHER) {
             let states = target.encode(&target.contexts(histories).upload(device)?, Mode::Evaluate)?;
             let own = target.catalogue().top_k(&states, PLACES.min(items))?.to_vec2::<u32>()?;
-            let answers = suspect.top_k(histories, PLACES.min(items))?;
+            let answers = suspect.top_k(histories, PLACES.min(items).min(most))?;
             for (own, answered) in own.iter().zip(&answers) {
                 let mut place = vec![usize::MAX; items + 1];
                 for (number, &item) in answered.iter().enumerate() {
@@ -168,7 +168,9 @@ mod tests {
         let asked: Vec<&[u32]> = drawn.iter().map(Vec::as_slice).collect();
         for innocent in [1, 2] {
             // The target itself, unmarked, and a stranger.
-            let found = Neighbours::of(&*target, &mut suspected(innocent), &asked, &Device::Cpu).unwrap();
+            let found =
+                Neighbours::of(&*target, (&mut suspected(innocent), usize::MAX), &asked, &Device::Cpu)
+                    .unwrap();
             let others: Vec<f64> = (0..999).map(|number| found.share(&Key::public(number))).collect();
             let chances = (0..400).map(|seed| chance(found.share(&Key::of_seed(seed)), &others).1);
             let (distance, bound) = distance_from_uniform(chances.collect(), 999);
@@ -176,7 +178,8 @@ mod tests {
         }
         let key = Key::of_seed(7);
         let green = Green::new(&key, ITEMS);
-        let mut found = Neighbours::of(&*target, &mut suspected(1), &asked, &Device::Cpu).unwrap();
+        let mut found =
+            Neighbours::of(&*target, (&mut suspected(1), usize::MAX), &asked, &Device::Cpu).unwrap();
         for (place, pair) in found.pairs.iter_mut().enumerate() {
             // Every third pair is ranked as the watermark says.
             if place % 3 == 0 && green.holds(pair.1) {
@@ -193,11 +196,14 @@ mod tests {
         let (target, _) = model(1);
         let history: &[u32] = &[3, 4, 5];
         let own = suspected(1).top_k(&[history], TOP).unwrap().ids;
-        let found = Neighbours::of(&*target, &mut suspected(1), &[history, history], &Device::Cpu).unwrap();
+        let found =
+            Neighbours::of(&*target, (&mut suspected(1), usize::MAX), &[history, history], &Device::Cpu)
+                .unwrap();
         assert_eq!(found.pairs.len(), PLACES - 1);
         assert!(found.pairs.contains(&(own[0], own[1], 2)), "twice asked, in the target's own order");
         let stranger = suspected(2).top_k(&[history], PLACES).unwrap().ids;
-        let found = Neighbours::of(&*target, &mut suspected(2), &[history], &Device::Cpu).unwrap();
+        let found =
+            Neighbours::of(&*target, (&mut suspected(2), usize::MAX), &[history], &Device::Cpu).unwrap();
         for &(higher, lower, _) in &found.pairs {
             let place = |item| stranger.iter().position(|&listed| listed == item).unwrap_or(usize::MAX);
             assert!(place(higher) < place(lower));

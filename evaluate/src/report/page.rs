@@ -22,7 +22,8 @@ use super::references::{CAPTION, references, rows};
 use super::table::Table;
 use super::words::{chance, name_of, percent, what_was_found, what_was_run};
 use crate::figures::{budget_of, grouped};
-use svg::{escape, table as table_of};
+pub(crate) use svg::escape;
+use svg::table as table_of;
 
 /// Everything that there is to show.
 #[derive(Debug)]
@@ -207,14 +208,15 @@ fn figures(table: &Table) -> String {
     )
 }
 
-/// Colours are Okabe and Ito's, lighter on dark paper; every text keeps a contrast of 4.5 to 1 with it.
+/// Colours are Okabe and Ito's and three more, lighter on dark paper; every text keeps a contrast of 4.5 to 1 with it.
 const STYLE: &str = r":root {
   color-scheme: light dark;
   --paper: light-dark(#fff, #16191d); --ink: light-dark(#22262b, #e6e8eb); --quiet: light-dark(#5b636c, #a3acb6);
   --line: light-dark(#e0e4e9, #343a42); --axis: light-dark(#7d858e, #8a929c);
   --k0: light-dark(#0072b2, #56b4e9); --k1: light-dark(#d98200, #f0b23c); --k2: light-dark(#008f67, #2fc49b);
   --k3: light-dark(#b85a92, #e3a3c8); --k4: light-dark(#c44f00, #ff8a4c); --k5: light-dark(#3f8fc4, #9bd0f2);
-  --k6: light-dark(#5a5a5a, #b8b8b8);
+  --k6: light-dark(#5a5a5a, #b8b8b8); --k7: light-dark(#8a6d00, #e8d94a); --k8: light-dark(#7a4fc0, #b79cf0);
+  --k9: light-dark(#a3192f, #ff7a8e);
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
@@ -233,15 +235,17 @@ svg .label { fill: var(--ink); }
 .dashed { stroke: var(--axis); stroke-dasharray: 5 4; fill: none; } .popular { stroke: var(--k4); stroke-dasharray: 5 4; stroke-width: 1.5; }
 .curve { fill: none; stroke-width: 2; stroke-linejoin: round; } .faint { opacity: .35; stroke-width: 1; } .whisker { stroke-width: 1.8; }
 .c0 { stroke: var(--k0); } .c1 { stroke: var(--k1); } .c2 { stroke: var(--k2); } .c3 { stroke: var(--k3); } .c4 { stroke: var(--k4); }
-.c5 { stroke: var(--k5); } .c6 { stroke: var(--k6); }
+.c5 { stroke: var(--k5); } .c6 { stroke: var(--k6); } .c7 { stroke: var(--k7); } .c8 { stroke: var(--k8); } .c9 { stroke: var(--k9); }
 .dot { stroke: none; } .open { fill: var(--paper); stroke-width: 2; }
 .dot.c0 { fill: var(--k0); } .dot.c1 { fill: var(--k1); } .dot.c2 { fill: var(--k2); } .dot.c3 { fill: var(--k3); } .dot.c4 { fill: var(--k4); }
-.dot.c5 { fill: var(--k5); } .dot.c6 { fill: var(--k6); }
+.dot.c5 { fill: var(--k5); } .dot.c6 { fill: var(--k6); } .dot.c7 { fill: var(--k7); } .dot.c8 { fill: var(--k8); } .dot.c9 { fill: var(--k9); }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; padding: 0; margin: 0 0 .75rem; font-size: .9rem; }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 50%; margin-right: .4em; }
 .s0 { background: var(--k0); } .s1 { background: var(--k1); } .s2 { background: var(--k2); } .s3 { background: var(--k3); } .s4 { background: var(--k4); }
-.s5 { background: var(--k5); } .s6 { background: var(--k6); }
-.wide { overflow-x: auto; }
+.s5 { background: var(--k5); } .s6 { background: var(--k6); } .s7 { background: var(--k7); } .s8 { background: var(--k8); } .s9 { background: var(--k9); }
+.wide { overflow-x: auto; background: linear-gradient(to right, var(--paper) 2rem, transparent), linear-gradient(to left, var(--paper) 2rem, transparent) right,
+  linear-gradient(to right, var(--axis), transparent) left / .6rem 100%, linear-gradient(to left, var(--axis), transparent) right / .6rem 100%;
+  background-repeat: no-repeat; background-attachment: local, local, scroll, scroll; }
 table { border-collapse: collapse; font-size: .85rem; line-height: 1.35; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); }
 th { color: var(--quiet); font-weight: 600; } td { white-space: nowrap; } td.n { font-variant-numeric: tabular-nums; }
@@ -252,7 +256,7 @@ footer { margin-top: 3rem; color: var(--quiet); font-size: .9rem; }
   :root { color-scheme: light; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } h2 { break-after: avoid; } .picture, tr, .caption { break-inside: avoid; }
   .pictures { grid-template-columns: 1fr 1fr; } summary { display: none; }
-  details::details-content { content-visibility: visible; display: block; } .wide { overflow: visible; } table { font-size: 7pt; } td { white-space: normal; }
+  details::details-content { content-visibility: visible; display: block; } .wide { overflow: visible; background: none; } table { font-size: 7pt; } td { white-space: normal; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 ";

@@ -252,6 +252,10 @@ fn thief_of(run: &Run) -> anyhow::Result<(Thief, Price)> {
 pub(crate) fn strategy_of(queries: &QueryHeader) -> String {
     let Some(chosen) = &queries.generation else { return "not recorded".to_owned() };
     let mut words = chosen.strategy.clone();
+    if words == "short" && queries.sequences > 0 {
+        // How short its accounts are is what it is about.
+        let _ = write!(words, " by {}", queries.queries.div_ceil(queries.sequences));
+    }
     if chosen.seed_sequences > 0.0 {
         let _ = write!(words, ", {:.0} % begun with real histories", 100.0 * chosen.seed_sequences);
     }

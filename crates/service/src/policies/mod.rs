@@ -43,13 +43,13 @@ pub const POLICIES: Registry<Policy> = Registry {
 /// What is done to a ranked list.
 pub trait AnswerPolicy: Send + Sync {
     /// Changes `list`, the ids that the model ranks best after `history`, best first, into what is answered: ids of the
-    /// catalogue of `items`, each once. A policy that [shortens](Self::shortens) lists leaves [`NOTHING`] behind the last item, of which there
-    /// is one at least.
+    /// catalogue of `items`, each once. A policy that has a [longest](Self::longest) list may leave [`NOTHING`] behind the last item, of which
+    /// there is one at least.
     fn answer(&self, history: &[u32], items: usize, list: &mut [u32]);
 
-    /// Whether it may answer with fewer items than were asked for.
-    fn shortens(&self) -> bool {
-        false
+    /// Items of its longest list; none where it answers with as many as were asked for.
+    fn longest(&self) -> Option<usize> {
+        None
     }
 }
 
@@ -64,11 +64,11 @@ pub enum Answering {
 }
 
 impl Answering {
-    /// Whether lists may hold fewer items than were asked for.
-    pub fn shortens(&self) -> bool {
+    /// Items of the longest list, where lists may hold fewer than were asked for.
+    pub fn longest(&self) -> Option<usize> {
         match self {
-            Answering::AsRanked | Answering::ByAccount(_) => false,
-            Answering::ByQuestion(policy) => policy.shortens(),
+            Answering::AsRanked | Answering::ByAccount(_) => None,
+            Answering::ByQuestion(policy) => policy.longest(),
         }
     }
 }

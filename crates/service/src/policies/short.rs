@@ -59,8 +59,8 @@ impl AnswerPolicy for Short {
         list[length..].fill(NOTHING);
     }
 
-    fn shortens(&self) -> bool {
-        true
+    fn longest(&self) -> Option<usize> {
+        Some(self.longest)
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::figures::Network;
 
 use super::svg::{
-    Anchor, Chapter, Scale, Svg, WIDTH, apart, escape, legend, level_axis, shortened, table, upright_axis,
+    Anchor, Chapter, Scale, Svg, WIDTH, escape, legend, level_axis, shortened, table, upright_axis,
 };
 use crate::report::table::Table;
 use crate::report::verdict::Verdict;
@@ -89,17 +89,41 @@ fn colours(table: &Table) -> Vec<&str> {
 /// Height of a line of labels.
 const LINE: f64 = 12.0;
 
-/// Labels that would stand below the axis moved up, and those above them with them.
-fn within(places: &[f64], lowest: f64) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..places.len()).collect();
-    order.sort_by(|&left, &right| places[right].total_cmp(&places[left]));
-    let mut moved = places.to_vec();
-    let mut limit = lowest;
-    for place in order {
-        moved[place] = moved[place].min(limit);
-        limit = moved[place] - LINE;
+/// A stretch of a picture: left, top, right, bottom.
+type Stretch = (f64, f64, f64, f64);
+
+fn cover(one: Stretch, other: Stretch) -> bool {
+    one.0 < other.2 && other.0 < one.2 && one.1 < other.3 && other.1 < one.3
+}
+
+/// Where the labels of points stand, by their texts: the place nearest to the point of those beside, above and below it where it
+/// covers no other label and no point, within a stretch. Where none is free it stands above its point.
+fn labelled(points: &[((f64, f64), String)], within: Stretch) -> Vec<(Anchor, (f64, f64))> {
+    let dots = points.iter().map(|&((x, y), _)| (x - 4.0, y - 4.0, x + 4.0, y + 4.0));
+    let mut taken: Vec<Stretch> = dots.collect();
+    let mut places = Vec::with_capacity(points.len());
+    for ((x, y), text) in points {
+        let wide = 6.0 * text.chars().count() as f64;
+        let sides = |rise: f64| [(Anchor::Start, (x + 6.0, y + rise)), (Anchor::End, (x - 6.0, y + rise))];
+        let rises = (0..8).flat_map(|step| {
+            let away = LINE * f64::from(step);
+            [-6.0 - away, 13.0 + away]
+        });
+        let wanted = sides(3.5).into_iter().chain(rises.flat_map(sides));
+        let stretch = |(anchor, (x, y)): (Anchor, (f64, f64))| {
+            let left = if matches!(anchor, Anchor::End) { x - wide } else { x };
+            (left, y - 9.0, left + wide, y + 2.0)
+        };
+        let free = wanted.clone().find(|&place| {
+            let own = stretch(place);
+            let inside = own.0 >= within.0 && own.1 >= within.1 && own.2 <= within.2 && own.3 <= within.3;
+            inside && !taken.iter().any(|&other| cover(own, other))
+        });
+        let place = free.unwrap_or((Anchor::Start, (x + 6.0, y - 6.0)));
+        taken.push(stretch(place));
+        places.push(place);
     }
-    moved
+    places
 }
 
 /// A point in few words: its defence where that has one point, else the settings in which it departs from what is usual among them.
@@ -195,8 +219,12 @@ pub fn file(table: &Table) -> String {
         body.push_str(&picture.replacen("<svg ", &placed, 1));
         top += height + 24.0;
     }
-    let mut left = 18.0;
+    let (mut left, mut widest) = (18.0, WIDTH);
     for (colour, name) in colours(table).iter().enumerate() {
+        let wide = 30.0 + 7.0 * name.chars().count() as f64;
+        if left > 18.0 && left + wide > WIDTH + 12.0 {
+            (left, top) = (18.0, top + 18.0);
+        }
         let (dot, colour) = (top + 6.0, colour % super::svg::COLOURS);
         let _ = write!(
             body,
@@ -205,9 +233,10 @@ pub fn file(table: &Table) -> String {
             dot + 4.0,
             escape(name)
         );
-        left += 30.0 + 7.0 * name.chars().count() as f64;
+        left += wide;
+        widest = left.max(widest);
     }
-    let (wide, high) = (WIDTH.max(left) + 24.0, top + 20.0);
+    let (wide, high) = (widest + 24.0, top + 20.0);
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {wide:.0} {high:.0}\" width=\"{:.0}\" height=\"{:.0}\">\n<style>{LIGHT}</style>\n<rect \
          width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{body}\n</svg>\n",
@@ -221,7 +250,8 @@ const LIGHT: &str = "svg{overflow:visible}text{fill:#5b636c;font:11px system-ui,
     .grid{stroke:#e0e4e9}.axis{stroke:#7d858e}.curve{fill:none;stroke-width:2;stroke-linejoin:round}.whisker{stroke-width:1.8}\
     .c0{stroke:#0072b2}.c1{stroke:#d98200}.c2{stroke:#008f67}.c3{stroke:#b85a92}.c4{stroke:#c44f00}.c5{stroke:#3f8fc4}.c6{stroke:#5a5a5a}\
     .dot{stroke:none}.dot.c0{fill:#0072b2}.dot.c1{fill:#d98200}.dot.c2{fill:#008f67}.dot.c3{fill:#b85a92}.dot.c4{fill:#c44f00}\
-    .dot.c5{fill:#3f8fc4}.dot.c6{fill:#5a5a5a}";
+    .dot.c5{fill:#3f8fc4}.dot.c6{fill:#5a5a5a}.c7{stroke:#8a6d00}.c8{stroke:#7a4fc0}.c9{stroke:#a3192f}\
+    .dot.c7{fill:#8a6d00}.dot.c8{fill:#7a4fc0}.dot.c9{fill:#a3192f}";
 
 fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
     let points: Vec<&Point<'_>> = points.iter().filter(|point| point.verdict.target == target).collect();
@@ -254,18 +284,64 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
         let (low, high) = point.between.unwrap_or((point.lost, point.lost));
         svg.whisker(point.colour, at(point.lost), [at(low), at(high)]);
     }
-    let wanted: Vec<f64> = points.iter().map(|point| y.at(point.share) - 7.0).collect();
-    let places = within(&apart(&wanted, LINE), bottom - 5.0);
-    for (point, place) in points.iter().zip(places) {
-        let at = x.at(point.lost);
-        // Towards the side where there is room.
-        let (anchor, at) =
-            if at > f64::midpoint(left, right) { (Anchor::End, at - 4.0) } else { (Anchor::Start, at + 4.0) };
-        let name = label(point, &points);
-        svg.text("label", (at, place), anchor, &shortened(&name, 30));
+    let names = points.iter().map(|point| {
+        let name = shortened(&label(point, &points), 30);
+        ((x.at(point.lost), y.at(point.share)), name)
+    });
+    let names: Vec<((f64, f64), String)> = names.collect();
+    let places = labelled(&names, (left + 2.0, 18.0, WIDTH, bottom - 3.0));
+    for (((x, y), name), (anchor, (at, line))) in names.iter().zip(places) {
+        if (line - y).abs() > LINE + 4.0 {
+            // A thin line leads to a label that had to go far.
+            svg.line("grid", (*x, *y), (at, line - 4.0));
+        }
+        svg.text("label", (at, line), anchor, name);
     }
     Some(svg.finish(&format!(
         "{}: users' loss against the strongest thief's share under each defence",
         target.title
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_cover_neither_each_other_nor_a_point_and_stay_near() {
+        let at = |x: f64, y: f64, text: &str| ((x, y), text.to_owned());
+        let points = [
+            at(100.0, 30.0, "gro"),
+            at(98.0, 36.0, "none"),
+            at(98.0, 41.0, "tail"),
+            at(98.0, 41.0, "short"),
+            at(110.0, 41.0, "replace"),
+            at(385.0, 35.0, "reverse"),
+        ];
+        let places = labelled(&points, (52.0, 18.0, 400.0, 247.0));
+        let stretches: Vec<Stretch> = points
+            .iter()
+            .zip(&places)
+            .map(|((_, text), &(anchor, (x, y)))| {
+                let wide = 6.0 * text.chars().count() as f64;
+                let left = if matches!(anchor, Anchor::End) { x - wide } else { x };
+                (left, y - 9.0, left + wide, y + 2.0)
+            })
+            .collect();
+        for (place, &one) in stretches.iter().enumerate() {
+            assert!(one.0 >= 52.0 && one.1 >= 18.0 && one.2 <= 400.0 && one.3 <= 247.0, "{one:?}");
+            for &other in &stretches[place + 1..] {
+                assert!(!cover(one, other), "{stretches:?}");
+            }
+            for &((x, y), _) in &points {
+                assert!(
+                    !cover(one, (x - 4.0, y - 4.0, x + 4.0, y + 4.0)),
+                    "{one:?} covers a point at {x} {y}"
+                );
+            }
+            let (y, line) = (points[place].0.1, places[place].1.1);
+            assert!((line - y).abs() < 60.0, "{places:?}");
+        }
+        assert_eq!(places[5].0, Anchor::End, "to the side where there is room");
+    }
 }

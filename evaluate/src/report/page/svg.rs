@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 /// Width of a picture in its own units. It is about that of a telephone, where the picture is shown as it is; elsewhere it grows.
 pub(super) const WIDTH: f64 = 400.0;
 /// Colours that there are, as classes `c0` and on.
-pub(super) const COLOURS: usize = 7;
+pub(super) const COLOURS: usize = 10;
 
 /// Where the ends of a text are.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Anchor {
     Start,
     Middle,
@@ -149,19 +149,6 @@ pub(super) fn level_axis(svg: &mut Svg, scale: &Scale, percent: bool, (top, bott
     }
 }
 
-/// Places of labels, in the order given, moved apart until none covers another.
-pub(super) fn apart(wanted: &[f64], distance: f64) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..wanted.len()).collect();
-    order.sort_by(|&left, &right| wanted[left].total_cmp(&wanted[right]));
-    let mut places = wanted.to_vec();
-    let mut free = f64::NEG_INFINITY;
-    for label in order {
-        places[label] = places[label].max(free);
-        free = places[label] + distance;
-    }
-    places
-}
-
 /// A text of at most so many letters.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -171,7 +158,7 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
 }
 
 /// Text for HTML, inside an element or an attribute in double quotes.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -254,11 +241,6 @@ mod tests {
         let texts: Vec<String> = scale.ticks(true).into_iter().map(|(_, text)| text).collect();
         assert_eq!(texts[0], "-2 %");
         assert!(Scale::around(0.0, 0.0, 0.0, 1.0).ticks(false).len() > 1, "no range at all");
-    }
-
-    #[test]
-    fn labels_do_not_cover_each_other() {
-        assert_eq!(apart(&[10.0, 5.0, 6.0, 40.0], 8.0), [21.0, 5.0, 13.0, 40.0]);
     }
 
     #[test]
