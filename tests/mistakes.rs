@@ -771,3 +771,24 @@ fn threads_far_above_the_cores_are_not_started() {
     };
     assert!(same("sequences.parquet"));
 }
+
+#[test]
+fn a_target_has_one_policy_and_lists_as_long_as_it_gives() {
+    let place = Place::new();
+    let protect = "--config settings.yaml --target target --method";
+    place.done("defend", &format!("{protect} reverse --out backwards"));
+    // The later policy takes the place of the earlier, and says so.
+    let over = "--config settings.yaml --target backwards --method short --set defend.short.longest=12";
+    let log = place.done("defend", &format!("{over} --out short"));
+    assert!(
+        log.contains("backwards/model.safetensors answers by `reverse`, which gives way to `short`"),
+        "{log}"
+    );
+    let log = place.done("defend", &format!("{protect} short --set defend.short.longest=12 --out alone"));
+    assert!(!log.contains("gives way"), "{log}");
+    let message = place.refused("attack", "generate --config settings.yaml --target short --out asked");
+    let expected = "`generate.top_k` is 20, and short/model.safetensors answers with 12 items at most";
+    assert!(message.contains(expected), "{message}");
+    place
+        .done("attack", "generate --config settings.yaml --set generate.top_k=12 --target short --out asked");
+}

@@ -160,7 +160,10 @@ fn what_is_kept_is_small_exact_and_read_by_the_board() {
     assert!(scene.path("docs/results/toy/frontier.svg").exists());
     let ended = scene.evaluate(&["board", "--reports", "docs/results/toy", "--out", "board"]);
     assert_eq!(ended.code, 0, "{}", ended.err);
-    assert!(ended.out.contains("| gro "), "{}", ended.out);
+    let standing = |defence: &str| row(&ended.out, defence);
+    assert!(standing("gro").iter().all(|cell| !cell.starts_with("p ")), "{}", ended.out);
+    let guilty = "p 0.0001, of 3 suspects".to_owned();
+    assert!(standing("guard").contains(&guilty), "the guilty ones alone: {}", ended.out);
 }
 
 #[test]
