@@ -97,10 +97,14 @@ fn cover(one: Stretch, other: Stretch) -> bool {
 }
 
 /// Where the labels of points stand, by their texts: the place nearest to the point of those beside, above and below it where it
-/// covers no other label and no point, within a stretch. Where none is free it stands above its point.
-fn labelled(points: &[((f64, f64), String)], within: Stretch) -> Vec<(Anchor, (f64, f64))> {
+/// covers no other label, no point and no `whiskers`, within a stretch. Where none is free it stands above its point.
+fn labelled(
+    points: &[((f64, f64), String)],
+    whiskers: &[Stretch],
+    within: Stretch,
+) -> Vec<(Anchor, (f64, f64))> {
     let dots = points.iter().map(|&((x, y), _)| (x - 4.0, y - 4.0, x + 4.0, y + 4.0));
-    let mut taken: Vec<Stretch> = dots.collect();
+    let mut taken: Vec<Stretch> = dots.chain(whiskers.iter().copied()).collect();
     let mut places = Vec::with_capacity(points.len());
     for ((x, y), text) in points {
         let wide = 6.0 * text.chars().count() as f64;
@@ -279,17 +283,20 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
             curve.iter().map(|point| (x.at(point.lost), y.at(point.share))).collect();
         svg.path(&format!("curve c{colour}"), &curve);
     }
+    let mut whiskers = Vec::with_capacity(points.len());
     for point in &points {
         let at = |lost: f64| (x.at(lost), y.at(point.share));
         let (low, high) = point.between.unwrap_or((point.lost, point.lost));
         svg.whisker(point.colour, at(point.lost), [at(low), at(high)]);
+        let ((low, line), (high, _)) = (at(low), at(high));
+        whiskers.push((low, line - 1.0, high, line + 1.0));
     }
     let names = points.iter().map(|point| {
         let name = shortened(&label(point, &points), 30);
         ((x.at(point.lost), y.at(point.share)), name)
     });
     let names: Vec<((f64, f64), String)> = names.collect();
-    let places = labelled(&names, (left + 2.0, 18.0, WIDTH, bottom - 3.0));
+    let places = labelled(&names, &whiskers, (left + 2.0, 18.0, WIDTH, bottom - 3.0));
     for (((x, y), name), (anchor, (at, line))) in names.iter().zip(places) {
         if (line - y).abs() > LINE + 4.0 {
             // A thin line leads to a label that had to go far.
@@ -318,7 +325,8 @@ mod tests {
             at(110.0, 41.0, "replace"),
             at(385.0, 35.0, "reverse"),
         ];
-        let places = labelled(&points, (52.0, 18.0, 400.0, 247.0));
+        let whisker = (60.0, 29.0, 200.0, 31.0);
+        let places = labelled(&points, &[whisker], (52.0, 18.0, 400.0, 247.0));
         let stretches: Vec<Stretch> = points
             .iter()
             .zip(&places)
@@ -330,6 +338,7 @@ mod tests {
             .collect();
         for (place, &one) in stretches.iter().enumerate() {
             assert!(one.0 >= 52.0 && one.1 >= 18.0 && one.2 <= 400.0 && one.3 <= 247.0, "{one:?}");
+            assert!(!cover(one, whisker), "{one:?} covers the whisker");
             for &other in &stretches[place + 1..] {
                 assert!(!cover(one, other), "{stretches:?}");
             }
