@@ -63,12 +63,19 @@ pub fn what_was_found(table: &Table) -> String {
     let all = defended.len();
     defended.truncate(SPOKEN);
     let several = table.targets().len() > 1;
-    let clauses: Vec<String> = defended
+    let clauses = defended
         .iter()
         .enumerate()
-        .map(|(place, verdict)| clause(verdict, several, if place == 0 { Some(figure) } else { None }))
-        .collect();
-    let mut text = if let [only] = clauses.as_slice() { only.clone() } else { clauses.join("; ") };
+        .map(|(place, verdict)| clause(verdict, several, if place == 0 { Some(figure) } else { None }));
+    let clauses: Vec<(String, &str)> = clauses.collect();
+    // What holds of all is said once.
+    let chance = clauses.iter().all(|(_, found)| *found == NEITHER) && clauses.len() > 1;
+    let told =
+        clauses.iter().map(|(text, found)| if chance { text.clone() } else { format!("{text}: {found}") });
+    let mut text = told.collect::<Vec<_>>().join("; ");
+    if chance {
+        text.push_str(": none of this can be told from chance");
+    }
     if all > SPOKEN {
         let (more, is) = (all - SPOKEN, if all == SPOKEN + 1 { "is" } else { "are" });
         let _ = write!(text, "; {more} more {is} in the table, where thieves lose less for what users pay");
@@ -83,8 +90,10 @@ fn worth(verdict: &Verdict) -> f64 {
     lost - (1.0 - verdict.kept.unwrap_or(1.0))
 }
 
-/// `gro cost users 4 % of HR@10 and the strongest thief 21 %: both can be told from chance`.
-fn clause(verdict: &Verdict, several: bool, figure: Option<&str>) -> String {
+const NEITHER: &str = "neither can be told from chance";
+
+/// `gro cost users 4 % of HR@10 and the strongest thief 21 %`, and `both can be told from chance`.
+fn clause(verdict: &Verdict, several: bool, figure: Option<&str>) -> (String, &'static str) {
     let mut text = name_of(verdict, several);
     let lost = 1.0 - verdict.kept.unwrap_or(1.0);
     let of = figure.map_or_else(String::new, |figure| format!(" of {figure}"));
@@ -111,20 +120,15 @@ fn clause(verdict: &Verdict, several: bool, figure: Option<&str>) -> String {
             };
             let _ = write!(text, " (by the {seeds} that he and the undefended one were measured with)");
         }
-        text.push_str(match (first, difference.found()) {
-            (true, true) => ": both can be told from chance",
-            (true, false) => ": only the former can be told from chance",
-            (false, true) => ": only the latter can be told from chance",
-            (false, false) => ": neither can be told from chance",
-        });
-    } else {
-        text.push_str(if first {
-            ": this can be told from chance"
-        } else {
-            ": this cannot be told from chance"
-        });
+        let found = match (first, difference.found()) {
+            (true, true) => "both can be told from chance",
+            (true, false) => "only the former can be told from chance",
+            (false, true) => "only the latter can be told from chance",
+            (false, false) => NEITHER,
+        };
+        return (text, found);
     }
-    text
+    (text, if first { "this can be told from chance" } else { "this cannot be told from chance" })
 }
 
 /// A defence in words that tell it from the others.
