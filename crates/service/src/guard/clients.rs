@@ -137,7 +137,7 @@ struct Member {
 /// All clients of a service.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    clients: HashMap<u64, Client>,
+    by_number: HashMap<u64, Client>,
     /// Accounts that are remembered.
     accounts: usize,
     /// The most that are.
@@ -146,7 +146,7 @@ pub(crate) struct Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self { clients: HashMap::new(), accounts: 0, most: REMEMBERED }
+        Self { by_number: HashMap::new(), accounts: 0, most: REMEMBERED }
     }
 }
 
@@ -154,7 +154,7 @@ impl Clients {
     /// Under how much suspicion an account stands because of the others of its client, in nats that its own evidence is raised by, `most` at
     /// most: what they say now, where it is new.
     pub(crate) fn suspicion(&self, evidence: &ClientEvidence, asker: Asker, most: f64) -> f64 {
-        let Some(client) = asker.client.and_then(|client| self.clients.get(&client)) else { return 0.0 };
+        let Some(client) = asker.client.and_then(|client| self.by_number.get(&client)) else { return 0.0 };
         match client.places.get(&asker.account) {
             Some(&place) => client.members[place as usize].begun_under,
             None => (client.sum() - evidence.alarm).clamp(0.0, most),
@@ -171,7 +171,7 @@ impl Clients {
         nats: Option<f64>,
     ) {
         let Some(number) = asker.client else { return };
-        let client = self.clients.entry(number).or_default();
+        let client = self.by_number.entry(number).or_default();
         let weight = nats.map_or(0.0, |nats| evidence.weight(nats));
         let most = evidence.alarm + most;
         if let Some(&place) = client.places.get(&asker.account) {
@@ -182,7 +182,7 @@ impl Clients {
         client.push(Member { account: asker.account, begun_under: suspicion, weight }, most);
         self.accounts += 1;
         if self.accounts > self.most
-            && let Some(largest) = self.clients.values_mut().max_by_key(|client| client.members.len())
+            && let Some(largest) = self.by_number.values_mut().max_by_key(|client| client.members.len())
         {
             self.accounts -= largest.forget(most);
         }
@@ -319,8 +319,12 @@ mod tests {
             assert!(clients.accounts <= 500);
         }
         assert!(sum > 1.0);
-        let left = |client| clients.clients[&client].members.len();
-        assert!((250..500).contains(&left(1)) && clients.clients[&1].places.len() == left(1), "{}", left(1));
+        let left = |client| clients.by_number[&client].members.len();
+        assert!(
+            (250..500).contains(&left(1)) && clients.by_number[&1].places.len() == left(1),
+            "{}",
+            left(1)
+        );
         assert_eq!((left(2), clients.accounts), (1, left(1) + 1), "the client of few keeps them");
         assert_eq!(clients.suspicion(&EVIDENCE, asker(2, 0), 7.0), 0.25);
     }
@@ -348,7 +352,7 @@ mod tests {
             if turn % 97 == 0 {
                 let most = EVIDENCE.alarm + 7.0;
                 let sum = weights.iter().fold(0.0, |sum: f64, weight| (sum + weight).clamp(0.0, most));
-                assert!((clients.clients[&1].sum() - sum).abs() < 1e-9, "turn {turn}");
+                assert!((clients.by_number[&1].sum() - sum).abs() < 1e-9, "turn {turn}");
             }
         }
         assert!(begun.iter().filter(|&&suspicion| suspicion > 0.0).count() > 100);
