@@ -199,7 +199,7 @@ fn the_rate_is_kept_and_a_wish_to_be_left_alone_is_heeded() {
 
     let once = |call: usize| (call == 2).then_some(Fault::Status(429, Some(1)));
     let service = serve("target", Behaviour { fault: Some(once), single: true, ..Behaviour::default() });
-    place.asked(&service.url(), "paused", &[&more[..], &["--concurrency", "1"][..0]].concat());
+    place.asked(&service.url(), "paused", &[&more[..4], &["--concurrency", "1"]].concat());
     let times = service.record().times;
     let pause = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     assert!(pause >= Duration::from_millis(900), "{pause:?}");
