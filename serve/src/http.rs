@@ -25,7 +25,7 @@ use crate::limits::Rates;
 use crate::listen::{self, Door};
 use crate::protocol::Bounds;
 use crate::routes::{Current, Service, router};
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 use crate::telemetry::Telemetry;
 use crate::{Machine, target};
 
@@ -177,6 +177,7 @@ pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result
     let longest = listening.max_k.get().min(source.max_k.unwrap_or(usize::MAX));
     let current = current(source, listening, &telemetry)?;
     let log = listening.log.as_deref();
+    log.map(tally::check).transpose()?;
     let journal =
         log.map(|log| Journal::open(log, header, Duration::from_secs(listening.log_every))).transpose()?;
     let (journal, writing) = journal.unzip();

@@ -64,6 +64,14 @@ impl Counts {
     }
 }
 
+/// Looks whether what is kept in `directory` can be read, before anything else is written there.
+///
+/// # Errors
+/// A refusal for a file of something else.
+pub fn check(directory: &Path) -> Result<()> {
+    Counts::read(&directory.join(FILE)).map(drop)
+}
+
 /// The thread that writes.
 #[derive(Debug)]
 pub struct Tally {

@@ -173,6 +173,12 @@ fn a_day_has_its_questions_however_often_the_service_is_started() {
     let arguments =
         ["http", "--target", "open", "--listen", "127.0.0.1:0", "--keys", "keys.yaml", "--log", "log"];
     scene.refused(&arguments, "asked-today.json: no counts of a day; remove it");
+    // And nothing was begun in a directory that is refused.
+    fs::create_dir(scene.path("fresh")).unwrap();
+    fs::write(scene.path("fresh/asked-today.json"), "{").unwrap();
+    let arguments = ["http", "--target", "open", "--listen", "127.0.0.1:0", "--log", "fresh"];
+    scene.refused(&arguments, "asked-today.json: no counts of a day; remove it");
+    assert_eq!(fs::read_dir(scene.path("fresh")).unwrap().count(), 1);
 }
 
 #[test]
