@@ -155,7 +155,7 @@ fn hash(key: &[u8]) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// What stands in the file at `path`; None where there is none. That others may read it is said aloud.
+/// What stands in the file at `path`; None where there is none. A file that others may read is refused.
 fn read(path: &Path) -> Result<Option<Written>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -168,7 +168,9 @@ fn read(path: &Path) -> Result<Option<Written>> {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(path)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            tracing::warn!("{}: others can read this file (mode {mode:o}); chmod 600 it", path.display());
+            let message =
+                format!("{}: others can read this file (mode {mode:o}); chmod 600 it", path.display());
+            return Err(Refusal::new(message).into());
         }
     }
     let written = serde_yaml::from_str(&text)
@@ -235,11 +237,12 @@ pub fn make(arguments: &Arguments) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::private;
 
     fn keys(text: &str, before: Option<&Keys>) -> Result<Keys> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.yaml");
-        fs::write(&path, text).unwrap();
+        private(&path).unwrap().write_all(text.as_bytes()).unwrap();
         Keys::read(&path, Rates::default(), before)
     }
 
