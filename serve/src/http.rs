@@ -109,6 +109,8 @@ pub struct Source {
     pub max_k: Option<usize>,
     /// What the page at `/` shows, where there is one.
     pub demo: Option<Demo>,
+    /// Whether the lists are those of a recommender that others run.
+    pub in_front: bool,
 }
 
 /// Answers for a target until a signal comes.
@@ -141,6 +143,7 @@ pub fn http(arguments: &Arguments) -> Result<()> {
             max_len,
             max_k: None,
             demo,
+            in_front: false,
         })
     })
 }
@@ -175,6 +178,7 @@ pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result
     let source = read()?;
     let header = source.header.clone();
     let longest = listening.max_k.get().min(source.max_k.unwrap_or(usize::MAX));
+    let in_front = source.in_front;
     let current = current(source, listening, &telemetry)?;
     let log = listening.log.as_deref();
     log.map(tally::check).transpose()?;
@@ -188,6 +192,7 @@ pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result
         bounds: Bounds { k: longest, history: listening.max_history.get() },
         body: listening.max_body,
         patience: Duration::from_secs(listening.timeout),
+        in_front,
         telemetry: Arc::clone(&telemetry),
     });
     let counting = Arc::clone(&service);
@@ -256,7 +261,7 @@ fn keys(arguments: &Listening, before: Option<&Keys>) -> Result<Keys> {
 }
 
 fn current(source: Source, listening: &Listening, telemetry: &Arc<Telemetry>) -> Result<Current> {
-    let Source { services, mut catalogue, header, max_len, max_k, demo } = source;
+    let Source { services, mut catalogue, header, max_len, max_k, demo, .. } = source;
     let max_k = listening.max_k.get().min(catalogue.items()).min(max_k.unwrap_or(usize::MAX));
     catalogue.splits = header.splits;
     catalogue.target = header.target;

@@ -118,5 +118,13 @@ fn read(arguments: &Arguments) -> Result<Source> {
     let max_k = opened.catalogue.max_k;
     let upstream = opened.target(Ledger::unkept(), &|| false, "k", "");
     let service = Front::new(Box::new(upstream), Arc::from(model), &description, key, device)?;
-    Ok(Source { services: vec![Box::new(service)], catalogue, header, max_len, max_k, demo: None })
+    Ok(Source {
+        services: vec![Box::new(service)],
+        catalogue,
+        header,
+        max_len,
+        max_k,
+        demo: None,
+        in_front: true,
+    })
 }

@@ -1,11 +1,14 @@
 //! The paths of the service, and how a request becomes an answer.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -63,6 +66,8 @@ pub struct Service {
     pub body: usize,
     /// Time for a request at most, from its head to its answer.
     pub patience: Duration,
+    /// Whether the lists are those of a recommender that others run.
+    pub in_front: bool,
     /// Counts.
     pub telemetry: Arc<Telemetry>,
 }
@@ -88,6 +93,26 @@ impl FromRequestParts<Arc<Service>> for Asking {
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
         let key = parts.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         Ok(Self(service.keys().who(key)?))
+    }
+}
+
+/// Whether a request has arrived, as whoever watches the clock wants to know.
+#[derive(Clone, Default)]
+struct Arrival(Arc<AtomicBool>);
+
+/// A body that has arrived, or what became of it.
+struct Arrived(Result<Bytes, BytesRejection>);
+
+impl FromRequest<Arc<Service>> for Arrived {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Infallible> {
+        let arrival = request.extensions().get::<Arrival>().cloned();
+        let body = Bytes::from_request(request, service).await;
+        if let Some(Arrival(arrived)) = arrival {
+            arrived.store(true, Ordering::Relaxed);
+        }
+        Ok(Self(body))
     }
 }
 
@@ -120,13 +145,21 @@ pub fn router(service: Arc<Service>) -> Router {
 }
 
 /// Counts a request, and ends it when it takes too long: to arrive, or to be answered.
-async fn watched(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+async fn watched(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
+    let arrival = Arrival::default();
+    request.extensions_mut().insert(arrival.clone());
     // What is not the service's own is anybody's text.
     let path = COUNTED.into_iter().find(|&path| path == request.uri().path()).unwrap_or("other");
     let response = tokio::time::timeout(service.patience, next.run(request)).await.unwrap_or_else(|_| {
-        let detail = format!("the request took longer than {} s", service.patience.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+        let seconds = service.patience.as_secs();
+        // A client whose request has arrived is not to blame.
+        let (status, who) = match (arrival.0.load(Ordering::Relaxed), service.in_front) {
+            (false, _) => (StatusCode::REQUEST_TIMEOUT, "the request took"),
+            (true, true) => (StatusCode::GATEWAY_TIMEOUT, "the recommender behind this service takes"),
+            (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "the answer takes"),
+        };
+        Problem::new(status, format!("{who} longer than {seconds} s")).into_response()
     });
     service.telemetry.answered(path, response.status().as_u16(), begun.elapsed());
     response
@@ -230,7 +263,7 @@ fn json(body: impl Into<axum::body::Body>) -> Response {
 async fn recommend(
     State(service): State<Arc<Service>>,
     Asking(holder): Asking,
-    body: Result<Bytes, BytesRejection>,
+    Arrived(body): Arrived,
 ) -> Result<Response, Problem> {
     let ask: Ask = parsed(body, service.body)?;
     let current = service.current();
@@ -243,7 +276,7 @@ async fn recommend(
 async fn recommend_batch(
     State(service): State<Arc<Service>>,
     Asking(holder): Asking,
-    body: Result<Bytes, BytesRejection>,
+    Arrived(body): Arrived,
 ) -> Result<Response, Problem> {
     let Asks { requests } = parsed(body, service.body)?;
     if requests.is_empty() || requests.len() > BATCH {
@@ -289,7 +322,7 @@ struct Shown {
 
 async fn demonstrate(
     State(service): State<Arc<Service>>,
-    body: Result<Bytes, BytesRejection>,
+    Arrived(body): Arrived,
 ) -> Result<Json<demo::Lists>, Problem> {
     let Shown { history } = parsed(body, service.body)?;
     let current = service.current();
