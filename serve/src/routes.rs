@@ -127,21 +127,47 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)));
-    if service.current().demo.is_some() {
+    let demo = service.current().demo.is_some();
+    if demo {
         router = router.route("/", get(async || Html(demo::PAGE))).route("/demo/lists", post(demonstrate));
     }
-    router
+    router = router
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; GET /openapi.json lists them"))
         .method_not_allowed_fallback(async |method: Method| {
             let detail = format!("{method} is not answered here; GET /openapi.json says what is");
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
-        })
+        });
+    if demo {
+        router = router.layer(middleware::from_fn(for_this_machine));
+    }
+    router
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("the request made the service panic").into_response()
         }))
         .layer(DefaultBodyLimit::max(body))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), watched))
         .with_state(service)
+}
+
+/// Turns away whoever calls this machine by another name than its own: a page of the world in the browser of its owner, to which a name of
+/// that page's leads here, is not to read what the defence hides.
+async fn for_this_machine(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = request.uri().authority().map(axum::http::uri::Authority::as_str);
+    if host.is_some_and(is_this_machine) && named.is_none_or(is_this_machine) {
+        return next.run(request).await;
+    }
+    let detail = "with --demo only requests to localhost, 127.0.0.1 or [::1] are answered";
+    Problem::new(StatusCode::FORBIDDEN, detail).into_response()
+}
+
+/// Whether a host, with a port or without, is this machine by an address or name that nobody else can have.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// Counts a request, and ends it when it takes too long: to arrive, or to be answered.
@@ -334,4 +360,31 @@ async fn demonstrate(
             .map_err(|error| Problem::internal(format!("{error:#}")))
     });
     shown.await.map_err(|_| Problem::internal("the demonstration failed"))?.map(Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_called_by_names_that_nobody_else_can_have() {
+        for host in
+            ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "127.8.9.1", "[::1]", "[::1]:443"]
+        {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example:80",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::2]:80",
+            "[::1",
+            "x@localhost",
+        ] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
 }
