@@ -29,11 +29,14 @@ use crate::tally::{self, Tally};
 use crate::telemetry::Telemetry;
 use crate::{Machine, target};
 
+/// What reads a target: at the start, and again at SIGHUP.
+type Read = dyn Fn() -> Result<Source> + Send + Sync;
+
 /// How often it is looked whether a signal came.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What `gro-serve http` is told.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
     #[command(flatten)]
@@ -125,7 +128,9 @@ pub fn http(arguments: &Arguments) -> Result<()> {
         ))
         .into());
     }
-    serve(&arguments.listening, &|| {
+    let listening = &arguments.listening;
+    let arguments = arguments.clone();
+    serve(listening, move || {
         let target = target::read(&arguments.target, &arguments.machine)?;
         let demo = arguments.demo.then(|| Demo::new(&target, &arguments.target)).transpose()?;
         let header = QueryHeader {
@@ -161,8 +166,9 @@ fn side_by_side(service: ProtectedTarget, device: &Device) -> Vec<Box<dyn BlackB
 ///
 /// # Errors
 /// Refusals, those of `read` among them.
-pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result<()> {
+pub fn serve(listening: &Listening, read: impl Fn() -> Result<Source> + Send + Sync + 'static) -> Result<()> {
     check(listening)?;
+    let read: Arc<Read> = Arc::new(read);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     // The model has as many threads as there are cores: it needs most of the time, and with it these share them.
     builder.worker_threads(rayon::current_num_threads().div_ceil(2));
@@ -225,7 +231,10 @@ pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result
         tokio::select! {
             () = interrupted => drop(end),
             // It comes back where it cannot heed signals.
-            failed = reload_at_signals(&service, listening, read) => return failed,
+            failed = reload_at_signals(&service, listening, &read) => return failed,
+        }
+        if let Some(journal) = &service.journal {
+            journal.ending().await;
         }
         serving.await.context("what lets clients in has failed")
     })?;
@@ -273,16 +282,11 @@ fn current(source: Source, listening: &Listening, telemetry: &Arc<Telemetry>) ->
 }
 
 /// At each SIGHUP, reads target and keys again. What cannot be read is told, and what was there stays.
-async fn reload_at_signals(
-    service: &Arc<Service>,
-    listening: &Listening,
-    read: &dyn Fn() -> Result<Source>,
-) -> Result<()> {
+async fn reload_at_signals(service: &Arc<Service>, listening: &Listening, read: &Arc<Read>) -> Result<()> {
     let mut hangups = signal(SignalKind::hangup()).context("cannot heed SIGHUP")?;
     loop {
         hangups.recv().await;
-        // Reading a model takes a moment, in which the others go on.
-        match tokio::task::block_in_place(|| reload(service, listening, read)) {
+        match reload(service, listening, read).await {
             Ok(None) => tracing::info!("read again; the target is the same"),
             Ok(Some(header)) => {
                 if let Some(journal) = &service.journal {
@@ -297,13 +301,9 @@ async fn reload_at_signals(
 }
 
 /// Returns what the log is to say of a target that is another than before.
-fn reload(
-    service: &Service,
-    listening: &Listening,
-    read: &dyn Fn() -> Result<Source>,
-) -> Result<Option<QueryHeader>> {
+async fn reload(service: &Service, listening: &Listening, read: &Arc<Read>) -> Result<Option<QueryHeader>> {
     let keys = keys(listening, Some(&service.keys()))?;
-    let source = read()?;
+    let source = read_aside(read).await?;
     let before = service.current();
     if source.catalogue.ids() != before.catalogue.ids() {
         return Err(Refusal::new("the target is of another catalogue; start another service for it").into());
@@ -314,4 +314,17 @@ fn reload(
     *service.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
     *service.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     Ok((!same).then_some(header))
+}
+
+/// Reads on a thread of its own. That takes a moment, in which the others go on, and longer where a recommender does not answer: whoever is
+/// told to end meanwhile does not wait for it.
+async fn read_aside(read: &Arc<Read>) -> Result<Source> {
+    let (told, source) = oneshot::channel();
+    let read = Arc::clone(read);
+    let work = move || {
+        // Whoever ended wants no word of it.
+        _ = told.send(read());
+    };
+    std::thread::Builder::new().name("reload".to_owned()).spawn(work).context("cannot start a thread")?;
+    source.await.context("what reads the target has failed")?
 }

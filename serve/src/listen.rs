@@ -28,8 +28,11 @@ use tokio_rustls::rustls::crypto::ring;
 
 use crate::telemetry::Telemetry;
 
-/// How long after a signal what was asked is still answered.
-const DRAIN: Duration = Duration::from_secs(8);
+/// How long after a signal what was asked is still answered. The service ends within ten seconds, and the log needs its own.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Clients that may wait in the queue of the system, as far as it allows: where it is full, a client hears nothing for a second and more.
+const QUEUE: u32 = 4096;
 
 /// Files that a service opens beside its connections: models, logs, calls of another service.
 const OTHER_FILES: usize = 320;
