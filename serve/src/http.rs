@@ -174,7 +174,10 @@ pub fn serve(listening: &Listening, read: impl Fn() -> Result<Source> + Send + S
     builder.worker_threads(rayon::current_num_threads().div_ceil(2));
     let runtime = builder.enable_all().build().context("cannot start the threads of the service")?;
     listen::make_room(listening.connections.get());
-    let listener = runtime.block_on(listen::bind(listening.listen))?;
+    let listener = {
+        let _within = runtime.enter();
+        listen::bind(listening.listen)?
+    };
     let tls = match listening.tls.as_deref() {
         Some([certificate, key]) => Some(listen::tls(certificate, key)?),
         _ => None,
