@@ -2,7 +2,7 @@
 
 use remote::Catalogue;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -57,8 +57,8 @@ pub struct Arguments {
 /// Where a service listens, to whom, and how much it lets be asked.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Listening {
-    /// Address and port; port 0 takes a free one, which the first line on stdout names
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    /// Address or name, and port; port 0 takes a free one, which the first line on stdout names
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     pub listen: SocketAddr,
     /// Answer only who has a key of this file, made by `gro-serve key`
     #[arg(long, value_name = "FILE", conflicts_with = "open")]
@@ -96,6 +96,18 @@ pub struct Listening {
     /// Seconds for a request to arrive and be answered, and for a client to take the answer
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
+}
+
+/// An address with its port, or that of a name. Of several the first of IPv4 is taken, where there is one.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let expected = "expected an address or a name with a port, such as 127.0.0.1:8080 or localhost:8080";
+    let found: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?.collect();
+    let chosen = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    chosen.copied().ok_or_else(|| expected.to_owned())
 }
 
 /// What a service answers for, and how it is called.

@@ -33,7 +33,7 @@ pub enum Kind {
 
 /// A line of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a key with name, kind and hash")]
 struct Entry {
     name: String,
     kind: Kind,
@@ -44,7 +44,7 @@ struct Entry {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "`keys:` and a list, as `gro-serve key` writes it")]
 struct Written {
     keys: Vec<Entry>,
 }
@@ -278,11 +278,12 @@ mod tests {
     fn what_is_no_file_of_keys_is_refused() {
         for (text, expected) in [
             ("keys: []", "holds no key"),
+            ("garbage", "expected `keys:` and a list, as `gro-serve key` writes it"),
             ("keys:\n- name: a\n  kind: client\n  hash: 12\n", "64 hexadecimal digits"),
             ("keys:\n- name: a\n  kind: thief\n  hash: 12\n", "no file of keys"),
             (&file_of(&[("a", "1"), ("a", "2")]), "two keys are called a"),
         ] {
-            let error = keys(text, None).unwrap_err().to_string();
+            let error = format!("{:#}", keys(text, None).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -108,6 +108,9 @@ fn what_is_asked_for_in_vain_is_refused_before_a_question() {
         let text = place.refused(target, more);
         assert!(text.contains(expected), "{target} {more:?}: {text}");
     }
+    let output = place.generate("ftp://x", "refused", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("ftp:// leads to no target; expected http://"), "{}", said(&output));
     for (flag, value) in [("--rate", "0"), ("--timeout", "-1"), ("--concurrency", "0"), ("--budget", "0")] {
         let output = place.generate(&url, "refused", &[&format!("{flag}={value}")]);
         assert_eq!(output.status.code(), Some(2), "{flag}: {}", said(&output));

@@ -40,6 +40,7 @@ pub struct Catalogue {
 
 /// The object of `/v1/items`. Other keys are let pass.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `items`")]
 struct Written {
     items: Vec<Item>,
     #[serde(default)]
@@ -58,6 +59,7 @@ struct Written {
 
 /// An item. That it is an object tells the line of a catalogue from that of an answer.
 #[derive(Deserialize)]
+#[serde(expecting = "an item as an object with its `id`")]
 struct Item {
     id: Id,
     /// Whatever it is: only a text is taken.
@@ -314,6 +316,7 @@ mod tests {
             (r#"{"items": [{"id": "a"}, {"id": "b"}]} x"#, "trailing"),
             (r#"{"items": [{"name": "a"}, {"id": "b"}]}"#, "missing field `id`"),
             (r#"{"items": ["a", "b"]}"#, "items[0]"),
+            (r#"{"items": [50, 181]}"#, "expected an item as an object with its `id`"),
             (r#"{"items": [{"id": 1.5}, {"id": "b"}]}"#, "items[0].id"),
             (r#"{"items": [{"id": "a"}]}"#, "has 1 items"),
             (

@@ -187,6 +187,14 @@ fn what_cannot_be_served_is_refused_before_it_is_served() {
         &http(&["--target", "guarded", "--listen", "127.0.0.1:0", "--key", "wrong.key"]),
         "the key has the fingerprint",
     );
+    let output = scene.ended(&["http", "--target", "open", "--listen", "localhost"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && said.contains("such as 127.0.0.1:8080 or localhost:8080"),
+        "{said}"
+    );
+    let named = scene.start(&["http", "--target", "open", "--listen", "localhost:0", "--device", "cpu"]);
+    assert!(named.address.ip().is_loopback());
     scene.refused(&http(&["--target", "open", "--listen", "0.0.0.0:0"]), "give --keys FILE");
     scene.refused(
         &http(&["--target", "open", "--listen", "0.0.0.0:0", "--open", "--demo"]),
