@@ -321,8 +321,12 @@ async fn recommend_batch(
     Ok(json(text))
 }
 
-async fn items(State(service): State<Arc<Service>>, _: Asking) -> Response {
-    json(service.current().items.clone())
+async fn items(State(service): State<Arc<Service>>, Asking(holder): Asking) -> Response {
+    let current = service.current();
+    let Some(most) = holder.limit.rates().per_second else { return json(current.items.clone()) };
+    // What a key may ask is its own, and stands behind what is the same for all.
+    let common = current.items.strip_suffix(b"}").unwrap_or(&current.items);
+    json([common, format!(",\"per_second\":{most}}}").as_bytes()].concat())
 }
 
 async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {

@@ -140,6 +140,38 @@ fn whoever_is_killed_goes_on_and_nothing_is_lost() {
     assert!((QUESTIONS..=most).contains(&(header.queries as usize)), "{} of {most}", header.queries);
 }
 
+#[test]
+fn a_key_of_few_questions_a_second_is_asked_no_more() {
+    let place = Place::new();
+    let made = place
+        .bare("serve")
+        .args(["key", "--keys", "keys.yaml", "--name", "thief", "--per-second", "5"])
+        .output()
+        .unwrap();
+    let key = String::from_utf8(made.stdout).unwrap();
+    let (_serving, port) = start(&place, 0, &["--keys", "keys.yaml"]);
+    let url = format!("http://127.0.0.1:{port}");
+    let few = ["--set", "generate.sequences=8", "--set", "generate.questions=2", "--budget", "16"];
+    place.asked(scene().join("protected-guard").to_str().unwrap(), "from-files", &few[..4]);
+    let generate = ["generate", "--target", &url, "--key-env", "THE_KEY", "--concurrency", "1"];
+    // Eight questions go together where nothing is known of the limit, and then one by one.
+    let data = scene().join("data");
+    let unknown = ["--catalogue", data.to_str().unwrap(), "--rate", "40"];
+    for (out, more) in [("told", &[][..]), ("unknown", &unknown)] {
+        let arguments = [&generate[..], &few, &["--out", out], more].concat();
+        let output = place.command("attack", &arguments).env("THE_KEY", key.trim()).output().unwrap();
+        let log = said(&output);
+        assert!(
+            output.status.success() && log.contains("16 questions asked, 16 answered, 0 lost"),
+            "{out}: {log}"
+        );
+        if out == "told" {
+            assert!(log.contains("lets 5 questions a second be asked"), "{log}");
+            assert!(place.log(out) == place.log("from-files"));
+        }
+    }
+}
+
 /// The lines of a document that begin with `word`, for a small catalogue and a target that is at hand.
 fn commands(document: &str, word: &str) -> Vec<String> {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(document);

@@ -111,7 +111,7 @@ fn a_key_asks_as_much_as_it_may() {
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=24 * 60 * 60).contains(&wait), "{wait}");
     assert_eq!(several(1, &daily).status, 200, "what was refused is not counted");
-    assert_eq!(several(3, &quick).status, 400, "they can never be asked at once");
+    assert_eq!(several(3, &quick).status, 413, "they can never be asked at once");
     assert_eq!(several(2, &quick).status, 200);
     let answer = several(2, &quick);
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{answer:?}");
