@@ -1,7 +1,7 @@
 //! What cannot work: one line that says why, exit code 2, nothing written.
 
 use crate::scene::{Place, said, scene, serve};
-use crate::service::{Behaviour, Fault, certificate};
+use crate::service::{Behaviour, Fault, authority_certificate, certificate};
 
 #[test]
 fn a_certificate_that_is_not_trusted_is_told_and_how_to_trust_it() {
@@ -23,6 +23,13 @@ fn a_certificate_that_is_not_trusted_is_told_and_how_to_trust_it() {
     let old = serve("target", Behaviour { tls: Some(expired), ..Behaviour::default() });
     let text = place.refused(&format!("https://localhost:{}", old.port()), &["--ca", "old.pem"]);
     assert!(text.contains("has expired"), "{text}");
+    let (tls, pem) = authority_certificate("localhost");
+    std::fs::write(place.path("authority.pem"), pem).unwrap();
+    let own = serve("target", Behaviour { tls: Some(tls), ..Behaviour::default() });
+    for more in [&[][..], &["--ca", "authority.pem"]] {
+        let text = place.refused(&format!("https://localhost:{}", own.port()), more);
+        assert!(text.contains("is an authority's (CA:TRUE)") && text.contains("CA:FALSE"), "{text}");
+    }
     let plain = serve("target", Behaviour::default());
     let text = place.refused(&plain.url().replace("http:", "https:"), &[]);
     assert!(text.contains("does not speak TLS"), "{text}");
