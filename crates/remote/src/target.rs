@@ -256,6 +256,11 @@ impl RemoteTarget<'_> {
         self.ledger.counts()
     }
 
+    /// Questions ever asked for the output.
+    pub fn ever_asked(&self) -> u64 {
+        self.ledger.ever_asked()
+    }
+
     /// The items of the service.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
