@@ -10,7 +10,7 @@ use streams::{Purpose, Streams, below};
 
 use crate::scene::{Place, QUESTIONS, said, scene};
 
-/// A service of `protected-guard`, killed when it is dropped.
+/// A process, such as a service of `protected-guard`, killed when it is dropped.
 struct Serving(Child);
 
 impl Drop for Serving {
@@ -88,23 +88,23 @@ fn whoever_is_killed_goes_on_and_nothing_is_lost() {
         "killed",
         "--resume",
         "--rate",
-        "150",
+        "40",
         "--concurrency",
         "2",
         "--retries",
         "50",
     ];
+    let thief = || place.command("attack", &generate).stderr(Stdio::null()).spawn().unwrap();
     let mut stream = Streams::new(3).open(Purpose::Generation, 0, 0, 0);
     let (mut thieves, mut services) = (0, 0);
+    let mut thieving = Serving(thief());
     loop {
-        let mut thief = place.command("attack", &generate);
-        let mut thief = thief.stderr(Stdio::null()).spawn().unwrap();
-        let (wait, kill_thief) = (below(&mut stream, 350), below(&mut stream, 2) == 0);
+        let moment = Duration::from_millis(150 + u64::from(below(&mut stream, 500)));
         let begun = std::time::Instant::now();
         let ended = loop {
-            match thief.try_wait().unwrap() {
+            match thieving.0.try_wait().unwrap() {
                 Some(status) => break Some(status),
-                None if begun.elapsed() > Duration::from_millis(150 + u64::from(wait)) => break None,
+                None if begun.elapsed() > moment && thieves + services < 6 => break None,
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         };
@@ -112,24 +112,18 @@ fn whoever_is_killed_goes_on_and_nothing_is_lost() {
             assert!(status.success());
             break;
         }
-        if kill_thief && thieves < 4 {
-            thief.kill().unwrap();
+        // In turns, each at moments of its own; the thief who is alive asks again until the service is there.
+        if thieves <= services {
+            drop(thieving);
             thieves += 1;
-        } else if services < 4 {
-            serving.0.kill().unwrap();
-            serving.0.wait().unwrap();
+            thieving = Serving(thief());
+        } else {
+            drop(serving);
             services += 1;
             serving = start(&place, port, &["--log", "log"]).0;
-            // The thief, who is alive, asks again.
-            assert!(thief.wait().unwrap().success());
-            break;
-        } else {
-            assert!(thief.wait().unwrap().success());
-            break;
         }
-        thief.wait().unwrap();
     }
-    assert!(thieves + services >= 1, "nobody was killed");
+    assert!(thieves >= 1 && services >= 1, "{thieves} thieves and {services} services were killed");
     assert!(place.log("killed") == expected);
     drop(serving);
     // A last start makes the rest Parquet.
