@@ -300,11 +300,14 @@ impl<'a> Asking<'a> {
                 );
                 return Err(Refusal::new(message).into());
             }
-            let ledger = Ledger::open(&plan.state_dir(), &identity, self.resume, remote.budget)?;
+            let before = plan.asked_before();
+            remote::ledger::check(remote.budget, before, needed, "the campaign")?;
+            let ledger = Ledger::open(&plan.state_dir(), &identity, self.resume, remote.budget)?.after(before);
             let mut service = opened.target(ledger, &interrupted, "generate.top_k", "");
             let asked =
                 self.ask(&mut service, &prepared, &device, (&plan, &identity), &interrupted, directory);
             service.conclude()?;
+            plan.has_asked(service.ever_asked());
             asked
         })?;
         Ok(())

@@ -188,7 +188,9 @@ fn run_service(arguments: &Arguments, settings: &Checked, address: &Address) -> 
                 format!("{users} users are asked for, a question each, and --budget is {budget}; allow more");
             return Err(Refusal::new(message).into());
         }
-        let ledger = Ledger::open(&plan.state_dir(), &identity, arguments.resume, arguments.remote.budget)?;
+        let (before, budget) = (plan.asked_before(), arguments.remote.budget);
+        remote::ledger::check(budget, before, users, "the measurement")?;
+        let ledger = Ledger::open(&plan.state_dir(), &identity, arguments.resume, budget)?.after(before);
         let mut service = opened.target(ledger, &interrupted, "evaluate.top_k", "user-");
         let target = Target::Foreign(&mut service);
         let evaluation = Evaluation { inputs, target, target_subject: subject, surrogate: copied };
@@ -197,6 +199,7 @@ fn run_service(arguments: &Arguments, settings: &Checked, address: &Address) -> 
         }
         let measured = evaluation.write(settings, &device, arguments.flags.quiet, out);
         service.conclude()?;
+        plan.has_asked(service.ever_asked());
         measured
     })?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use remote::Catalogue;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,15 +25,18 @@ use crate::limits::Rates;
 use crate::listen::{self, Door};
 use crate::protocol::Bounds;
 use crate::routes::{Current, Service, router};
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 use crate::telemetry::Telemetry;
 use crate::{Machine, target};
+
+/// What reads a target: at the start, and again at SIGHUP.
+type Read = dyn Fn() -> Result<Source> + Send + Sync;
 
 /// How often it is looked whether a signal came.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What `gro-serve http` is told.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     #[expect(missing_docs, reason = "a doc comment on a flattened group would become the command's help")]
     #[command(flatten)]
@@ -54,8 +57,8 @@ pub struct Arguments {
 /// Where a service listens, to whom, and how much it lets be asked.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Listening {
-    /// Address and port; port 0 takes a free one, which the first line on stdout names
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    /// Address or name, and port; port 0 takes a free one, which the first line on stdout names
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     pub listen: SocketAddr,
     /// Answer only who has a key of this file, made by `gro-serve key`
     #[arg(long, value_name = "FILE", conflicts_with = "open")]
@@ -95,6 +98,18 @@ pub struct Listening {
     pub timeout: u64,
 }
 
+/// An address with its port, or that of a name. Of several the first of IPv4 is taken, where there is one.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let expected = "expected an address or a name with a port, such as 127.0.0.1:8080 or localhost:8080";
+    let found: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?.collect();
+    let chosen = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    chosen.copied().ok_or_else(|| expected.to_owned())
+}
+
 /// What a service answers for, and how it is called.
 pub struct Source {
     /// What answers: the same service once for each thread that it is to have.
@@ -109,6 +124,8 @@ pub struct Source {
     pub max_k: Option<usize>,
     /// What the page at `/` shows, where there is one.
     pub demo: Option<Demo>,
+    /// Whether the lists are those of a recommender that others run.
+    pub in_front: bool,
 }
 
 /// Answers for a target until a signal comes.
@@ -123,7 +140,9 @@ pub fn http(arguments: &Arguments) -> Result<()> {
         ))
         .into());
     }
-    serve(&arguments.listening, &|| {
+    let listening = &arguments.listening;
+    let arguments = arguments.clone();
+    serve(listening, move || {
         let target = target::read(&arguments.target, &arguments.machine)?;
         let demo = arguments.demo.then(|| Demo::new(&target, &arguments.target)).transpose()?;
         let header = QueryHeader {
@@ -141,6 +160,7 @@ pub fn http(arguments: &Arguments) -> Result<()> {
             max_len,
             max_k: None,
             demo,
+            in_front: false,
         })
     })
 }
@@ -158,14 +178,18 @@ fn side_by_side(service: ProtectedTarget, device: &Device) -> Vec<Box<dyn BlackB
 ///
 /// # Errors
 /// Refusals, those of `read` among them.
-pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result<()> {
+pub fn serve(listening: &Listening, read: impl Fn() -> Result<Source> + Send + Sync + 'static) -> Result<()> {
     check(listening)?;
+    let read: Arc<Read> = Arc::new(read);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     // The model has as many threads as there are cores: it needs most of the time, and with it these share them.
     builder.worker_threads(rayon::current_num_threads().div_ceil(2));
     let runtime = builder.enable_all().build().context("cannot start the threads of the service")?;
     listen::make_room(listening.connections.get());
-    let listener = runtime.block_on(listen::bind(listening.listen))?;
+    let listener = {
+        let _within = runtime.enter();
+        listen::bind(listening.listen)?
+    };
     let tls = match listening.tls.as_deref() {
         Some([certificate, key]) => Some(listen::tls(certificate, key)?),
         _ => None,
@@ -175,8 +199,10 @@ pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result
     let source = read()?;
     let header = source.header.clone();
     let longest = listening.max_k.get().min(source.max_k.unwrap_or(usize::MAX));
+    let in_front = source.in_front;
     let current = current(source, listening, &telemetry)?;
     let log = listening.log.as_deref();
+    log.map(tally::check).transpose()?;
     let journal =
         log.map(|log| Journal::open(log, header, Duration::from_secs(listening.log_every))).transpose()?;
     let (journal, writing) = journal.unzip();
@@ -187,6 +213,7 @@ pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result
         bounds: Bounds { k: longest, history: listening.max_history.get() },
         body: listening.max_body,
         patience: Duration::from_secs(listening.timeout),
+        in_front,
         telemetry: Arc::clone(&telemetry),
     });
     let counting = Arc::clone(&service);
@@ -219,7 +246,10 @@ pub fn serve(listening: &Listening, read: &dyn Fn() -> Result<Source>) -> Result
         tokio::select! {
             () = interrupted => drop(end),
             // It comes back where it cannot heed signals.
-            failed = reload_at_signals(&service, listening, read) => return failed,
+            failed = reload_at_signals(&service, listening, &read) => return failed,
+        }
+        if let Some(journal) = &service.journal {
+            journal.ending().await;
         }
         serving.await.context("what lets clients in has failed")
     })?;
@@ -255,7 +285,7 @@ fn keys(arguments: &Listening, before: Option<&Keys>) -> Result<Keys> {
 }
 
 fn current(source: Source, listening: &Listening, telemetry: &Arc<Telemetry>) -> Result<Current> {
-    let Source { services, mut catalogue, header, max_len, max_k, demo } = source;
+    let Source { services, mut catalogue, header, max_len, max_k, demo, .. } = source;
     let max_k = listening.max_k.get().min(catalogue.items()).min(max_k.unwrap_or(usize::MAX));
     catalogue.splits = header.splits;
     catalogue.target = header.target;
@@ -267,16 +297,11 @@ fn current(source: Source, listening: &Listening, telemetry: &Arc<Telemetry>) ->
 }
 
 /// At each SIGHUP, reads target and keys again. What cannot be read is told, and what was there stays.
-async fn reload_at_signals(
-    service: &Arc<Service>,
-    listening: &Listening,
-    read: &dyn Fn() -> Result<Source>,
-) -> Result<()> {
+async fn reload_at_signals(service: &Arc<Service>, listening: &Listening, read: &Arc<Read>) -> Result<()> {
     let mut hangups = signal(SignalKind::hangup()).context("cannot heed SIGHUP")?;
     loop {
         hangups.recv().await;
-        // Reading a model takes a moment, in which the others go on.
-        match tokio::task::block_in_place(|| reload(service, listening, read)) {
+        match reload(service, listening, read).await {
             Ok(None) => tracing::info!("read again; the target is the same"),
             Ok(Some(header)) => {
                 if let Some(journal) = &service.journal {
@@ -291,13 +316,9 @@ async fn reload_at_signals(
 }
 
 /// Returns what the log is to say of a target that is another than before.
-fn reload(
-    service: &Service,
-    listening: &Listening,
-    read: &dyn Fn() -> Result<Source>,
-) -> Result<Option<QueryHeader>> {
+async fn reload(service: &Service, listening: &Listening, read: &Arc<Read>) -> Result<Option<QueryHeader>> {
     let keys = keys(listening, Some(&service.keys()))?;
-    let source = read()?;
+    let source = read_aside(read).await?;
     let before = service.current();
     if source.catalogue.ids() != before.catalogue.ids() {
         return Err(Refusal::new("the target is of another catalogue; start another service for it").into());
@@ -308,4 +329,17 @@ fn reload(
     *service.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
     *service.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     Ok((!same).then_some(header))
+}
+
+/// Reads on a thread of its own. That takes a moment, in which the others go on, and longer where a recommender does not answer: whoever is
+/// told to end meanwhile does not wait for it.
+async fn read_aside(read: &Arc<Read>) -> Result<Source> {
+    let (told, source) = oneshot::channel();
+    let read = Arc::clone(read);
+    let work = move || {
+        // Whoever ended wants no word of it.
+        _ = told.send(read());
+    };
+    std::thread::Builder::new().name("reload".to_owned()).spawn(work).context("cannot start a thread")?;
+    source.await.context("what reads the target has failed")?
 }

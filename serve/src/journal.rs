@@ -2,7 +2,8 @@
 //! as Parquet ([`artifact::asked`]), a file for each length of lists: `DIR/k-10/queries-000001.parquet`.
 //!
 //! A record reaches the operating system before its answer leaves, so that a service that is killed has written down all that it
-//! answered. What a journal of before holds becomes Parquet when the service starts again.
+//! answered. A thread of its own makes the journals Parquet, one after another, while the next is written, and removes each when its Parquet is
+//! whole. What the journals of before hold becomes Parquet when the service starts again.
 //!
 //! The file begins with the header of the target as a line of JSON. A record is its length and a checksum (CRC-32C), four bytes each, and then, little
 //! endian: the time in milliseconds (8), the account, the history and the list, each behind its length (4).
@@ -10,7 +11,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +31,12 @@ const PREFIX: &str = "journal-";
 
 /// Bytes after which a journal becomes Parquet.
 const LONG: u64 = 64 << 20;
+
+/// Bytes of a journal that is better begun to be made Parquet as soon as the service is told to end.
+const MUCH: u64 = 4 << 20;
+
+/// Journals that may wait to become Parquet; whoever asks when they are more waits for one.
+const FOLDED_LATER: usize = 1;
 
 /// Records that may wait to be written.
 const WAITING: usize = 4096;
@@ -92,6 +101,8 @@ enum Message {
     Answered(Vec<Record>, oneshot::Sender<()>),
     /// From now on another target answers.
     Target(QueryHeader),
+    /// The service ends soon.
+    Ending,
 }
 
 /// The way to the log. When the last one is dropped, what waits is written, and made Parquet.
@@ -150,6 +161,12 @@ impl Journal {
                             log.append(&mut bytes)?;
                             log.turn(header)?;
                         }
+                        Message::Ending => {
+                            log.append(&mut bytes)?;
+                            if log.written >= MUCH {
+                                log.turn(log.header.clone())?;
+                            }
+                        }
                     }
                 }
                 // One write for all that came meanwhile.
@@ -160,8 +177,7 @@ impl Journal {
                 }
                 // A journal that is old while nobody asks becomes Parquet when somebody does.
                 if log.written >= LONG || log.begun.elapsed() >= every {
-                    let header = log.header.clone();
-                    log.turn(header)?;
+                    log.turn(log.header.clone())?;
                 }
             }
             log.end()
@@ -193,6 +209,11 @@ impl Journal {
         _ = self.messages.send(Message::Target(header)).await;
     }
 
+    /// The service ends soon: what is in a long journal becomes Parquet while it still answers.
+    pub async fn ending(&self) {
+        _ = self.messages.send(Message::Ending).await;
+    }
+
     /// Whether the log is written.
     pub fn is_well(&self) -> bool {
         !self.messages.is_closed()
@@ -208,20 +229,14 @@ struct Log {
     header: QueryHeader,
     written: u64,
     begun: Instant,
+    folding: Folding,
     /// Held as long as the log is written.
-    lock: File,
+    _lock: File,
 }
 
 impl Log {
     fn begin(directory: &Path, number: u32, header: QueryHeader, lock: File) -> Result<Self> {
-        let path = directory.join(format!("{PREFIX}{number:06}"));
-        let line = serde_json::to_string(&header)?;
-        let begun = || -> std::io::Result<File> {
-            let mut file = File::create(&path)?;
-            writeln!(file, "{line}")?;
-            Ok(file)
-        };
-        let file = begun().with_context(|| format!("{}: cannot be written", path.display()))?;
+        let (path, file) = begin(directory, number, &header)?;
         Ok(Self {
             directory: directory.to_owned(),
             number,
@@ -230,7 +245,8 @@ impl Log {
             header,
             written: 0,
             begun: Instant::now(),
-            lock,
+            folding: Folding::start(directory)?,
+            _lock: lock,
         })
     }
 
@@ -243,13 +259,78 @@ impl Log {
 
     /// Ends a journal and begins the next.
     fn turn(&mut self, header: QueryHeader) -> Result<()> {
-        fold(&self.directory, self.number, &self.path)?;
-        *self = Self::begin(&self.directory, self.number + 1, header, self.lock.try_clone()?)?;
+        self.folding.fold(self.number, &self.path)?;
+        self.number += 1;
+        (self.path, self.file) = begin(&self.directory, self.number, &header)?;
+        (self.header, self.written, self.begun) = (header, 0, Instant::now());
         Ok(())
     }
 
     fn end(self) -> Result<()> {
-        fold(&self.directory, self.number, &self.path)
+        // Where the thread has failed, it says why.
+        let told = self.folding.fold(self.number, &self.path);
+        self.folding.end()?;
+        told
+    }
+}
+
+/// Begins a journal.
+fn begin(directory: &Path, number: u32, header: &QueryHeader) -> Result<(PathBuf, File)> {
+    let path = directory.join(format!("{PREFIX}{number:06}"));
+    let line = serde_json::to_string(header)?;
+    let begun = || -> std::io::Result<File> {
+        let mut file = private(&path)?;
+        writeln!(file, "{line}")?;
+        Ok(file)
+    };
+    let file = begun().with_context(|| format!("{}: cannot be written", path.display()))?;
+    Ok((path, file))
+}
+
+/// An empty file that its owner alone can read: histories are nobody else's business.
+pub(crate) fn private(path: &Path) -> std::io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that was there keeps its mode otherwise.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// The thread that makes journals Parquet.
+struct Folding {
+    journals: SyncSender<(u32, PathBuf)>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Folding {
+    fn start(directory: &Path) -> Result<Self> {
+        let (journals, waiting) = sync_channel::<(u32, PathBuf)>(FOLDED_LATER);
+        let directory = directory.to_owned();
+        let work = move || {
+            for (number, path) in waiting {
+                if let Err(error) = fold(&directory, number, &path) {
+                    tracing::error!(
+                        "{} is kept, for it could not be made Parquet: {error:#}",
+                        path.display()
+                    );
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        let thread = std::thread::Builder::new().name("parquet".to_owned()).spawn(work);
+        Ok(Self { journals, thread: thread.context("cannot start the thread that makes Parquet")? })
+    }
+
+    /// Lets a journal become Parquet after those before it.
+    fn fold(&self, number: u32, path: &Path) -> Result<()> {
+        let failed = |_| anyhow::anyhow!("a journal before {} could not be made Parquet", path.display());
+        self.journals.send((number, path.to_owned())).map_err(failed)
+    }
+
+    /// Waits until all of them are.
+    fn end(self) -> Result<()> {
+        drop(self.journals);
+        self.thread.join().map_err(|_| anyhow::anyhow!("the thread that makes Parquet panicked"))?
     }
 }
 
@@ -288,6 +369,7 @@ fn fold(directory: &Path, number: u32, path: &Path) -> Result<()> {
         let folder = directory.join(format!("k-{k}"));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let (whole, unfinished) = (asked::path(&folder, number), folder.join(".unfinished"));
+        private(&unfinished).with_context(|| format!("cannot write {}", unfinished.display()))?;
         asked::write(&unfinished, &QueryHeader { k, ..header.clone() }, &rows)?;
         File::open(&unfinished)
             .and_then(|file| file.sync_all())
@@ -458,5 +540,49 @@ mod tests {
             directory.join("k-2/queries-000005.parquet")
         );
         assert!(journals(directory).unwrap().is_empty());
+    }
+    /// A pipe stands where the Parquet is to be written, so that whoever writes it waits.
+    #[test]
+    fn a_journal_that_becomes_parquet_holds_nobody_up_and_is_kept_until_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("log");
+        let pipe = directory.join("k-2/.unfinished");
+        fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (journal, thread) = Journal::open(&directory, header(), Duration::from_secs(3600)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let ask = |item: u32| {
+            runtime.block_on(async {
+                let told = journal.answered(vec![record("a", &[item], &[2, 3])]);
+                tokio::time::timeout(Duration::from_secs(20), told).await.unwrap().unwrap();
+            });
+        };
+        ask(1);
+        runtime.block_on(journal.target(QueryHeader { target: Some("other".to_owned()), ..header() }));
+        ask(4);
+        ask(5);
+        // What a service that is killed now leaves, and one that starts then makes of it.
+        let left = root.path().join("left");
+        fs::create_dir(&left).unwrap();
+        for (_, path) in journals(&directory).unwrap() {
+            fs::copy(&path, left.join(path.file_name().unwrap())).unwrap();
+        }
+        assert_eq!(journals(&left).unwrap().len(), 2, "the one that becomes Parquet is there still");
+        let (again, ended) = Journal::open(&left, header(), Duration::from_secs(3600)).unwrap();
+        drop(again);
+        ended.join().unwrap().unwrap();
+        let files = asked::files(&left.join("k-2")).unwrap();
+        let asked = |path| -> Vec<Vec<u32>> {
+            let log = artifact::queries::QueryLog::open(path).unwrap();
+            log.read_group(0).unwrap().into_iter().map(|query| query.sequence).collect()
+        };
+        let found: Vec<_> = files.iter().map(|path| asked(path)).collect();
+        assert_eq!(found, [vec![vec![1]], vec![vec![4], vec![5]]]);
+        // A pipe is no file of a disk: the journals stay, and it is told.
+        let open = File::options().read(true).write(true).open(&pipe).unwrap();
+        drop(journal);
+        assert!(thread.join().unwrap().is_err());
+        assert_eq!(journals(&directory).unwrap().len(), 2);
+        drop(open);
     }
 }

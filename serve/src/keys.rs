@@ -33,7 +33,7 @@ pub enum Kind {
 
 /// A line of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a key with name, kind and hash")]
 struct Entry {
     name: String,
     kind: Kind,
@@ -44,7 +44,7 @@ struct Entry {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "`keys:` and a list, as `gro-serve key` writes it")]
 struct Written {
     keys: Vec<Entry>,
 }
@@ -155,7 +155,7 @@ fn hash(key: &[u8]) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// What stands in the file at `path`; None where there is none. That others may read it is said aloud.
+/// What stands in the file at `path`; None where there is none. A file that others may read is refused.
 fn read(path: &Path) -> Result<Option<Written>> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -168,7 +168,9 @@ fn read(path: &Path) -> Result<Option<Written>> {
         use std::os::unix::fs::PermissionsExt;
         let mode = fs::metadata(path)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            tracing::warn!("{}: others can read this file (mode {mode:o}); chmod 600 it", path.display());
+            let message =
+                format!("{}: others can read this file (mode {mode:o}); chmod 600 it", path.display());
+            return Err(Refusal::new(message).into());
         }
     }
     let written = serde_yaml::from_str(&text)
@@ -235,11 +237,12 @@ pub fn make(arguments: &Arguments) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::private;
 
     fn keys(text: &str, before: Option<&Keys>) -> Result<Keys> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.yaml");
-        fs::write(&path, text).unwrap();
+        private(&path).unwrap().write_all(text.as_bytes()).unwrap();
         Keys::read(&path, Rates::default(), before)
     }
 
@@ -275,11 +278,12 @@ mod tests {
     fn what_is_no_file_of_keys_is_refused() {
         for (text, expected) in [
             ("keys: []", "holds no key"),
+            ("garbage", "expected `keys:` and a list, as `gro-serve key` writes it"),
             ("keys:\n- name: a\n  kind: client\n  hash: 12\n", "64 hexadecimal digits"),
             ("keys:\n- name: a\n  kind: thief\n  hash: 12\n", "no file of keys"),
             (&file_of(&[("a", "1"), ("a", "2")]), "two keys are called a"),
         ] {
-            let error = keys(text, None).unwrap_err().to_string();
+            let error = format!("{:#}", keys(text, None).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

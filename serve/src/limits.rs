@@ -88,7 +88,7 @@ impl Limit {
     /// Counts so many questions, or none of them.
     ///
     /// # Errors
-    /// 429, with the time after which they may be asked.
+    /// 429, with the time after which they may be asked; 413 where they are more than may ever be asked together.
     pub fn count(&self, questions: usize) -> Result<(), Problem> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
         self.count_at(questions, now)
@@ -117,9 +117,10 @@ impl Limit {
                     );
                 }
                 Err(_) => {
-                    return Err(Problem::bad(format!(
-                        "{questions} questions at once, at most {most} a second may be asked"
-                    )));
+                    let detail = format!(
+                        "{questions} questions at once, at most {most} a second may be asked; send fewer together"
+                    );
+                    return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
                 }
             }
         }
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn a_second_has_its_questions() {
         let limit = limit(4, 0);
-        assert_eq!(limit.count(5).unwrap_err().status.as_u16(), 400, "they never fit");
+        assert_eq!(limit.count(5).unwrap_err().status.as_u16(), 413, "they never fit");
         assert!(limit.count(4).is_ok());
         let problem = limit.count(4).unwrap_err();
         assert_eq!((problem.status.as_u16(), problem.retry_after), (429, Some(1)));

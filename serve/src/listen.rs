@@ -19,7 +19,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use stage::Refusal;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
@@ -28,8 +28,11 @@ use tokio_rustls::rustls::crypto::ring;
 
 use crate::telemetry::Telemetry;
 
-/// How long after a signal what was asked is still answered.
-const DRAIN: Duration = Duration::from_secs(8);
+/// How long after a signal what was asked is still answered. The service ends within ten seconds, and the log needs its own.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Clients that may wait in the queue of the system, as far as it allows: where it is full, a client hears nothing for a second and more.
+const QUEUE: u32 = 4096;
 
 /// Files that a service opens beside its connections: models, logs, calls of another service.
 const OTHER_FILES: usize = 320;
@@ -65,9 +68,15 @@ pub fn make_room(connections: usize) {
 ///
 /// # Errors
 /// A refusal for one that is taken, or not this machine's.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    Ok(bound.map_err(|source| {
+pub fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let bound = || -> std::io::Result<TcpListener> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // An address is free again as soon as the service before has ended.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(QUEUE)
+    };
+    Ok(bound().map_err(|source| {
         Refusal::because(format!("cannot listen on {address}; name another with --listen"), source)
     })?)
 }

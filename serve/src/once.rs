@@ -1,6 +1,7 @@
 //! The command `once`: one question, and the answer as a table.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -41,6 +42,16 @@ pub struct Arguments {
 /// # Errors
 /// A target that cannot be read, a question that cannot be answered: refusals.
 pub fn once(arguments: &Arguments) -> Result<()> {
+    let table = answered(arguments)?;
+    match std::io::stdout().lock().write_all(table.as_bytes()) {
+        // Whoever reads no further, such as `head`, has what he wanted.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+/// The answer, as it is printed.
+fn answered(arguments: &Arguments) -> Result<String> {
     let mut target = target::read(&arguments.target, &arguments.machine)?;
     let history = arguments.history.split_whitespace().map(|id| Id(id.into())).collect();
     let ask = Ask { account: None, history, k: arguments.k, exclude_seen: arguments.exclude_seen };
@@ -52,7 +63,6 @@ pub fn once(arguments: &Arguments) -> Result<()> {
     let answers = target.service.top_k(&[&question.history], asked)?;
     let items = question.shown(listed(&answers.ids).to_vec());
     let scores = scores(&target, &question.history, &items)?;
-    let mut stdout = std::io::stdout().lock();
     if arguments.json {
         let items: Vec<_> = items
             .iter()
@@ -62,17 +72,16 @@ pub fn once(arguments: &Arguments) -> Result<()> {
                 Some(title) => json!({"id": target.catalogue.id(item), "title": title, "score": score}),
             })
             .collect();
-        writeln!(stdout, "{}", json!({"items": items}))?;
-        return Ok(());
+        return Ok(format!("{}\n", json!({"items": items})));
     }
     let width = items.iter().map(|&item| target.catalogue.id(item).chars().count()).max().unwrap_or(0).max(2);
-    writeln!(stdout, "place  {:<width$}    score  title", "id")?;
+    let mut table = format!("place  {:<width$}    score  title\n", "id");
     for (place, (&item, score)) in items.iter().zip(&scores).enumerate() {
         let (id, title) = (target.catalogue.id(item), target.catalogue.title(item).unwrap_or(""));
         let line = format!("{:>5}  {id:<width$}  {score:>7.3}  {title}", place + 1);
-        writeln!(stdout, "{}", line.trim_end())?;
+        writeln!(table, "{}", line.trim_end())?;
     }
-    Ok(())
+    Ok(table)
 }
 
 /// The model's own scores of `items` after a history, whatever the policy makes of them.

@@ -19,7 +19,7 @@ use crate::{Machine, target};
 const RETRIES: u32 = 1;
 
 /// What `gro-serve proxy` is told.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// The recommender: http(s)://…, or 'command:PROGRAM ARGUMENTS'
     ///
@@ -70,7 +70,9 @@ pub fn proxy(arguments: &Arguments) -> Result<()> {
         );
         return Err(Refusal::new(message).into());
     }
-    serve(&arguments.listening, &|| read(arguments))
+    let listening = &arguments.listening;
+    let arguments = arguments.clone();
+    serve(listening, move || read(&arguments))
 }
 
 fn read(arguments: &Arguments) -> Result<Source> {
@@ -118,5 +120,13 @@ fn read(arguments: &Arguments) -> Result<Source> {
     let max_k = opened.catalogue.max_k;
     let upstream = opened.target(Ledger::unkept(), &|| false, "k", "");
     let service = Front::new(Box::new(upstream), Arc::from(model), &description, key, device)?;
-    Ok(Source { services: vec![Box::new(service)], catalogue, header, max_len, max_k, demo: None })
+    Ok(Source {
+        services: vec![Box::new(service)],
+        catalogue,
+        header,
+        max_len,
+        max_k,
+        demo: None,
+        in_front: true,
+    })
 }

@@ -1,11 +1,14 @@
 //! The paths of the service, and how a request becomes an answer.
 
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -63,6 +66,8 @@ pub struct Service {
     pub body: usize,
     /// Time for a request at most, from its head to its answer.
     pub patience: Duration,
+    /// Whether the lists are those of a recommender that others run.
+    pub in_front: bool,
     /// Counts.
     pub telemetry: Arc<Telemetry>,
 }
@@ -91,6 +96,26 @@ impl FromRequestParts<Arc<Service>> for Asking {
     }
 }
 
+/// Whether a request has arrived, as whoever watches the clock wants to know.
+#[derive(Clone, Default)]
+struct Arrival(Arc<AtomicBool>);
+
+/// A body that has arrived, or what became of it.
+struct Arrived(Result<Bytes, BytesRejection>);
+
+impl FromRequest<Arc<Service>> for Arrived {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Infallible> {
+        let arrival = request.extensions().get::<Arrival>().cloned();
+        let body = Bytes::from_request(request, service).await;
+        if let Some(Arrival(arrived)) = arrival {
+            arrived.store(true, Ordering::Relaxed);
+        }
+        Ok(Self(body))
+    }
+}
+
 /// All paths.
 pub fn router(service: Arc<Service>) -> Router {
     let body = service.body;
@@ -102,15 +127,20 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)));
-    if service.current().demo.is_some() {
+    let demo = service.current().demo.is_some();
+    if demo {
         router = router.route("/", get(async || Html(demo::PAGE))).route("/demo/lists", post(demonstrate));
     }
-    router
+    router = router
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; GET /openapi.json lists them"))
         .method_not_allowed_fallback(async |method: Method| {
             let detail = format!("{method} is not answered here; GET /openapi.json says what is");
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
-        })
+        });
+    if demo {
+        router = router.layer(middleware::from_fn(for_this_machine));
+    }
+    router
         .layer(CatchPanicLayer::custom(|_| {
             Problem::internal("the request made the service panic").into_response()
         }))
@@ -119,14 +149,43 @@ pub fn router(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
+/// Turns away whoever calls this machine by another name than its own: a page of the world in the browser of its owner, to which a name of
+/// that page's leads here, is not to read what the defence hides.
+async fn for_this_machine(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = request.uri().authority().map(axum::http::uri::Authority::as_str);
+    if host.is_some_and(is_this_machine) && named.is_none_or(is_this_machine) {
+        return next.run(request).await;
+    }
+    let detail = "with --demo only requests to localhost, 127.0.0.1 or [::1] are answered";
+    Problem::new(StatusCode::FORBIDDEN, detail).into_response()
+}
+
+/// Whether a host, with a port or without, is this machine by an address or name that nobody else can have.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(name, _)| name),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
 /// Counts a request, and ends it when it takes too long: to arrive, or to be answered.
-async fn watched(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+async fn watched(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
+    let arrival = Arrival::default();
+    request.extensions_mut().insert(arrival.clone());
     // What is not the service's own is anybody's text.
     let path = COUNTED.into_iter().find(|&path| path == request.uri().path()).unwrap_or("other");
     let response = tokio::time::timeout(service.patience, next.run(request)).await.unwrap_or_else(|_| {
-        let detail = format!("the request took longer than {} s", service.patience.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+        let seconds = service.patience.as_secs();
+        // A client whose request has arrived is not to blame.
+        let (status, who) = match (arrival.0.load(Ordering::Relaxed), service.in_front) {
+            (false, _) => (StatusCode::REQUEST_TIMEOUT, "the request took"),
+            (true, true) => (StatusCode::GATEWAY_TIMEOUT, "the recommender behind this service takes"),
+            (true, false) => (StatusCode::SERVICE_UNAVAILABLE, "the answer takes"),
+        };
+        Problem::new(status, format!("{who} longer than {seconds} s")).into_response()
     });
     service.telemetry.answered(path, response.status().as_u16(), begun.elapsed());
     response
@@ -230,7 +289,7 @@ fn json(body: impl Into<axum::body::Body>) -> Response {
 async fn recommend(
     State(service): State<Arc<Service>>,
     Asking(holder): Asking,
-    body: Result<Bytes, BytesRejection>,
+    Arrived(body): Arrived,
 ) -> Result<Response, Problem> {
     let ask: Ask = parsed(body, service.body)?;
     let current = service.current();
@@ -243,7 +302,7 @@ async fn recommend(
 async fn recommend_batch(
     State(service): State<Arc<Service>>,
     Asking(holder): Asking,
-    body: Result<Bytes, BytesRejection>,
+    Arrived(body): Arrived,
 ) -> Result<Response, Problem> {
     let Asks { requests } = parsed(body, service.body)?;
     if requests.is_empty() || requests.len() > BATCH {
@@ -262,8 +321,12 @@ async fn recommend_batch(
     Ok(json(text))
 }
 
-async fn items(State(service): State<Arc<Service>>, _: Asking) -> Response {
-    json(service.current().items.clone())
+async fn items(State(service): State<Arc<Service>>, Asking(holder): Asking) -> Response {
+    let current = service.current();
+    let Some(most) = holder.limit.rates().per_second else { return json(current.items.clone()) };
+    // What a key may ask is its own, and stands behind what is the same for all.
+    let common = current.items.strip_suffix(b"}").unwrap_or(&current.items);
+    json([common, format!(",\"per_second\":{most}}}").as_bytes()].concat())
 }
 
 async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
@@ -289,7 +352,7 @@ struct Shown {
 
 async fn demonstrate(
     State(service): State<Arc<Service>>,
-    body: Result<Bytes, BytesRejection>,
+    Arrived(body): Arrived,
 ) -> Result<Json<demo::Lists>, Problem> {
     let Shown { history } = parsed(body, service.body)?;
     let current = service.current();
@@ -301,4 +364,31 @@ async fn demonstrate(
             .map_err(|error| Problem::internal(format!("{error:#}")))
     });
     shown.await.map_err(|_| Problem::internal("the demonstration failed"))?.map(Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_called_by_names_that_nobody_else_can_have() {
+        for host in
+            ["localhost", "LocalHost:8080", "127.0.0.1", "127.0.0.1:80", "127.8.9.1", "[::1]", "[::1]:443"]
+        {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example:80",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::2]:80",
+            "[::1",
+            "x@localhost",
+        ] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //! the log, written anew each second in which anything was asked.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use stage::Refusal;
 
+use crate::journal::private;
 use crate::keys::Keys;
 use crate::limits::Day;
 
@@ -55,13 +56,21 @@ impl Counts {
     fn write(&self, path: &Path) -> Result<()> {
         let unfinished = path.with_extension("unfinished");
         let written = || -> std::io::Result<()> {
-            let mut file = File::create(&unfinished)?;
+            let mut file = private(&unfinished)?;
             file.write_all(&serde_json::to_vec(self)?)?;
             file.sync_all()?;
             fs::rename(&unfinished, path)
         };
         written().with_context(|| format!("{}: cannot be written", path.display()))
     }
+}
+
+/// Looks whether what is kept in `directory` can be read, before anything else is written there.
+///
+/// # Errors
+/// A refusal for a file of something else.
+pub fn check(directory: &Path) -> Result<()> {
+    Counts::read(&directory.join(FILE)).map(drop)
 }
 
 /// The thread that writes.

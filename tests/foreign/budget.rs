@@ -174,6 +174,39 @@ fn a_budget_is_never_exceeded_and_what_it_bought_is_kept() {
 }
 
 #[test]
+fn what_was_asked_for_an_output_that_is_replaced_counts() {
+    let place = Place::new();
+    let service = serve("target", Behaviour::default());
+    let few = ["--set", "generate.sequences=4", "--set", "generate.questions=3"];
+    let again = |more: &[&str]| {
+        let arguments = ["generate", "--target", &service.url(), "--out", "asked"];
+        place.run("attack", &[&arguments[..], &few, more].concat())
+    };
+    assert!(again(&["--budget", "12"]).status.success());
+    assert!(said(&again(&["--budget", "12"])).contains("is up to date"));
+    assert_eq!(service.record().questions(), 12);
+    let other = ["--set", "generate.strategy=random", "--budget", "23"];
+    for more in [&["--force", "--budget", "23"][..], &other] {
+        let output = again(more);
+        assert_eq!(output.status.code(), Some(2), "{more:?}: {}", said(&output));
+        let expected = "12 questions were asked for this output before and count, the campaign asks 12 anew, and --budget is 23; allow 24 or more";
+        assert!(said(&output).contains(expected), "{}", said(&output));
+    }
+    assert_eq!(service.record().questions(), 0);
+    let output = again(&["--force", "--budget", "24"]);
+    assert!(
+        output.status.success() && said(&output).contains("12 questions were asked for this output before")
+    );
+    // Without a budget it is said all the same, and all of them count afterwards.
+    let output = again(&["--force"]);
+    assert!(
+        output.status.success() && said(&output).contains("24 questions were asked for this output before")
+    );
+    assert_eq!(service.record().questions(), 24);
+    assert!(said(&again(&["--force", "--budget", "47"])).contains("36 questions were asked"));
+}
+
+#[test]
 fn what_a_service_turns_away_does_not_count() {
     let place = Place::new();
     let busy = |call: usize| (!call.is_multiple_of(4)).then_some(Fault::Status(429, Some(0)));
@@ -199,7 +232,7 @@ fn the_rate_is_kept_and_a_wish_to_be_left_alone_is_heeded() {
 
     let once = |call: usize| (call == 2).then_some(Fault::Status(429, Some(1)));
     let service = serve("target", Behaviour { fault: Some(once), single: true, ..Behaviour::default() });
-    place.asked(&service.url(), "paused", &[&more[..], &["--concurrency", "1"][..0]].concat());
+    place.asked(&service.url(), "paused", &[&more[..4], &["--concurrency", "1"]].concat());
     let times = service.record().times;
     let pause = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     assert!(pause >= Duration::from_millis(900), "{pause:?}");

@@ -11,3 +11,5 @@ mod programs;
 mod scene;
 mod served;
 mod service;
+#[path = "../tools.rs"]
+mod tools;

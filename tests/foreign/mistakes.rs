@@ -1,7 +1,7 @@
 //! What cannot work: one line that says why, exit code 2, nothing written.
 
 use crate::scene::{Place, said, scene, serve};
-use crate::service::{Behaviour, Fault, certificate};
+use crate::service::{Behaviour, Fault, authority_certificate, certificate};
 
 #[test]
 fn a_certificate_that_is_not_trusted_is_told_and_how_to_trust_it() {
@@ -23,6 +23,13 @@ fn a_certificate_that_is_not_trusted_is_told_and_how_to_trust_it() {
     let old = serve("target", Behaviour { tls: Some(expired), ..Behaviour::default() });
     let text = place.refused(&format!("https://localhost:{}", old.port()), &["--ca", "old.pem"]);
     assert!(text.contains("has expired"), "{text}");
+    let (tls, pem) = authority_certificate("localhost");
+    std::fs::write(place.path("authority.pem"), pem).unwrap();
+    let own = serve("target", Behaviour { tls: Some(tls), ..Behaviour::default() });
+    for more in [&[][..], &["--ca", "authority.pem"]] {
+        let text = place.refused(&format!("https://localhost:{}", own.port()), more);
+        assert!(text.contains("is an authority's (CA:TRUE)") && text.contains("CA:FALSE"), "{text}");
+    }
     let plain = serve("target", Behaviour::default());
     let text = place.refused(&plain.url().replace("http:", "https:"), &[]);
     assert!(text.contains("does not speak TLS"), "{text}");
@@ -108,6 +115,9 @@ fn what_is_asked_for_in_vain_is_refused_before_a_question() {
         let text = place.refused(target, more);
         assert!(text.contains(expected), "{target} {more:?}: {text}");
     }
+    let output = place.generate("ftp://x", "refused", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("ftp:// leads to no target; expected http://"), "{}", said(&output));
     for (flag, value) in [("--rate", "0"), ("--timeout", "-1"), ("--concurrency", "0"), ("--budget", "0")] {
         let output = place.generate(&url, "refused", &[&format!("{flag}={value}")]);
         assert_eq!(output.status.code(), Some(2), "{flag}: {}", said(&output));

@@ -10,7 +10,7 @@ use streams::{Purpose, Streams, below};
 
 use crate::scene::{Place, QUESTIONS, said, scene};
 
-/// A service of `protected-guard`, killed when it is dropped.
+/// A process, such as a service of `protected-guard`, killed when it is dropped.
 struct Serving(Child);
 
 impl Drop for Serving {
@@ -88,23 +88,23 @@ fn whoever_is_killed_goes_on_and_nothing_is_lost() {
         "killed",
         "--resume",
         "--rate",
-        "150",
+        "40",
         "--concurrency",
         "2",
         "--retries",
         "50",
     ];
+    let thief = || place.command("attack", &generate).stderr(Stdio::null()).spawn().unwrap();
     let mut stream = Streams::new(3).open(Purpose::Generation, 0, 0, 0);
     let (mut thieves, mut services) = (0, 0);
+    let mut thieving = Serving(thief());
     loop {
-        let mut thief = place.command("attack", &generate);
-        let mut thief = thief.stderr(Stdio::null()).spawn().unwrap();
-        let (wait, kill_thief) = (below(&mut stream, 350), below(&mut stream, 2) == 0);
+        let moment = Duration::from_millis(150 + u64::from(below(&mut stream, 500)));
         let begun = std::time::Instant::now();
         let ended = loop {
-            match thief.try_wait().unwrap() {
+            match thieving.0.try_wait().unwrap() {
                 Some(status) => break Some(status),
-                None if begun.elapsed() > Duration::from_millis(150 + u64::from(wait)) => break None,
+                None if begun.elapsed() > moment && thieves + services < 6 => break None,
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         };
@@ -112,24 +112,18 @@ fn whoever_is_killed_goes_on_and_nothing_is_lost() {
             assert!(status.success());
             break;
         }
-        if kill_thief && thieves < 4 {
-            thief.kill().unwrap();
+        // In turns, each at moments of its own; the thief who is alive asks again until the service is there.
+        if thieves <= services {
+            drop(thieving);
             thieves += 1;
-        } else if services < 4 {
-            serving.0.kill().unwrap();
-            serving.0.wait().unwrap();
+            thieving = Serving(thief());
+        } else {
+            drop(serving);
             services += 1;
             serving = start(&place, port, &["--log", "log"]).0;
-            // The thief, who is alive, asks again.
-            assert!(thief.wait().unwrap().success());
-            break;
-        } else {
-            assert!(thief.wait().unwrap().success());
-            break;
         }
-        thief.wait().unwrap();
     }
-    assert!(thieves + services >= 1, "nobody was killed");
+    assert!(thieves >= 1 && services >= 1, "{thieves} thieves and {services} services were killed");
     assert!(place.log("killed") == expected);
     drop(serving);
     // A last start makes the rest Parquet.
@@ -138,6 +132,38 @@ fn whoever_is_killed_goes_on_and_nothing_is_lost() {
     // Answered more than once are only questions whose answers did not arrive: at most what was on its way when somebody died.
     let most = QUESTIONS + (thieves + services) * 2 * 8;
     assert!((QUESTIONS..=most).contains(&(header.queries as usize)), "{} of {most}", header.queries);
+}
+
+#[test]
+fn a_key_of_few_questions_a_second_is_asked_no_more() {
+    let place = Place::new();
+    let made = place
+        .bare("serve")
+        .args(["key", "--keys", "keys.yaml", "--name", "thief", "--per-second", "5"])
+        .output()
+        .unwrap();
+    let key = String::from_utf8(made.stdout).unwrap();
+    let (_serving, port) = start(&place, 0, &["--keys", "keys.yaml"]);
+    let url = format!("http://127.0.0.1:{port}");
+    let few = ["--set", "generate.sequences=8", "--set", "generate.questions=2", "--budget", "16"];
+    place.asked(scene().join("protected-guard").to_str().unwrap(), "from-files", &few[..4]);
+    let generate = ["generate", "--target", &url, "--key-env", "THE_KEY", "--concurrency", "1"];
+    // Eight questions go together where nothing is known of the limit, and then one by one.
+    let data = scene().join("data");
+    let unknown = ["--catalogue", data.to_str().unwrap(), "--rate", "40"];
+    for (out, more) in [("told", &[][..]), ("unknown", &unknown)] {
+        let arguments = [&generate[..], &few, &["--out", out], more].concat();
+        let output = place.command("attack", &arguments).env("THE_KEY", key.trim()).output().unwrap();
+        let log = said(&output);
+        assert!(
+            output.status.success() && log.contains("16 questions asked, 16 answered, 0 lost"),
+            "{out}: {log}"
+        );
+        if out == "told" {
+            assert!(log.contains("lets 5 questions a second be asked"), "{log}");
+            assert!(place.log(out) == place.log("from-files"));
+        }
+    }
 }
 
 /// The lines of a document that begin with `word`, for a small catalogue and a target that is at hand.

@@ -163,7 +163,17 @@ impl Drop for Service {
 
 /// A certificate for `name` that is signed by itself, ready to be served, and in PEM. It ends a day from now, or ended.
 pub(crate) fn certificate(name: &str, expired: bool) -> (Arc<ServerConfig>, String) {
+    certificate_of(name, expired, rcgen::IsCa::NoCa)
+}
+
+/// The same as `openssl req -x509` makes it: that of an authority.
+pub(crate) fn authority_certificate(name: &str) -> (Arc<ServerConfig>, String) {
+    certificate_of(name, false, rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained))
+}
+
+fn certificate_of(name: &str, expired: bool, is_ca: rcgen::IsCa) -> (Arc<ServerConfig>, String) {
     let mut parameters = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    parameters.is_ca = is_ca;
     if expired {
         parameters.not_before = rcgen::date_time_ymd(2001, 1, 1);
         parameters.not_after = rcgen::date_time_ymd(2002, 1, 1);

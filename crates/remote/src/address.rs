@@ -1,6 +1,5 @@
 //! Where a target is: in a directory, behind an address on the network, or at the other end of a pipe.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -31,15 +30,19 @@ impl Address {
 }
 
 impl FromStr for Address {
-    type Err = Infallible;
+    type Err = String;
 
-    fn from_str(text: &str) -> std::result::Result<Self, Infallible> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         let begins =
             |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
         Ok(if begins("http://") || begins("https://") {
             Self::Http(text.to_owned())
         } else if let Some(command) = text.strip_prefix("command:") {
             Self::Command(command.to_owned())
+        } else if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
+            return Err(format!(
+                "{scheme}:// leads to no target; expected http://…, https://…, command:… or a directory"
+            ));
         } else {
             Self::Directory(text.into())
         })
@@ -54,6 +57,12 @@ impl fmt::Display for Address {
             Self::Command(words) => write!(formatter, "command:{words}"),
         }
     }
+}
+
+/// Whether an address may begin so (RFC 3986).
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(|other| other.is_ascii_alphanumeric() || "+-.".contains(other))
 }
 
 /// The words of a command line, cut as a shell cuts them. No shell runs it: nothing is expanded.
@@ -111,9 +120,13 @@ mod tests {
         assert_eq!(read("HTTPS://a.b/c"), Address::Http("HTTPS://a.b/c".to_owned()));
         assert_eq!(read("command:python3 'a b.py' 3"), Address::Command("python3 'a b.py' 3".to_owned()));
         assert_eq!(words("python3 'a b.py' 3").unwrap(), ["python3", "a b.py", "3"]);
-        for directory in ["out/target", "https", "httpx://a", "./command:a", "é://x"] {
+        for directory in ["out/target", "https", "./httpx://a", "./command:a", "é://x"] {
             assert_eq!(read(directory), Address::Directory(directory.into()));
             assert_eq!(read(directory).to_string(), directory);
+        }
+        for other in ["ftp://x/model", "httpx://a", "file:///out/target"] {
+            let message = other.parse::<Address>().unwrap_err();
+            assert!(message.contains(":// leads to no target; expected http://"), "{message}");
         }
     }
 

@@ -36,10 +36,13 @@ pub struct Catalogue {
     pub max_k: Option<usize>,
     /// Whether it says that its lists may hold fewer items than are asked for.
     pub shorter: bool,
+    /// Most questions a second that it lets be asked, and at once, where it says so.
+    pub per_second: Option<u32>,
 }
 
 /// The object of `/v1/items`. Other keys are let pass.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `items`")]
 struct Written {
     items: Vec<Item>,
     #[serde(default)]
@@ -54,10 +57,13 @@ struct Written {
     max_k: Option<usize>,
     #[serde(default)]
     shorter: bool,
+    #[serde(default)]
+    per_second: Option<u32>,
 }
 
 /// An item. That it is an object tells the line of a catalogue from that of an answer.
 #[derive(Deserialize)]
+#[serde(expecting = "an item as an object with its `id`")]
 struct Item {
     id: Id,
     /// Whatever it is: only a text is taken.
@@ -126,6 +132,7 @@ impl Catalogue {
             max_len: positive(written.max_len),
             max_k: positive(written.max_k),
             shorter: written.shorter,
+            per_second: written.per_second.filter(|&most| most > 0),
             ..catalogue
         })
     }
@@ -221,7 +228,7 @@ impl Catalogue {
         text
     }
 
-    /// A digest of all that is known of the service but titles.
+    /// A digest of all that is known of the service but titles, and how much it lets be asked.
     pub fn digest(&self) -> String {
         let Self { fingerprint, splits, target, max_len, max_k, shorter, .. } = self;
         let known = format!("{fingerprint} {splits:?} {target:?} {max_len:?} {max_k:?} {shorter}");
@@ -248,8 +255,8 @@ impl Catalogue {
         }
         let title = |id: &String| self.title(self.number(id)?).map(str::to_owned);
         let titles = numbered.ids.iter().map(title).collect();
-        let Self { splits, target, max_len, max_k, .. } = self;
-        Ok(Self { splits, target, max_len, max_k, ..numbered }.titled(titles))
+        let Self { splits, target, max_len, max_k, per_second, .. } = self;
+        Ok(Self { splits, target, max_len, max_k, per_second, ..numbered }.titled(titles))
     }
 }
 
@@ -314,6 +321,7 @@ mod tests {
             (r#"{"items": [{"id": "a"}, {"id": "b"}]} x"#, "trailing"),
             (r#"{"items": [{"name": "a"}, {"id": "b"}]}"#, "missing field `id`"),
             (r#"{"items": ["a", "b"]}"#, "items[0]"),
+            (r#"{"items": [50, 181]}"#, "expected an item as an object with its `id`"),
             (r#"{"items": [{"id": 1.5}, {"id": "b"}]}"#, "items[0].id"),
             (r#"{"items": [{"id": "a"}]}"#, "has 1 items"),
             (

@@ -53,8 +53,9 @@ pub struct Flags {
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub retries: u32,
 
-    /// Questions ever asked for this output at most, those whose answers were lost included, across --resume
+    /// Questions ever asked for this output at most, those whose answers were lost included, across --resume and --force
     ///
+    /// Where a finished output is replaced, with --force or for other settings, all is asked anew, and what was asked for it before counts too.
     /// A question counts when it goes out, unless the service says that it did not answer it. What would need more is refused before it
     /// begins; where so many answers are lost that the budget does not suffice, what was answered is kept, and --resume with a
     /// higher one goes on.

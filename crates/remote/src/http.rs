@@ -212,6 +212,10 @@ impl Client {
             TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => format!("the certificate of {url} is for another name than that"),
+            TlsError::InvalidCertificate(reason) if is_an_authority(reason) => format!(
+                "the certificate of {url} is an authority's (CA:TRUE), and no service's, as `openssl req -x509` makes it; make one for the \
+                 service with -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:NAME, and give it with --ca FILE"
+            ),
             TlsError::InvalidCertificate(reason) => {
                 format!("the certificate of {url} is not trusted: {reason}")
             }
@@ -219,6 +223,14 @@ impl Client {
             other => format!("no secure connection to {url}: {other}"),
         };
         Outcome::Refused { status: None, why }
+    }
+}
+
+/// Whether a certificate is refused because it is that of an authority. The library behind says so in an error of its own alone.
+fn is_an_authority(reason: &CertificateError) -> bool {
+    match reason {
+        CertificateError::Other(other) => format!("{other:?}").contains("CaUsedAsEndEntity"),
+        _ => false,
     }
 }
 

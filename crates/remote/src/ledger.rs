@@ -61,6 +61,8 @@ impl Counts {
 pub struct Ledger {
     path: PathBuf,
     budget: Option<u64>,
+    /// Questions that count beside those written down here.
+    before: u64,
     /// For flushing, while another thread writes; none where nothing is kept.
     disk: Option<File>,
     pages: Mutex<Pages>,
@@ -79,6 +81,22 @@ enum Record {
     Sent(u32),
     Withdrawn(u32),
     Answered(Key, Vec<u32>),
+}
+
+/// Refuses what needs more questions than a budget allows, before anything is written. `before` were asked for an output that is replaced, and
+/// `what` is what needs the `needed`, for the message.
+///
+/// # Errors
+/// A refusal that says how many would do.
+pub fn check(budget: Option<u64>, before: u64, needed: u64, what: &str) -> Result<()> {
+    let most = before.saturating_add(needed);
+    match budget {
+        Some(budget) if budget < most && before > 0 => Err(Error::refused(format!(
+            "{before} questions were asked for this output before and count, {what} asks {needed} anew, and --budget is {budget}; allow {most} or \
+             more, or choose another --out"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 impl Ledger {
@@ -136,13 +154,29 @@ impl Ledger {
         let disk = file.try_clone().map_err(state)?;
         disk.sync_data().map_err(state)?;
         let pages = Mutex::new(Pages { file: Some(file), counts, earlier });
-        Ok(Self { path, budget, disk: Some(disk), pages })
+        Ok(Self { path, budget, before: 0, disk: Some(disk), pages })
+    }
+
+    /// The same where so many questions were asked before for an output that is replaced: they count against the budget too.
+    #[must_use]
+    pub fn after(self, before: u64) -> Self {
+        if before > 0 {
+            tracing::warn!(
+                "{before} questions were asked for this output before, and what it needs now is asked anew; they count against --budget"
+            );
+        }
+        Self { before, ..self }
+    }
+
+    /// Questions ever counted for the output: those [before](Self::after) and those written down here.
+    pub fn ever_asked(&self) -> u64 {
+        self.before + self.counts().asked
     }
 
     /// A ledger that counts and keeps nothing: of a service that asks another as long as it runs, and has a log of its own.
     pub fn unkept() -> Self {
         let pages = Pages { file: None, counts: Counts::default(), earlier: HashMap::new() };
-        Self { path: PathBuf::new(), budget: None, disk: None, pages: Mutex::new(pages) }
+        Self { path: PathBuf::new(), budget: None, before: 0, disk: None, pages: Mutex::new(pages) }
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
@@ -186,7 +220,8 @@ impl Ledger {
         let allowed = {
             let mut pages = self.pages();
             let counts = pages.counts;
-            let left = self.budget.map_or(u64::MAX, |budget| budget.saturating_sub(counts.asked));
+            let left =
+                self.budget.map_or(u64::MAX, |budget| budget.saturating_sub(self.before + counts.asked));
             if left == 0 {
                 return Err(Error::Budget {
                     budget: self.budget.unwrap_or(0),

@@ -41,7 +41,10 @@ pub struct Mapping {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping with `answer` and, where needed, url, method, headers, body and id"
+)]
 struct Written {
     #[serde(default)]
     url: String,
@@ -222,6 +225,7 @@ impl Template {
                 format!("{text:?} begins a placeholder with {{ and does not end it; write {{{{ for a brace")
             })?;
             rest = after;
+            let whole = name;
             let (name, number) = match name.split_once(':') {
                 Some((name, "number")) => (name, true),
                 _ => (name, false),
@@ -233,7 +237,8 @@ impl Template {
                 ("k", false) => Slot::K,
                 _ => {
                     return Err(format!(
-                        "{text:?} has the placeholder {{{name}}}, expected {{account}}, {{history}}, {{last}} or {{k}}; write {{{{ for a brace"
+                        "{text:?} has the placeholder {{{whole}}}, expected {{account}}, {{history}} or {{last}}, with or without :number, or {{k}}, which is \
+                         a number as it is; write {{{{ for a brace"
                     ));
                 }
             };
@@ -429,6 +434,7 @@ id: /sku
             ),
             ("{answer: /items, url: 'https://shop.example.evil/x'}", "expected what stands behind"),
             ("{answer: /items, body: {a: ['{acount}']}}", "the placeholder {acount}"),
+            ("{answer: /items, body: {a: '{k:number}'}}", "the placeholder {k:number}, expected {account}"),
             ("{answer: /items, body: '{history'}", "does not end it"),
             ("{answer: /items, method: DELETE}", "expected GET, POST or PUT"),
             ("{answer: /items, method: get, body: {}}", "which has no `body`"),

@@ -31,11 +31,13 @@ struct Requests<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `items`")]
 struct Items {
     items: Vec<Id>,
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with `answers`")]
 struct Answers {
     answers: Vec<Items>,
 }

@@ -112,6 +112,13 @@ pub fn open(address: &Address, flags: &Flags, interrupted: &dyn Fn() -> bool) ->
         }
     };
     let (name, prefix) = (address.to_string(), flags.account_prefix.clone());
+    let pace = match catalogue.per_second.map(f64::from) {
+        Some(most) if flags.rate.is_none_or(|rate| rate > most) => {
+            tracing::info!("{name} lets {most} questions a second be asked; no more go out");
+            Pace::new(Some(most))
+        }
+        _ => pace,
+    };
     Ok(Opened { catalogue, name, way, workers, pace, retries: flags.retries, prefix })
 }
 
@@ -247,6 +254,11 @@ impl RemoteTarget<'_> {
     /// What was counted so far.
     pub fn counts(&self) -> Counts {
         self.ledger.counts()
+    }
+
+    /// Questions ever asked for the output.
+    pub fn ever_asked(&self) -> u64 {
+        self.ledger.ever_asked()
     }
 
     /// The items of the service.

@@ -296,6 +296,35 @@ fn a_service_that_is_not_told_when_an_account_ends_holds_what_it_took_against_it
 }
 
 #[test]
+fn an_account_is_not_new_again_after_hundreds_of_others() {
+    let mut service = watching_clients().remembering();
+    let mut ask = |account: u64, history: &[u32]| {
+        service.top_k_of(&[Asker { client: Some(1), account }], &[history], K).unwrap().ids
+    };
+    // A user, and after him a thief in 400 accounts.
+    let mut user = vec![7];
+    for _ in 0..3 {
+        let next = ask(9999, &user)[0];
+        user.push(next);
+    }
+    let thieves = random_accounts(400, 4);
+    for (number, thief) in (0..).zip(&thieves) {
+        for length in 1..=4 {
+            ask(number, &thief[..length]);
+        }
+    }
+    let believed = guarded(sasrec::ARCHITECTURE, 3.0).top_k(&[&user], 5).unwrap().ids;
+    assert_ne!(ask(5000, &user)[..5], believed, "whoever is new and claims that past is suspected");
+    assert_eq!(ask(9999, &user)[..5], believed, "who is not new stays as he began");
+    // What he asks about once more is answered alike, and what the thief's first account takes counts in its place.
+    let first = ask(0, &thieves[0]);
+    for _ in 0..300 {
+        assert_eq!(ask(0, &thieves[0]), first);
+    }
+    assert_eq!(ask(9999, &user)[..5], believed);
+}
+
+#[test]
 fn candidates_of_a_flagged_account_stand_in_the_order_of_their_decoys() {
     let accounts = random_accounts(2, 6);
     let histories = prefixes(&accounts, 6);

@@ -5,7 +5,7 @@
 //! interrupted leaves the old output as it was. This holds on any file system where a rename is atomic, shared ones
 //! included, and needs no coordination between machines.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -51,6 +51,7 @@ pub struct Plan {
     seed: u64,
     force: bool,
     device: RefCell<String>,
+    questions: Cell<Option<u64>>,
 }
 
 /// The file `run.log`: what a person may want to know later and no result may depend on.
@@ -70,6 +71,8 @@ struct RunLog {
     cpu_seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_memory_mib: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    questions_asked: Option<u64>,
 }
 
 impl Plan {
@@ -92,6 +95,7 @@ impl Plan {
             seed: settings.seed,
             force: flags.force,
             device: RefCell::new(flags.device.to_string()),
+            questions: Cell::new(None),
         }
     }
 
@@ -134,6 +138,19 @@ impl Plan {
     /// Says which device the work runs on, for `run.log`; by default what `--device` says.
     pub fn runs_on(&self, device: String) {
         self.device.replace(device);
+    }
+
+    /// Says how many questions a service of others was ever asked for this output, for `run.log`.
+    pub fn has_asked(&self, questions: u64) {
+        self.questions.set(Some(questions));
+    }
+
+    /// Questions that a service of others was asked for the finished output which this one replaces, as its `run.log` says; 0 where it says
+    /// nothing.
+    pub fn asked_before(&self) -> u64 {
+        let text = fs::read_to_string(self.out.join(RUN_LOG)).unwrap_or_default();
+        let record: Value = serde_yaml::from_str(&text).unwrap_or_default();
+        record.get("questions_asked").and_then(Value::as_u64).unwrap_or(0)
     }
 
     /// The directory that will be made.
@@ -335,6 +352,7 @@ impl Plan {
             threads: rayon::current_num_threads(),
             cpu_seconds: cpu_seconds(),
             peak_memory_mib: peak_memory_mib(),
+            questions_asked: self.questions.get(),
         }
     }
 

@@ -185,7 +185,7 @@ fn the_chart_of_a_report_has_a_colour_for_each_thief_and_a_group_for_each_defenc
     let scene = scene();
     for run in ["a-500", "a-1000", "b-1000"] {
         scene.amend(&format!("{run}/protocol.json"), "/target/checkpoint", |checkpoint| {
-            *checkpoint = "one target".into()
+            *checkpoint = "one target".into();
         });
     }
     let of = |runs: &[&str]| {

@@ -31,6 +31,12 @@ fn a_key_is_shown_once_and_its_file_holds_a_hash() {
     assert_ne!(key, other);
     scene.refused(&["key", "--keys", "open/model.safetensors", "--name", "a"], "cannot be read");
     scene.refused(&["key", "--keys", "keys.yaml", "--name", "b", "--replace"], "no key is called b");
+    // Others can read who has keys, and could put their own there.
+    fs::set_permissions(scene.path("keys.yaml"), fs::Permissions::from_mode(0o644)).unwrap();
+    let serve = ["http", "--target", "open", "--listen", "127.0.0.1:0", "--keys", "keys.yaml"];
+    for arguments in [&serve[..], &["key", "--keys", "keys.yaml", "--name", "late"]] {
+        scene.refused(arguments, "others can read this file (mode 644); chmod 600 it");
+    }
 }
 
 #[test]
@@ -105,7 +111,7 @@ fn a_key_asks_as_much_as_it_may() {
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=24 * 60 * 60).contains(&wait), "{wait}");
     assert_eq!(several(1, &daily).status, 200, "what was refused is not counted");
-    assert_eq!(several(3, &quick).status, 400, "they can never be asked at once");
+    assert_eq!(several(3, &quick).status, 413, "they can never be asked at once");
     assert_eq!(several(2, &quick).status, 200);
     let answer = several(2, &quick);
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{answer:?}");
@@ -173,6 +179,12 @@ fn a_day_has_its_questions_however_often_the_service_is_started() {
     let arguments =
         ["http", "--target", "open", "--listen", "127.0.0.1:0", "--keys", "keys.yaml", "--log", "log"];
     scene.refused(&arguments, "asked-today.json: no counts of a day; remove it");
+    // And nothing was begun in a directory that is refused.
+    fs::create_dir(scene.path("fresh")).unwrap();
+    fs::write(scene.path("fresh/asked-today.json"), "{").unwrap();
+    let arguments = ["http", "--target", "open", "--listen", "127.0.0.1:0", "--log", "fresh"];
+    scene.refused(&arguments, "asked-today.json: no counts of a day; remove it");
+    assert_eq!(fs::read_dir(scene.path("fresh")).unwrap().count(), 1);
 }
 
 #[test]

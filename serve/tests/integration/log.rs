@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use artifact::asked;
@@ -34,16 +35,29 @@ fn what_was_asked_is_a_query_log() {
 }
 
 #[test]
+fn what_was_asked_is_its_owners_alone() {
+    let scene = Scene::new();
+    let serving = scene.serve("open", &["--log", "log"]);
+    let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(serving.post("/v1/recommend", &question("a", &[1], K)).status, 200);
+    assert_eq!(mode("log/journal-000001"), 0o600);
+    serving.end();
+    assert_eq!((mode("log/k-30/queries-000001.parquet"), mode("log/asked-today.json")), (0o600, 0o600));
+}
+
+#[test]
 fn a_service_that_is_killed_has_written_down_what_it_answered() {
     let scene = Scene::new();
     let mut answered: HashSet<Vec<u32>> = HashSet::new();
     for round in 0..5 {
-        let mut serving = scene.serve("open", &["--log", "log"]);
+        // Every other time in the middle of making Parquet, too.
+        let every = if round % 2 == 0 { "3600" } else { "0" };
+        let mut serving = scene.serve("open", &["--log", "log", "--log-every", every]);
         let address = serving.address;
         let asking: Vec<_> = (0..3)
             .map(|thread| {
+                let mut client = crate::scene::Client::new(address);
                 std::thread::spawn(move || {
-                    let mut client = crate::scene::Client::new(address);
                     let mut told = Vec::new();
                     // Histories that no other question has.
                     for number in 0..90 * 90 {

@@ -2,6 +2,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::Resource;
 use serde_json::{Value, json};
 use streams::{Purpose, Streams, below};
 
@@ -125,18 +126,31 @@ fn slow_clients_are_cut_off_and_hold_nobody_up() {
 #[test]
 fn connections_are_so_many_and_no_more() {
     let scene = Scene::new();
-    let serving = scene.serve("open", &["--timeout", "1", "--connections", "20"]);
+    // As many as this process may have, up to ten thousand; the last thousand of them find no place.
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum.map_or(limit.current, Some);
+    rustix::process::setrlimit(Resource::Nofile, limit).unwrap();
+    let most = limit.current.map_or(usize::MAX, |files| files as usize).saturating_sub(1000).min(10_000);
+    assert!(most >= 2000, "this process may open {most} files and a thousand, which is no test");
+    let (places, timeout) = (most - 1000, 5);
+    let connections = places.to_string();
+    let serving = scene.serve("open", &["--timeout", &timeout.to_string(), "--connections", &connections]);
     let open = |serving: &crate::scene::Serving| -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", serving.child.id())).unwrap().count()
     };
     let before = open(&serving);
     let begun = Instant::now();
-    let idle: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(serving.address).unwrap()).collect();
-    std::thread::sleep(Duration::from_millis(300));
-    assert!(open(&serving) <= before + 21, "{} after {before}", open(&serving));
-    // Whoever comes now waits until the idle ones before him have been sent away: 200 of them, 20 at a time, a second each.
+    let mut idle = Vec::with_capacity(most);
+    let mut seen = 0;
+    while idle.len() < most {
+        idle.extend((0..500).map(|_| TcpStream::connect(serving.address).unwrap()));
+        seen = seen.max(open(&serving));
+        assert!(seen <= before + places + 1, "{seen} after {before}");
+    }
+    assert!(seen >= before + places / 2, "{seen} after {before}, {:?}", begun.elapsed());
+    // Whoever comes now waits until the idle ones have been sent away, those of the last thousand too.
     assert_eq!(serving.post("/v1/recommend", &question("a", &[1], K)).status, 200);
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(4 * timeout), "{:?}", begun.elapsed());
     drop(idle);
 }
 
@@ -173,6 +187,14 @@ fn what_cannot_be_served_is_refused_before_it_is_served() {
         &http(&["--target", "guarded", "--listen", "127.0.0.1:0", "--key", "wrong.key"]),
         "the key has the fingerprint",
     );
+    let output = scene.ended(&["http", "--target", "open", "--listen", "localhost"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && said.contains("such as 127.0.0.1:8080 or localhost:8080"),
+        "{said}"
+    );
+    let named = scene.start(&["http", "--target", "open", "--listen", "localhost:0", "--device", "cpu"]);
+    assert!(named.address.ip().is_loopback());
     scene.refused(&http(&["--target", "open", "--listen", "0.0.0.0:0"]), "give --keys FILE");
     scene.refused(
         &http(&["--target", "open", "--listen", "0.0.0.0:0", "--open", "--demo"]),

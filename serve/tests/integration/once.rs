@@ -1,3 +1,5 @@
+use std::process::Stdio;
+
 use serde_json::Value;
 use service::black_box::BlackBox;
 
@@ -37,6 +39,18 @@ fn a_question_is_answered_as_a_table() {
     let items = found["items"].as_array().unwrap();
     assert_eq!(items.len(), 88);
     assert!(items.iter().all(|item| item["id"] != "i3" && item["id"] != "i7" && item["score"].is_number()));
+}
+
+#[test]
+fn whoever_reads_no_further_is_told_nothing() {
+    let scene = Scene::new();
+    let arguments = ["once", "--target", "open", "--history", "3"];
+    let mut command = scene.command(&arguments);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && !said.contains("error"), "{said}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,20 @@ fn a_signal_ends_it_when_everything_is_answered() {
     let (header, _) = artifact::asked::accounts(&scene.path("log/k-30")).unwrap();
     let told = answered.load(Ordering::Relaxed) as u64;
     assert!(told > 20 && header.queries >= told && header.queries <= told + 4, "{told} {}", header.queries);
+}
+
+#[test]
+fn a_client_who_says_no_more_holds_up_the_end_for_seconds_only() {
+    let scene = Scene::new();
+    let serving = scene.serve("open", &["--log", "log", "--timeout", "60"]);
+    let mut stuck = serving.client();
+    let request = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{";
+    stuck.0.get_mut().write_all(request).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let begun = Instant::now();
+    let (code, said) = serving.end();
+    assert!(code == Some(0) && said.contains("still open after 5 s are cut"), "{said}");
+    assert!(begun.elapsed() < Duration::from_millis(7500), "{:?}", begun.elapsed());
 }
 
 #[test]

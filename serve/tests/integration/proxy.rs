@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use service::black_box::BlackBox;
 
@@ -61,6 +63,25 @@ fn what_is_remembered_is_not_asked_again() {
     upstream.end();
     let (theirs, _) = artifact::asked::accounts(&scene.path("theirs/k-30")).unwrap();
     assert_eq!(theirs.queries, 9 + 1 + 3 + 9);
+}
+
+#[test]
+fn a_recommender_that_hangs_is_told_of_and_holds_up_no_end() {
+    let scene = Scene::new();
+    let upstream = scene.serve("open", &[]);
+    let address = format!("http://{}", upstream.address);
+    let mut serving = scene.start(&proxy(&address, &[]));
+    assert_eq!(serving.post("/v1/recommend", &question("a", &[1], K)).status, 200);
+    upstream.signal("-STOP");
+    let answer = serving.post("/v1/recommend", &question("b", &[1, 2], K));
+    assert!(answer.status == 504 && answer.body.contains("takes longer than 5 s"), "{answer:?}");
+    // Its catalogue is asked for in vain, which takes longer than the service may take to end.
+    serving.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    serving.signal("-TERM");
+    assert_eq!(serving.child.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]

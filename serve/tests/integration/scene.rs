@@ -249,7 +249,7 @@ impl Serving {
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
-        self.client().send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes()).unwrap()
+        self.client().send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()).unwrap()
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -289,7 +289,7 @@ impl Client {
     pub(crate) fn post(&mut self, path: &str, body: &Value, headers: &str) -> Answer {
         let body = body.to_string();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         self.send(request.as_bytes()).unwrap()

@@ -11,8 +11,13 @@
 //! order in which they began, is not let fall below 0: `S = max(0, S + w)`, Page's cumulative sum. Then, by Ville's inequality for the sums
 //! read backwards, an account among users alone begins while `S` is at least `h` with a chance of `exp(-h)` at most, however many accounts the client has: false
 //! alarms do not add up. A client of one account has no other that could speak against it.
+//!
+//! An account is known by its name as long as the service remembers it ([`REMEMBERED`]): however many others came meanwhile, it stays as it
+//! began, and what it took counts once, in its place. One that is not known is new, whatever past its history claims, or else who
+//! claims a past would never be suspected. So that an account's latest evidence moves the sum at little cost, the steps of 64 accounts at
+//! a time are kept as one, and these in a tree: steps that are taken one after another are again a step ([`Step`]).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +30,12 @@ pub struct Asker {
     pub account: u64,
 }
 
-/// Accounts of a client that are remembered one by one; what older ones said stays in the sum.
-const LATEST: usize = 256;
+/// Accounts that are remembered one by one, those of all clients together, some 60 bytes each. When they are more, the older half of those
+/// of the client with the most is forgotten; what these said stays in its sum.
+const REMEMBERED: usize = 1 << 20;
+
+/// Accounts whose steps are kept as one.
+const BLOCK: usize = 64;
 
 /// Fewest users over whom a mean is taken.
 const FEWEST: usize = 20;
@@ -78,12 +87,43 @@ impl ClientEvidence {
     }
 }
 
-/// The latest accounts of a client, in the order in which they began.
+/// What accounts that began one after another make of the sum `S` before them: `min(high, max(low, S + add))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Step {
+    add: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Step {
+    /// Of no account.
+    const NONE: Self = Self { add: 0.0, low: f64::NEG_INFINITY, high: f64::INFINITY };
+
+    /// Of an account of this weight, after which the sum is at most `most`.
+    fn of(weight: f64, most: f64) -> Self {
+        Self { add: weight, low: 0.0, high: most }
+    }
+
+    fn after(&self, sum: f64) -> f64 {
+        (sum + self.add).max(self.low).min(self.high)
+    }
+
+    /// This step and the `next` as one.
+    fn then(&self, next: &Self) -> Self {
+        Self { add: self.add + next.add, low: next.after(self.low), high: next.after(self.high) }
+    }
+}
+
+/// The accounts of a client, in the order in which they began.
 #[derive(Debug, Default)]
 struct Client {
     /// The sum over the accounts that are not remembered any more.
     before: f64,
-    latest: VecDeque<Member>,
+    members: Vec<Member>,
+    /// Where an account stands among `members`.
+    places: HashMap<u64, u32>,
+    /// A binary tree: the step of everybody at 1, below `n` the halves of its accounts at `2 n` and `2 n + 1`, and in its second half the blocks.
+    steps: Vec<Step>,
 }
 
 #[derive(Debug)]
@@ -95,19 +135,29 @@ struct Member {
 }
 
 /// All clients of a service.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
-    clients: HashMap<u64, Client>,
+    by_number: HashMap<u64, Client>,
+    /// Accounts that are remembered.
+    accounts: usize,
+    /// The most that are.
+    most: usize,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self { by_number: HashMap::new(), accounts: 0, most: REMEMBERED }
+    }
 }
 
 impl Clients {
     /// Under how much suspicion an account stands because of the others of its client, in nats that its own evidence is raised by, `most` at
     /// most: what they say now, where it is new.
     pub(crate) fn suspicion(&self, evidence: &ClientEvidence, asker: Asker, most: f64) -> f64 {
-        let Some(client) = asker.client.and_then(|client| self.clients.get(&client)) else { return 0.0 };
-        match client.latest.iter().rev().find(|member| member.account == asker.account) {
-            Some(member) => member.begun_under,
-            None => (client.sum(evidence.alarm + most) - evidence.alarm).max(0.0),
+        let Some(client) = asker.client.and_then(|client| self.by_number.get(&client)) else { return 0.0 };
+        match client.places.get(&asker.account) {
+            Some(&place) => client.members[place as usize].begun_under,
+            None => (client.sum() - evidence.alarm).clamp(0.0, most),
         }
     }
 
@@ -120,26 +170,78 @@ impl Clients {
         (suspicion, most): (f64, f64),
         nats: Option<f64>,
     ) {
-        let Some(client) = asker.client else { return };
-        let client = self.clients.entry(client).or_default();
+        let Some(number) = asker.client else { return };
+        let client = self.by_number.entry(number).or_default();
         let weight = nats.map_or(0.0, |nats| evidence.weight(nats));
-        if let Some(member) = client.latest.iter_mut().rev().find(|member| member.account == asker.account) {
-            member.weight = weight;
+        let most = evidence.alarm + most;
+        if let Some(&place) = client.places.get(&asker.account) {
+            client.members[place as usize].weight = weight;
+            client.step(place as usize / BLOCK, most);
             return;
         }
-        client.latest.push_back(Member { account: asker.account, begun_under: suspicion, weight });
-        if client.latest.len() > LATEST
-            && let Some(oldest) = client.latest.pop_front()
+        client.push(Member { account: asker.account, begun_under: suspicion, weight }, most);
+        self.accounts += 1;
+        if self.accounts > self.most
+            && let Some(largest) = self.by_number.values_mut().max_by_key(|client| client.members.len())
         {
-            client.before = (client.before + oldest.weight).clamp(0.0, evidence.alarm + most);
+            self.accounts -= largest.forget(most);
         }
     }
 }
 
 impl Client {
-    /// The sum over its accounts, never below 0 nor above `most`: who took like a thief for long is believed again no later than others.
-    fn sum(&self, most: f64) -> f64 {
-        self.latest.iter().fold(self.before, |sum, member| (sum + member.weight).clamp(0.0, most))
+    /// The sum over its accounts, never below 0 nor above the most: who took like a thief for long is believed again no later than others.
+    fn sum(&self) -> f64 {
+        self.steps.get(1).unwrap_or(&Step::NONE).after(self.before)
+    }
+
+    fn push(&mut self, member: Member, most: f64) {
+        let place = self.members.len();
+        self.places.insert(member.account, place as u32);
+        self.members.push(member);
+        if place / BLOCK >= self.steps.len() / 2 {
+            self.plant(most);
+        } else {
+            self.step(place / BLOCK, most);
+        }
+    }
+
+    /// Works the step of a block out again, and those that it is part of.
+    fn step(&mut self, block: usize, most: f64) {
+        let mut node = self.steps.len() / 2 + block;
+        self.steps[node] = self.step_of(block, most);
+        while node > 1 {
+            node /= 2;
+            self.steps[node] = self.steps[2 * node].then(&self.steps[2 * node + 1]);
+        }
+    }
+
+    fn step_of(&self, block: usize, most: f64) -> Step {
+        let members = self.members.iter().skip(block * BLOCK).take(BLOCK);
+        members.fold(Step::NONE, |step, member| step.then(&Step::of(member.weight, most)))
+    }
+
+    /// Makes the tree anew, with as much room again.
+    fn plant(&mut self, most: f64) {
+        let leaves = self.members.len().div_ceil(BLOCK).next_power_of_two();
+        self.steps = vec![Step::NONE; 2 * leaves];
+        for block in 0..self.members.len().div_ceil(BLOCK) {
+            self.steps[leaves + block] = self.step_of(block, most);
+        }
+        for node in (1..leaves).rev() {
+            self.steps[node] = self.steps[2 * node].then(&self.steps[2 * node + 1]);
+        }
+    }
+
+    /// Forgets the older half of its accounts, but not what they said. Returns how many these were.
+    fn forget(&mut self, most: f64) -> usize {
+        let older = self.members.len().div_ceil(2);
+        for member in self.members.drain(..older) {
+            self.before = Step::of(member.weight, most).after(self.before);
+        }
+        self.places = (0..).zip(&self.members).map(|(place, member)| (member.account, place)).collect();
+        self.plant(most);
+        older
     }
 }
 
@@ -205,7 +307,8 @@ mod tests {
     #[test]
     fn what_is_forgotten_stays_in_the_sum() {
         let nats = |account: u64| if account.is_multiple_of(3) { 2.5 } else { -0.9 };
-        let mut clients = Clients::default();
+        let mut clients = Clients { most: 500, ..Clients::default() };
+        clients.note(&EVIDENCE, asker(2, 0), (0.25, 7.0), Some(1.0));
         let mut sum: f64 = 0.0;
         for account in 0..2000 {
             let expected = (sum - EVIDENCE.alarm).max(0.0);
@@ -213,9 +316,47 @@ mod tests {
             assert!((found - expected).abs() < 1e-9, "{account}: {found} {expected}");
             clients.note(&EVIDENCE, asker(1, account), (found, 7.0), Some(nats(account)));
             sum = (sum + EVIDENCE.weight(nats(account))).clamp(0.0, EVIDENCE.alarm + 7.0);
+            assert!(clients.accounts <= 500);
         }
         assert!(sum > 1.0);
-        assert_eq!(clients.clients[&1].latest.len(), LATEST);
+        let left = |client| clients.by_number[&client].members.len();
+        assert!(
+            (250..500).contains(&left(1)) && clients.by_number[&1].places.len() == left(1),
+            "{}",
+            left(1)
+        );
+        assert_eq!((left(2), clients.accounts), (1, left(1) + 1), "the client of few keeps them");
+        assert_eq!(clients.suspicion(&EVIDENCE, asker(2, 0), 7.0), 0.25);
+    }
+
+    /// The sum in the order in which accounts began, each with what it took last.
+    #[test]
+    fn an_account_stays_as_it_began_and_counts_once_however_many_others_there_are() {
+        use streams::{Purpose, Streams, below, unit};
+        const ACCOUNTS: u64 = 3000;
+        let mut stream = Streams::new(5).open(Purpose::Generation, 0, 0, 0);
+        let mut clients = Clients::default();
+        let (mut begun, mut weights): (Vec<f64>, Vec<f64>) = (Vec::new(), Vec::new());
+        // Each of many users asks again and again, in any order.
+        for turn in 0..4 * ACCOUNTS {
+            let account = if turn < ACCOUNTS { turn } else { u64::from(below(&mut stream, ACCOUNTS as u32)) };
+            let nats = 3.2 * unit(&mut stream) - 1.5;
+            let found = clients.suspicion(&EVIDENCE, asker(1, account), 7.0);
+            if turn < ACCOUNTS {
+                begun.push(found);
+                weights.push(0.0);
+            }
+            assert_eq!(found, begun[account as usize], "turn {turn}: account {account} is not new");
+            clients.note(&EVIDENCE, asker(1, account), (found, 7.0), Some(nats));
+            weights[account as usize] = EVIDENCE.weight(nats);
+            if turn % 97 == 0 {
+                let most = EVIDENCE.alarm + 7.0;
+                let sum = weights.iter().fold(0.0, |sum: f64, weight| (sum + weight).clamp(0.0, most));
+                assert!((clients.by_number[&1].sum() - sum).abs() < 1e-9, "turn {turn}");
+            }
+        }
+        assert!(begun.iter().filter(|&&suspicion| suspicion > 0.0).count() > 100);
+        assert_eq!(clients.accounts, 3000);
     }
 
     /// A shop's users by the thousand, one in fifty of whom takes like a thief.
