@@ -171,7 +171,7 @@ impl Arguments {
         let plan = Plan::new("gro-evaluate prove", &self.out, &self.flags, settings, &[])
             .argument("probes", self.probes)
             .argument("keys", self.keys)
-            .input(&self.protected.join(MODEL))
+            .input(self.protected.join(MODEL))
             .inputs(self.data.iter().flat_map(|data| dataset::files(data)));
         // Without a key the refusal of the target says more than a missing input would.
         let plan = if key_file.exists() { plan.input(&key_file) } else { plan };
@@ -208,7 +208,7 @@ fn of_checkpoint(arguments: &Arguments, settings: &Checked, directory: &Path) ->
         let message = "--resume is for a suspect that others run, whose answers are kept; a checkpoint is asked anew in no time";
         return Err(Refusal::new(message).into());
     }
-    let plan = arguments.plan(settings).input(&directory.join(MODEL));
+    let plan = arguments.plan(settings).input(directory.join(MODEL));
     plan.produce(|out| {
         let device = models::device(arguments.flags.device)?;
         plan.runs_on(models::name_of(&device));
