@@ -12,10 +12,10 @@
 //! read backwards, an account among users alone begins while `S` is at least `h` with a chance of `exp(-h)` at most, however many accounts the client has: false
 //! alarms do not add up. A client of one account has no other that could speak against it.
 //!
-//! An account is known by its name as long as the service remembers it ([`REMEMBERED`]): however many others came meanwhile, it stays as it
+//! An account is known by its name as long as the service remembers it (`REMEMBERED`): however many others came meanwhile, it stays as it
 //! began, and what it took counts once, in its place. One that is not known is new, whatever past its history claims, or else who
 //! claims a past would never be suspected. So that an account's latest evidence moves the sum at little cost, the steps of 64 accounts at
-//! a time are kept as one, and these in a tree: steps that are taken one after another are again a step ([`Step`]).
+//! a time are kept as one, and these in a tree: steps that are taken one after another are again a step (`Step`).
 
 use std::collections::HashMap;
 
