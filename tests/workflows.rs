@@ -246,12 +246,16 @@ fn make_collects_results() {
         "proof-none-short-set-sas",
         "eval-none-autoregressive-hinge-sas",
         "eval-random-random-10-listmle-shuffled-sas",
+        "proof-guard-short-by-2-listmle-sas",
+        "detect",
     ] {
         assert!(out.join(made).is_dir(), "{made}");
     }
     let page = || fs::read_to_string(project.at("page.md")).unwrap();
     assert!(page().contains("### demo-sas") && page().contains("one seed was run"), "{}", page());
     assert!(project.at("kept/demo-sas/report.json").is_file());
+    let shown = fs::read_to_string(project.at("kept/demo-sas/report.html")).unwrap();
+    assert!(shown.contains("<h2>Detection</h2>"), "how thieves are told from users");
     let more = make("SEEDS=1 2");
     assert!(!more.lines().any(|line| line.contains("wrote ") && line.contains("seed-1")), "{more}");
     assert!(page().contains("2 seeds were run"), "{}", page());

@@ -36,7 +36,7 @@ pub struct Cost {
     pub generate: Spent,
     /// Copies.
     pub distill: Spent,
-    /// Evaluations and proofs.
+    /// Evaluations, proofs, and how thieves are told from users.
     pub evaluate: Spent,
 }
 
@@ -60,7 +60,7 @@ impl Cost {
             Some("protected") => &mut self.defend,
             Some("queries") => &mut self.generate,
             Some("surrogate") => &mut self.distill,
-            Some("eval" | "proof") => &mut self.evaluate,
+            Some("eval" | "proof" | "detect") => &mut self.evaluate,
             _ => return Ok(()),
         };
         let path = directory.join(stage::output::RUN_LOG);
