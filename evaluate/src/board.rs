@@ -16,7 +16,7 @@ use stage::{Flags, Plan, Refusal, settings};
 use standing::{Board, Handed};
 
 use crate::prove::PROOF;
-use crate::prove::watermark::Corrected;
+use crate::prove::watermark::{Corrected, least};
 use crate::report::grouping::names_of;
 use crate::report::{REPORT_JSON, print};
 
@@ -56,7 +56,7 @@ pub struct Proven {
 impl Proven {
     /// Chance of what was found of the suspect if it never saw an answer of the target: by the decoys, or by whichever of two tests found more.
     pub fn chance(&self) -> f64 {
-        self.corrected.map_or(self.p, Corrected::least)
+        least(self.p, self.corrected)
     }
 }
 

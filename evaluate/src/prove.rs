@@ -263,13 +263,16 @@ fn of_service(arguments: &Arguments, settings: &Checked, address: &Address) -> a
         }
         let longest = opened.catalogue.max_len.unwrap_or(target.description.network.max_len);
         let checkpoint = opened.catalogue.target.clone().unwrap_or_else(|| name.clone());
-        let ledger = Ledger::open(&plan.state_dir(), &identity, arguments.resume, arguments.remote.budget)?;
+        let (before, budget) = (plan.asked_before(), arguments.remote.budget);
+        remote::ledger::check(budget, before, questions, "a proof")?;
+        let ledger = Ledger::open(&plan.state_dir(), &identity, arguments.resume, budget)?.after(before);
         let mut service = opened.target(ledger, &interrupted, what, "history-");
         let architecture = Network::FOREIGN.title.to_owned();
         let users = Some(&dataset).filter(|_| target.watermark() > 0);
         let suspect = Suspect { service: &mut service, architecture, longest, most, checkpoint };
         let held = arguments.write(settings, (target, suspect), users, (&device, out));
         service.conclude()?;
+        plan.has_asked(service.ever_asked());
         held
     })?;
     Ok(())

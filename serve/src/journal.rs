@@ -541,6 +541,7 @@ mod tests {
         );
         assert!(journals(directory).unwrap().is_empty());
     }
+
     /// A pipe stands where the Parquet is to be written, so that whoever writes it waits.
     #[test]
     fn a_journal_that_becomes_parquet_holds_nobody_up_and_is_kept_until_it_is() {

@@ -157,6 +157,12 @@ fn a_suspect_that_others_run_is_held_against_the_target_as_its_checkpoint_is() {
         let asked = service.record().answered;
         assert_eq!(asked.len(), 180, "{out}");
         assert!(asked.keys().all(|(account, _)| account.starts_with("history-")), "{out}");
+        // Proved anew, what was asked before counts too.
+        let more = ["--budget", "359", "--force"];
+        let refused = prove(&place, &service.url(), out, &[&data[..], &more].concat());
+        let expected = "180 questions were asked for this output before and count, a proof asks 180 anew, and --budget is 359";
+        assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+        assert!(said(&refused).contains(expected), "{}", said(&refused));
         let found = json(&place, &format!("{out}/proof.json"));
         for figure in ["flagged", "agreement", "others", "at_least_as_high", "p", "agreement_with_true_lists"]
         {

@@ -1,7 +1,8 @@
 //! `wary`: knows that lists hold canaries, and takes as people do, but no item that it saw only once. Where canaries are drawn anew for every
-//! history, what stands in two lists of an account is hardly ever one; the guard's last as long as the account, for this thief's sake. An item is
-//! taken only if it also stood in another list, the one before, or, for lists of other accounts, one of theirs. Where none of those is left it takes from the first ten places. It asks what `mimic` asks
-//! otherwise, with the same shares (`generate.wary.earlier`, `generate.wary.others`).
+//! history, what stands in two lists of an account is hardly ever one; the guard's last as long as the account, for this thief's sake. An
+//! item is taken only if it also stood in another list, the one before, or, for lists of other accounts, one of theirs. Where none of those
+//! is left it takes from the first ten places. It asks what `mimic` asks otherwise, with the same shares (`generate.wary.earlier`,
+//! `generate.wary.others`).
 
 use artifact::settings::checks::{number, share};
 use artifact::settings::{Invalid, Owned, Pick, Section, owned};

@@ -9,7 +9,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
 use super::figures::{Detection, Thief};
-use crate::report::chart::{Canvas, Drawn, GRID, QUIET, TEXT, letters_wide, text};
+use crate::report::chart::{COLOURS, Canvas, Drawn, GRID, QUIET, TEXT, letters_wide, text};
 
 const PANEL: (u32, u32) = (500, 360);
 const HEADER: u32 = 92;
@@ -21,14 +21,6 @@ const BOTTOM: i32 = 56;
 const NONE: i32 = 26;
 /// Panels of a row.
 const COLUMNS: usize = 2;
-/// Colours that remain apart for readers who do not tell red from green (Okabe & Ito 2008).
-const COLOURS: [RGBColor; 5] = [
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(213, 94, 0),
-];
 
 /// Draw the curves as SVG.
 ///

@@ -50,12 +50,12 @@ pub struct Corrected {
     pub watermark: f64,
 }
 
-impl Corrected {
-    /// The chance of the test that found more.
-    pub fn least(self) -> f64 {
-        self.decoys.min(self.watermark)
-    }
+/// The chance of what a proof found: `p`, that of the decoys, or of two tests that of the one which found more.
+pub(crate) fn least(p: f64, corrected: Option<Corrected>) -> f64 {
+    corrected.map_or(p, |both| both.decoys.min(both.watermark))
+}
 
+impl Corrected {
     /// Of two chances: the smaller one counts twice, and the other is not smaller than that.
     pub(super) fn of(decoys: f64, watermark: f64) -> Self {
         let least = (2.0 * decoys.min(watermark)).min(1.0);

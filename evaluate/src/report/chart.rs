@@ -11,6 +11,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::table::Value;
+use super::words::ending;
 
 /// What is to be drawn.
 #[derive(Debug, Clone)]
@@ -62,16 +63,16 @@ const BOTTOM: i32 = 58;
 pub(crate) const TEXT: RGBColor = RGBColor(38, 42, 48);
 pub(crate) const QUIET: RGBColor = RGBColor(104, 112, 122);
 pub(crate) const GRID: RGBColor = RGBColor(224, 228, 233);
-/// Colours that remain apart for readers who do not tell red from green (Okabe & Ito 2008): the target, then surrogates.
-pub(super) const COLOURS: [RGBColor; 8] = [
+/// Colours that remain apart for readers who do not tell red from green (Okabe & Ito 2008), of this chart and the other plots.
+pub(crate) const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
-    RGBColor(86, 180, 233),
     RGBColor(213, 94, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(90, 90, 90),
     RGBColor(240, 228, 66),
-    RGBColor(110, 110, 110),
 ];
 const POPULAR: RGBColor = RGBColor(170, 60, 30);
 
@@ -203,7 +204,7 @@ fn draw_panel(panel: &Panel, highest: f64, series: usize, area: &Canvas<'_>) -> 
         let centre = f64::from(left) + group_width * (place as f64 + 0.5);
         for (lines, label) in group.label.lines().enumerate() {
             // Of a name that is too long its end is kept, which tells it from its neighbours'.
-            let label = ending(label, if lines == 0 { 8.0 } else { 6.5 }, group_width);
+            let label = ending(label, (group_width / if lines == 0 { 8.0 } else { 6.5 }) as usize);
             let at = (centre.round() as i32, bottom + 10 + 17 * lines as i32);
             let style = if lines == 0 {
                 text(15, TEXT, HPos::Center, VPos::Top)
@@ -232,15 +233,6 @@ fn draw_panel(panel: &Panel, highest: f64, series: usize, area: &Canvas<'_>) -> 
         Some(popular) => draw_dashes(area, left, right, y_of(popular.mean)),
         None => Ok(()),
     }
-}
-
-/// The end of a label, as much of it as fits into a width at so many pixels a letter.
-fn ending(label: &str, letter: f64, width: f64) -> String {
-    let (letters, most) = (label.chars().count(), (width / letter) as usize);
-    if letters <= most {
-        return label.to_owned();
-    }
-    ['…'].into_iter().chain(label.chars().skip(letters + 1 - most.max(1))).collect()
 }
 
 /// The distance of ticks that gives four to eight of them at a round 1, 2 or 5, and the decimals its labels need.
@@ -274,13 +266,6 @@ mod tests {
             let found = tick_step(highest);
             assert!((found.0 - step).abs() < 1e-9 && found.1 == decimals, "{highest}: {found:?}");
         }
-    }
-
-    #[test]
-    fn labels_keep_the_end_that_fits() {
-        assert_eq!(ending("none", 8.0, 80.0), "none");
-        assert_eq!(ending("(eval-none-random)", 10.0, 80.0), "…random)");
-        assert_eq!(ending("gro", 8.0, 1.0), "…");
     }
 
     #[test]

@@ -200,6 +200,15 @@ pub(crate) fn in_short(way: &str) -> String {
     format!("{strategy}, {learned}")
 }
 
+/// The end of a text, of so many letters at most: what tells a name from its neighbours' stands there.
+pub(super) fn ending(text: &str, most: usize) -> String {
+    let letters = text.chars().count();
+    if letters <= most {
+        return text.to_owned();
+    }
+    ['…'].into_iter().chain(text.chars().skip(letters + 1 - most.max(1))).collect()
+}
+
 /// A chance, so that it cannot be read as none.
 pub(crate) fn chance(p: f64) -> String {
     if p < 1e-4 {
@@ -214,4 +223,16 @@ pub(crate) fn chance(p: f64) -> String {
 /// How many would be needed; `none` where no number would do.
 pub(super) fn needed(count: Option<u64>) -> String {
     count.map_or_else(|| "no number".to_owned(), grouped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_that_fits_is_kept() {
+        assert_eq!(ending("none", 10), "none");
+        assert_eq!(ending("(eval-none-random)", 8), "…random)");
+        assert_eq!(ending("gro", 0), "…");
+    }
 }

@@ -17,7 +17,7 @@ use super::cost::Cost;
 use super::report_of;
 use crate::figures::{PROTOCOL, Protocol};
 use crate::prove::PROOF;
-use crate::prove::watermark::Corrected;
+use crate::prove::watermark::{Corrected, least};
 use crate::report::table::Table;
 use crate::theft::curves::way_of_subject;
 
@@ -73,7 +73,7 @@ pub struct Suspected {
 impl Suspected {
     /// Chance of what was found in one who never saw an answer: by the decoys, or by whichever of two tests found more.
     pub fn chance(&self) -> f64 {
-        self.corrected.map_or(self.p, Corrected::least)
+        least(self.p, self.corrected)
     }
 }
 

@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::curves::{Curve, Source, Theft, figures};
 use super::markdown::{legend, of};
 use crate::figures::grouped;
-use crate::report::chart::{Canvas, Drawn, GRID, QUIET, TEXT, letters_wide, text, tick_step};
+use crate::report::chart::{COLOURS, Canvas, Drawn, GRID, QUIET, TEXT, letters_wide, text, tick_step};
 
 const PANEL: (u32, u32) = (560, 300);
 const HEADER: u32 = 84;
@@ -20,16 +20,6 @@ const LEFT: i32 = 70;
 const RIGHT: i32 = 24;
 const TOP: i32 = 34;
 const BOTTOM: i32 = 46;
-/// Colours that remain apart for readers who do not tell red from green (Okabe & Ito 2008).
-const COLOURS: [RGBColor; 7] = [
-    RGBColor(0, 114, 178),
-    RGBColor(230, 159, 0),
-    RGBColor(0, 158, 115),
-    RGBColor(204, 121, 167),
-    RGBColor(213, 94, 0),
-    RGBColor(86, 180, 233),
-    RGBColor(90, 90, 90),
-];
 
 /// Draw the curves as SVG.
 ///

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::svg::{Anchor, Chapter, Scale, Svg, WIDTH, legend, level_axis, shortened, table};
 use crate::report::markdown::{names, plain};
 use crate::report::table::{Model, Row, Table};
-use crate::report::words::in_short;
+use crate::report::words::{ending, in_short};
 
 /// Copies shown of each target: the strongest.
 const SHOWN: usize = 4;
@@ -122,12 +122,7 @@ fn picture(table: &Table, figure: &str) -> String {
                 (_, Some(_)) if ways => {
                     shortened(&row.way.as_deref().map_or_else(String::new, in_short), LABEL)
                 }
-                // What tells it from the others is at the end of its name.
-                (_, Some(variant)) if variant.chars().count() > LABEL => variant
-                    .chars()
-                    .skip(variant.chars().count() - (LABEL - 1))
-                    .fold("…".to_owned(), |text, letter| text + &letter.to_string()),
-                (_, Some(variant)) => variant.clone(),
+                (_, Some(variant)) => ending(variant, LABEL),
                 (_, None) => row.surrogate.map_or(String::new(), |kind| format!("copy, {}", kind.title)),
             };
             svg.text("label", (6.0, middle + 3.5), Anchor::Start, &label);
