@@ -535,10 +535,7 @@ fn a_guarded_target_needs_its_key_and_no_other() {
     refused("defend", &format!("{protect} gro --key service.key"), "gro has no key; leave it out");
     refused("defend", &format!("{protect} guard --set defend.guard.false_alarms=1.5"), "a share from 0 to 1");
     refused("defend", &format!("{protect} guard --set defend.guard.canaries=1"), "less than 1");
-    for block in ["1", "11"] {
-        let words = format!("{protect} guard --set defend.guard.watermark={block}");
-        refused("defend", &words, "expected blocks of 2 to 10 places (defend.guard.honest), or 0");
-    }
+    refused("defend", &format!("{protect} guard --set defend.guard.watermark=2"), "a share from 0 to 0.5");
     refused(
         "defend",
         &format!("{protect} guard --set defend.guard.top_k=40"),

@@ -13,7 +13,7 @@ const SETTINGS: &str = "
 model: {architecture: sas, hidden: 16, blocks: 1, heads: 2, max_len: 12}
 train: {epochs: 3, batch: 32, loss: cross_entropy}
 optimizer: {learning_rate: 0.01}
-defend: {guard: {canaries: 0, watermark: 10, top_k: 50}}
+defend: {guard: {canaries: 0, watermark: 0.4, top_k: 50}}
 generate: {strategy: random, sequences: 100, top_k: 60}
 distill: {epochs: 16, batch: 32, loss: listmle}
 ";

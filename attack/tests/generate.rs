@@ -142,7 +142,7 @@ fn guarded() -> ProtectedTarget {
     let bins = bins(ITEMS);
     let guard = guard::Parameters {
         honest: 2,
-        watermark: 2,
+        watermark: 0.2,
         trust: 2.0,
         threshold: 1.0,
         users: bins.iter().enumerate().map(|(bin, _)| 4.0 / (1.0 + 3.0 * bin as f64)).collect(),

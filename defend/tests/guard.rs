@@ -96,7 +96,8 @@ fn users_are_flagged_as_seldom_as_was_asked_where_the_model_knows_their_historie
         (0..USERS).filter(|&user| Part::of(user) == part).map(|user| dataset.train(user)).collect()
     };
     let guard::Parameters { honest, canaries, trust, false_alarms, .. } = guard.parameters().clone();
-    let wanted = Wanted { honest, canaries, trust, watermark: 0, false_alarms, client_alarms: 0.0, top_k: K };
+    let wanted =
+        Wanted { honest, canaries, trust, watermark: 0.0, false_alarms, client_alarms: 0.0, top_k: K };
     let known = (of(Part::Fit), of(Part::Threshold));
     let known = fit(&wanted, &key, &*model, (&known.0, &known.1), &Device::Cpu, &|_| {}).unwrap();
     let (set_on, of) = flagged(&Guard::new(known, key, ITEMS).unwrap(), Part::Threshold);

@@ -215,7 +215,7 @@ fn of_checkpoint(arguments: &Arguments, settings: &Checked, directory: &Path) ->
         let target = protected_target(&arguments.protected, arguments.key_file.as_deref(), &device)?;
         let (mut service, longest, known) = suspected(directory, &target, &device)?;
         let (architecture, checkpoint) = known;
-        let users = arguments.data.as_deref().map(|data| users(data, &target)).transpose()?;
+        let users = arguments.data.as_deref().map(|data| users(data, &target)).transpose()?.flatten();
         let suspect = Suspect { service: &mut service, architecture, longest, most: usize::MAX, checkpoint };
         arguments.write(settings, (target, suspect), users.as_ref(), (&device, out))
     })?;
@@ -254,8 +254,10 @@ fn of_service(arguments: &Arguments, settings: &Checked, address: &Address) -> a
         let what = "the length of the lists that a proof needs";
         opened.check_k(what, TOP.min(opened.catalogue.items()))?;
         let most = opened.catalogue.max_k.unwrap_or(usize::MAX);
-        // The watermark is sought in longer lists, and after users' histories too.
-        let questions = u64::from(arguments.probes) * if target.watermark() > 0 { 3 } else { 1 };
+        // The watermark is sought in longer lists, and after users' histories and single items too.
+        let probes = u64::from(arguments.probes);
+        let single = probes.min(opened.catalogue.items() as u64);
+        let questions = probes + if target.watermark() > 0.0 { 2 * probes + single } else { 0 };
         if let Some(budget) = arguments.remote.budget.filter(|&budget| budget < questions) {
             let message =
                 format!("a proof asks up to {questions} questions, and --budget is {budget}; allow more, or ask about fewer --probes");
@@ -268,7 +270,7 @@ fn of_service(arguments: &Arguments, settings: &Checked, address: &Address) -> a
         let ledger = Ledger::open(&plan.state_dir(), &identity, arguments.resume, budget)?.after(before);
         let mut service = opened.target(ledger, &interrupted, what, "history-");
         let architecture = Network::FOREIGN.title.to_owned();
-        let users = Some(&dataset).filter(|_| target.watermark() > 0);
+        let users = Some(&dataset).filter(|_| target.watermark() > 0.0);
         let suspect = Suspect { service: &mut service, architecture, longest, most, checkpoint };
         let held = arguments.write(settings, (target, suspect), users, (&device, out));
         service.conclude()?;
@@ -298,11 +300,11 @@ struct Protected {
 }
 
 impl Protected {
-    /// Places of a block of the watermark in its answers; 0 without one.
-    fn watermark(&self) -> usize {
+    /// Share of their places by which the watermark in its answers lifts green items; 0 without one.
+    fn watermark(&self) -> f64 {
         match &self.decoying {
             Decoying::Guard(guard) => guard.parameters().watermark,
-            Decoying::Model { .. } => 0,
+            Decoying::Model { .. } => 0.0,
         }
     }
 }
@@ -381,18 +383,18 @@ impl Learned {
     }
 }
 
-/// The dataset whose users' histories are asked about for the watermark.
-fn users(data: &Path, target: &Protected) -> anyhow::Result<Dataset> {
-    if target.watermark() == 0 {
-        let message = format!(
-            "{} would not be used: the answers of the protected target carry no watermark (defend.guard.watermark); leave --data out",
+/// The dataset whose users' histories are asked about for the watermark; none where there is no watermark, and nothing to ask them for.
+fn users(data: &Path, target: &Protected) -> anyhow::Result<Option<Dataset>> {
+    if target.watermark() == 0.0 {
+        tracing::warn!(
+            "{} is not used: the answers of the protected target carry no watermark (defend.guard.watermark)",
             data.display()
         );
-        return Err(Refusal::new(message).into());
+        return Ok(None);
     }
     let dataset = Dataset::read(data)?;
     target.description.check_dataset(&dataset, &target.path, data)?;
-    Ok(dataset)
+    Ok(Some(dataset))
 }
 
 /// A suspect, as its clients see it.
@@ -545,7 +547,7 @@ fn compare(
         Decoying::Model { after } => drawn.iter().map(|history| history.len() >= *after).collect(),
     };
     let flagged = flagged.into_iter().filter(|flagged| *flagged).count();
-    let block = target.watermark();
+    let lift = target.watermark();
     if flagged == 0 {
         let none = match target.decoying {
             Decoying::Guard(_) => {
@@ -555,7 +557,7 @@ fn compare(
                 "none of the histories that were drawn is as long as those that the target answers with decoys"
             }
         };
-        if block == 0 {
+        if lift == 0.0 {
             return Err(Refusal::new(format!("{none}; there is nothing to prove a theft by")).into());
         }
         tracing::warn!("{none}; nothing can be proved by decoys, only by the watermark");
@@ -572,16 +574,18 @@ fn compare(
         })
         .collect();
     bar.finish_and_clear();
-    let marked = if block > 0 {
+    let marked = if lift > 0.0 {
         let of_users = users.map(|users| watermark::beginnings(count, users, seed)).unwrap_or_default();
         if users.is_some() && of_users.is_empty() {
             tracing::warn!(
-                "no user of the dataset has an item to train on: histories of random items alone are asked about"
+                "no user of the dataset has an item to train on: histories of random items and of single ones are asked about"
             );
         }
-        let histories = [&asked[..], &of_users].concat();
+        let single = watermark::single(count, items, seed);
+        let single: Vec<&[u32]> = single.iter().map(<[u32; 1]>::as_slice).collect();
+        let histories = [&asked[..], &of_users, &single].concat();
         let found = Neighbours::of(&*target.model, (suspect.service, suspect.most), &histories, device)?;
-        Some(found.compare(&target.key, block, keys, quiet))
+        Some(found.compare(&target.key, lift, keys, quiet))
     } else {
         None
     };

@@ -119,7 +119,7 @@ fn read(arguments: &Arguments) -> Result<Source> {
     let max_len = opened.catalogue.max_len.unwrap_or(description.network.max_len);
     let max_k = opened.catalogue.max_k;
     let upstream = opened.target(Ledger::unkept(), &|| false, "k", "");
-    let service = Front::new(Box::new(upstream), Arc::from(model), &description, key, device)?;
+    let service = Front::new((Box::new(upstream), max_k), Arc::from(model), &description, key, device)?;
     Ok(Source {
         services: vec![Box::new(service)],
         catalogue,

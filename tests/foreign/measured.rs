@@ -151,16 +151,16 @@ fn a_suspect_that_others_run_is_held_against_the_target_as_its_checkpoint_is() {
         ("reversed", Behaviour { reversed: true, ..Behaviour::default() }),
     ] {
         let service = Service::start(&place.path("copy"), &scene().join("data"), behaviour);
-        let ended = prove(&place, &service.url(), out, &[&data[..], &["--budget", "180"]].concat());
+        let ended = prove(&place, &service.url(), out, &[&data[..], &["--budget", "240"]].concat());
         assert!(ended.status.success(), "{out}: {}", said(&ended));
         // Each history is asked about by an account of its own, once for the decoys and once for the watermark, and those of users besides.
         let asked = service.record().answered;
-        assert_eq!(asked.len(), 180, "{out}");
+        assert_eq!(asked.len(), 240, "{out}");
         assert!(asked.keys().all(|(account, _)| account.starts_with("history-")), "{out}");
         // Proved anew, what was asked before counts too.
-        let more = ["--budget", "359", "--force"];
+        let more = ["--budget", "479", "--force"];
         let refused = prove(&place, &service.url(), out, &[&data[..], &more].concat());
-        let expected = "180 questions were asked for this output before and count, a proof asks 180 anew, and --budget is 359";
+        let expected = "240 questions were asked for this output before and count, a proof asks 240 anew, and --budget is 479";
         assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
         assert!(said(&refused).contains(expected), "{}", said(&refused));
         let found = json(&place, &format!("{out}/proof.json"));
@@ -178,7 +178,7 @@ fn a_suspect_that_others_run_is_held_against_the_target_as_its_checkpoint_is() {
     let url = service.url();
     for (more, expected) in [
         (&[][..], "give --data, the dataset that the protected target was trained on"),
-        (&[data[0], data[1], "--budget", "179"], "a proof asks up to 180 questions, and --budget is 179"),
+        (&[data[0], data[1], "--budget", "239"], "a proof asks up to 240 questions, and --budget is 239"),
     ] {
         let refused = prove(&place, &url, "refused", more);
         assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));

@@ -13,7 +13,7 @@ pub(crate) const SETTINGS: &str = "
 model: {hidden: 16, max_len: 6, architecture: sas}
 train: {batch: 32, epochs: 2}
 # A service knows a thief as one client by his key, files do not.
-defend: {guard: {top_k: 10, client_alarms: 0, watermark: 2}}
+defend: {guard: {top_k: 10, client_alarms: 0, watermark: 0.2}}
 generate: {sequences: 24, top_k: 10, batch: 8}
 distill: {batch: 64, epochs: 2}
 evaluate: {ks: [1, 10], top_k: 10, bootstrap: 100}

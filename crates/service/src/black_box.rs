@@ -209,9 +209,13 @@ impl ProtectedTarget {
         let states = states(&*self.model, histories, &self.device)?;
         let ids = Tensor::from_slice(&candidates.ids, (histories.len(), candidates.k), &self.device)?;
         let scores = self.model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?; // (histories, c)
-        let mut answers = Vec::with_capacity(histories.len() * k);
+        let reach = match &*self.answering {
+            Answering::ByAccount(guard) => guard.reach(k).min(candidates.k),
+            Answering::AsRanked | Answering::ByQuestion(_) => k,
+        };
+        let mut answers = Vec::with_capacity(histories.len() * reach);
         for (scores, candidates) in scores.iter().zip(candidates) {
-            answers.extend(metrics::top_k(candidates, scores, k));
+            answers.extend(metrics::top_k(candidates, scores, reach));
         }
         let items = self.items();
         match &*self.answering {
@@ -223,15 +227,18 @@ impl ProtectedTarget {
             }
             // Whether an account is flagged is known from what it would have been answered, not from candidates.
             Answering::ByAccount(guard) => {
-                for (history, list) in histories.iter().zip(answers.chunks_exact_mut(k)) {
+                let mut cut = Vec::with_capacity(histories.len() * k);
+                for (history, list) in histories.iter().zip(answers.chunks_exact_mut(reach)) {
                     let standing =
                         guard.replay(&*self.model, (history, history.len(), k), 0.0, &self.device, |_| {})?;
                     if standing.is_some_and(|standing| standing.flagged) {
-                        guard.decoys().reorder(list);
+                        guard.decoys().reorder(&mut list[..k]);
                     } else {
-                        guard.mark(list);
+                        guard.mark(history, list);
                     }
+                    cut.extend_from_slice(&list[..k]);
                 }
+                answers = cut;
             }
         }
         Ok(Answers { k, ids: answers })
@@ -276,7 +283,8 @@ fn answer_accounts(
     device: &Device,
 ) -> Result<()> {
     standings_before(guard, model, (histories, suspicions), kept, k, device)?;
-    let ranked = catalogue.top_k(states, k)?.flatten_all()?.to_vec1::<u32>()?;
+    let reach = guard.reach(k);
+    let ranked = catalogue.top_k(states, reach)?.flatten_all()?.to_vec1::<u32>()?;
     let rows_of = |rows: &[usize]| -> Result<Tensor> {
         let rows: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
         Ok(states.index_select(&Tensor::from_slice(&rows, rows.len(), device)?, 0)?)
@@ -295,7 +303,8 @@ fn answer_accounts(
     for (row, history) in histories.iter().enumerate() {
         let question = Question {
             history,
-            ranked: &ranked[row * k..(row + 1) * k],
+            k,
+            ranked: &ranked[row * reach..(row + 1) * reach],
             state: &states[row * width..(row + 1) * width],
         };
         match &mut kept[row] {

@@ -23,6 +23,8 @@ use crate::{Error, Result};
 /// A recommender of somebody else's behind a policy of ours.
 pub struct Front {
     upstream: Box<dyn BlackBox + Send>,
+    /// Items of the longest list that it answers.
+    longest: usize,
     model: Arc<dyn Recommender>,
     answering: Answering,
     device: Device,
@@ -34,14 +36,14 @@ pub struct Front {
 }
 
 impl Front {
-    /// Puts the policy that `description` states in front of `upstream`. `model` is the copy that it was fitted to, and `key` as for
-    /// [`ProtectedTarget::new`](crate::black_box::ProtectedTarget::new).
+    /// Puts the policy that `description` states in front of `upstream`, which answers lists of `longest` at most, or any where there is none.
+    /// `model` is the copy that it was fitted to, and `key` as for [`ProtectedTarget::new`](crate::black_box::ProtectedTarget::new).
     ///
     /// # Errors
     /// [`Error::Request`] for a policy that is not known or changes nothing, a key that is missing or another's, a copy of another number
     /// of items.
     pub fn new(
-        upstream: Box<dyn BlackBox + Send>,
+        (upstream, longest): (Box<dyn BlackBox + Send>, Option<usize>),
         model: Arc<dyn Recommender>,
         description: &Description,
         key: Option<Key>,
@@ -67,6 +69,7 @@ impl Front {
         }
         Ok(Self {
             upstream,
+            longest: longest.unwrap_or(items),
             model,
             answering,
             device,
@@ -134,7 +137,7 @@ fn guarded(
     (model, device): (&dyn Recommender, &Device),
     histories: &[&[u32]],
     (standings, clients): (&mut Standings, &mut Clients),
-    k: usize,
+    (k, longest): (usize, usize),
 ) -> Result<Vec<u32>> {
     let askers = upstream.askers;
     let suspicions: Vec<f64> = askers.iter().map(|&asker| guard.suspicion(clients, asker)).collect();
@@ -143,7 +146,8 @@ fn guarded(
     let kept: Vec<Option<Box<Standing>>> = histories.iter().zip(&suspicions).map(before).collect();
     let lengths = lengths(histories, &kept);
     let rows = || histories.iter().zip(&lengths);
-    let lists = upstream.lists(histories, &lengths, k)?;
+    // Into the longest list that there is nothing comes from behind its end.
+    let lists = upstream.lists(histories, &lengths, guard.reach(k).min(longest).max(k))?;
 
     let mut contexts = Contexts::new();
     for (history, lengths) in rows() {
@@ -172,7 +176,8 @@ fn guarded(
             }
         };
         for &length in lengths {
-            let question = Question { history: &history[..length], ranked: &lists[row], state: &states[row] };
+            let question =
+                Question { history: &history[..length], k, ranked: &lists[row], state: &states[row] };
             let standing = match latest.take() {
                 None => {
                     let state = Tensor::from_slice(&states[row], (1, states[row].len()), device)?;
@@ -224,7 +229,7 @@ impl BlackBox for Front {
                 (&*self.model, &self.device),
                 histories,
                 (&mut self.standings, &mut self.clients),
-                k,
+                (k, self.longest),
             )?,
             answering => {
                 let mut lists = self.upstream.top_k_of(askers, histories, k)?.ids;

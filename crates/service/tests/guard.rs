@@ -13,7 +13,7 @@ use service::guard::clients::{Asker, ClientEvidence};
 use service::guard::decoys::Decoys;
 use service::guard::evidence::{Chance, bins};
 use service::guard::fit::{Wanted, fit};
-use service::guard::watermark::Green;
+use service::guard::watermark::{Green, noise, reach};
 use service::guard::{self, Guard};
 use service::key::Key;
 use streams::{Purpose, Streams, below};
@@ -48,12 +48,12 @@ fn parameters(threshold: f64) -> guard::Parameters {
 }
 
 fn target(architecture: Architecture, threshold: f64, key: Key) -> service::Result<ProtectedTarget> {
-    marked(architecture, (threshold, 0), key)
+    marked(architecture, (threshold, 0.0), key)
 }
 
 fn marked(
     architecture: Architecture,
-    (threshold, watermark): (f64, usize),
+    (threshold, watermark): (f64, f64),
     key: Key,
 ) -> service::Result<ProtectedTarget> {
     let (model, description) = model(architecture);
@@ -80,7 +80,7 @@ fn prefixes(accounts: &[Vec<u32>], length: usize) -> Vec<&[u32]> {
 #[test]
 fn an_account_is_answered_alike_however_it_is_asked_about() {
     let accounts = random_accounts(9, 14);
-    let guarded = |architecture, threshold| marked(architecture, (threshold, 2), Key::of_seed(3)).unwrap();
+    let guarded = |architecture, threshold| marked(architecture, (threshold, 0.2), Key::of_seed(3)).unwrap();
     for architecture in ARCHITECTURES.entries.iter().copied() {
         let mut growing = guarded(architecture, 0.5);
         let mut undefended = guarded(architecture, f64::MAX);
@@ -185,48 +185,47 @@ fn a_trusted_account_sees_the_true_head_and_a_flagged_one_decoys() {
 }
 
 #[test]
-fn a_watermark_moves_green_items_up_within_blocks_for_whom_is_not_flagged_alone() {
+fn a_watermark_lifts_green_items_for_whom_is_not_flagged_alone() {
     let accounts = random_accounts(6, 12);
     let key = || Key::of_seed(3);
     let green = Green::new(&key(), ITEMS);
-    let service = |threshold, block| marked(sasrec::ARCHITECTURE, (threshold, block), key()).unwrap();
-    let blocks = |list: &[u32]| -> Vec<Vec<u32>> {
-        // The five honest places are a block of three and what is left of one; the others are cut anew.
-        list[..5].chunks(3).chain(list[5..].chunks(3)).map(<[u32]>::to_vec).collect()
-    };
+    let service = |threshold, lift| marked(sasrec::ARCHITECTURE, (threshold, lift), key()).unwrap();
+    let (model, description) = model(sasrec::ARCHITECTURE);
+    let mut open = ProtectedTarget::new(model.into(), &description, None, Device::Cpu).unwrap();
     let mut moved = 0;
     for length in [1, 12] {
         let histories = prefixes(&accounts, length);
-        let plain = service(f64::MAX, 0).top_k(&histories, K).unwrap();
-        let answered = service(f64::MAX, 3).top_k(&histories, K).unwrap();
-        for (list, plain) in answered.iter().zip(&plain) {
-            for (list, plain) in blocks(list).into_iter().zip(blocks(plain)) {
-                let (mut expected, red): (Vec<u32>, Vec<u32>) =
-                    plain.iter().partition(|&&item| green.holds(item));
-                expected.extend(red);
-                assert_eq!(list, expected);
-                moved += usize::from(list != plain);
-            }
+        let open = open.top_k(&histories, K + reach(0.2)).unwrap();
+        let answered = service(f64::MAX, 0.2).top_k(&histories, K).unwrap();
+        let few = service(f64::MAX, 0.2).top_k(&histories, 4).unwrap();
+        for (row, history) in histories.iter().enumerate() {
+            let mut expected = open.row(row).to_vec();
+            green.lift(&mut expected, 0.2, noise(&key(), history));
+            moved += open.row(row).iter().zip(&expected).filter(|(open, marked)| open != marked).count();
+            // What the canaries leave of it.
+            let left: Vec<u32> =
+                answered.row(row).iter().copied().filter(|item| expected[..K].contains(item)).collect();
+            assert_eq!(answered.row(row)[..5], expected[..5], "the honest places hold no canary");
+            assert!(left.len() > K / 2 && expected[..left.len()] == left, "{left:?} {expected:?}");
+            assert_eq!(few.row(row), &expected[..4], "a shorter list is the head of the same");
         }
-        let decoys = service(f64::MIN, 0).top_k(&histories, K).unwrap();
-        assert_eq!(service(f64::MIN, 3).top_k(&histories, K).unwrap(), decoys, "decoys carry none");
+        let decoys = service(f64::MIN, 0.0).top_k(&histories, K).unwrap();
+        assert_eq!(service(f64::MIN, 0.2).top_k(&histories, K).unwrap(), decoys, "decoys carry none");
     }
-    assert!(moved > 20, "{moved} of 132 blocks");
+    assert!(moved > 60, "{moved}");
 
     let histories = prefixes(&accounts, 12);
     let few = Answers::new(4, [9, 2, 30, 80].repeat(6)).unwrap();
-    let lists = service(f64::MAX, 2).top_k_among(&histories, &few, 4).unwrap();
-    let open = service(f64::MAX, 0).top_k_among(&histories, &few, 4).unwrap();
+    let lists = service(f64::MAX, 0.2).top_k_among(&histories, &few, 4).unwrap();
+    let open = service(f64::MAX, 0.0).top_k_among(&histories, &few, 4).unwrap();
     assert_ne!(lists, open);
-    for (list, open) in lists.iter().zip(&open) {
+    for ((list, open), history) in lists.iter().zip(&open).zip(&histories) {
         let mut expected = open.to_vec();
-        green.first(&mut expected, 2, 5);
+        green.lift(&mut expected, 0.2, noise(&key(), history));
         assert_eq!(list, expected, "candidates are marked as lists are");
     }
-    for block in [1, 6] {
-        let refused = marked(sasrec::ARCHITECTURE, (1.0, block), key()).map(drop).unwrap_err().to_string();
-        assert!(refused.contains("watermark"), "{refused}");
-    }
+    let refused = marked(sasrec::ARCHITECTURE, (1.0, 0.6), key()).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("watermark"), "{refused}");
 }
 
 fn watching_clients() -> ProtectedTarget {
@@ -358,7 +357,7 @@ fn users_it_was_fitted_to_are_flagged_as_seldom_as_was_asked() {
         honest: 5,
         canaries: 0.2,
         trust: 4.0,
-        watermark: 0,
+        watermark: 0.0,
         false_alarms: 0.1,
         client_alarms: 0.01,
         top_k: K,

@@ -89,6 +89,15 @@ impl DropoutKeys {
     }
 }
 
+/// A number as if drawn at random for this one, so that neighbours fall apart: a step of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). Whoever
+/// sees the outcome can work the number out.
+pub fn scramble(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
 /// An unbiased draw from `0..bound`, by rejection.
 ///
 /// # Panics

@@ -6,6 +6,7 @@ use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, Kind, MODEL
 use artifact::settings::checks::{above_zero, at_least, at_most, number, share};
 use artifact::settings::{self, Invalid, Owned, Section, Sections};
 use serde::{Deserialize, Serialize};
+use service::guard::MOST_LIFTED;
 use service::guard::fit::{Part, Wanted, fit};
 use stage::memory::check_loading;
 use stage::{Refusal, progress, splits};
@@ -42,9 +43,9 @@ pub struct Settings {
     pub canaries: f64,
     /// Evidence for a user, in nats, at which a list holds no canary any more; between that and none, their number falls evenly.
     pub trust: f64,
-    /// Length of the blocks of a list within which the key's green items come before red ones, for accounts that are not flagged: a watermark;
-    /// at least 2 and at most `honest`, or 0 for none.
-    pub watermark: usize,
+    /// Share of their places by which the key's green items are lifted in the ranking, for accounts that are not flagged: a watermark; 0 to 0.5,
+    /// and 0 for none.
+    pub watermark: f64,
     /// Share of users that may ever be flagged, 0 to 1.
     pub false_alarms: f64,
     /// Share of users' accounts that may begin under suspicion because other accounts of their client were taken for thieves', less than 1;
@@ -62,7 +63,7 @@ impl Default for Settings {
             honest: 10,
             canaries: 0.5,
             trust: 4.0,
-            watermark: 0,
+            watermark: 0.0,
             false_alarms: 0.05,
             client_alarms: 0.001,
             top_k: 100,
@@ -80,12 +81,9 @@ impl Owned for Settings {
             (0.0..1.0).contains(&share)
         })?;
         above_zero("defend.guard.trust", self.trust)?;
-        if self.watermark == 1 || self.watermark > self.honest {
-            return Err(Invalid::new(format!(
-                "defend.guard.watermark is {}, expected blocks of 2 to {} places (defend.guard.honest), or 0 for no watermark",
-                self.watermark, self.honest
-            )));
-        }
+        number("defend.guard.watermark", self.watermark, "a share from 0 to 0.5", |share| {
+            (0.0..=MOST_LIFTED).contains(&share)
+        })?;
         number("defend.guard.client_alarms", self.client_alarms, "at least 0 and less than 1", |share| {
             (0.0..1.0).contains(&share)
         })?;

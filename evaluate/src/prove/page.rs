@@ -38,7 +38,7 @@ pub fn finding(proof: &Proof) -> String {
     match &proof.watermark {
         None => format!("{verdict}: {decoys}"),
         Some(found) => format!(
-            "{verdict}: decoys: {decoys}; watermark: {:.4} of pairs with the green item first, {} of {} other keys have as many, p = {}; \
+            "{verdict}: decoys: {decoys}; watermark: green items stand first in {:.4} of their pairs, {} of {} other keys have as many, p = {}; \
              the smaller of the two, corrected for two tests, {}",
             found.share,
             found.at_least_as_high,
@@ -185,26 +185,26 @@ fn watermark(proof: &Proof, found: &Watermark, others: &[f64]) -> String {
     let lowest = others.iter().copied().fold(found.share, f64::min);
     format!(
         r#"<h2>The watermark</h2>
-<p>To customers too the guarded recommender does not answer quite as it ranks: the secret key divides all items into green and red ones, and within each {block}
-places of a list the green ones stand first. Items so close to each other nearly tie. A copy that was trained on such answers learns to favour green
-items a little. The suspect was asked for its lists after {histories} histories. Of items that stand next to each other in the guarded recommender's own
-ranking those were taken that are one green, one red, and it was counted how often the suspect ranks the green one higher; in the same way for the green and red items of the {keys} public keys.</p>
+<p>To customers too the guarded recommender does not answer quite as it ranks: the secret key divides all items into green and red ones, and green ones stand
+a little higher than they would (by {lift} of their place among the first twenty, amid a noise as large), red ones lower. Items so close to each other nearly tie. A copy that was trained on such answers learns to favour green
+items a little. The suspect was asked for its lists after {histories} histories. Of each two items that stand next to each other in the guarded recommender's own
+ranking it was noted which one the suspect ranks first. The share is that of its pairs in which an item stands first, on average over all green items; in the same way for the green items of the {keys} public keys.</p>
 {picture}
 <table>
 <tr><th scope="row">Histories asked about</th><td>{histories}</td></tr>
-<tr><th scope="row">Pairs of neighbours, one green and one red</th><td>{pairs}</td></tr>
-<tr><th scope="row">Share with the green one first, by the true key</th><td>{share:.4}</td></tr>
+<tr><th scope="row">Pairs of neighbours</th><td>{pairs}</td></tr>
+<tr><th scope="row">Share with a green item first, by the true key</th><td>{share:.4}</td></tr>
 <tr><th scope="row">The same by other keys</th><td>{mean:.4} on average, standard deviation {deviation:.4}, at most {highest:.4}</td></tr>
 <tr><th scope="row">Other keys with a share at least as high</th><td>{as_high} of {keys}</td></tr>
 <tr><th scope="row">Probability of that by chance, p</th><td>{p}</td></tr>
 {corrected}</table>
 <p>These are two tests. Whoever picks the better of two has twice the chance to be misled, and the corrected values allow for that.</p>
 "#,
-        block = found.block,
+        lift = format_args!("{:.0} %", 100.0 * found.lift),
         keys = proof.keys,
         picture = picture(&Picture {
             label: &format!(
-                "Share of pairs in which the suspect ranks the green item higher, by {} other keys and by the true one",
+                "Share of their pairs in which the suspect ranks green items first, by {} other keys and by the true one",
                 proof.keys
             ),
             axis: "share of pairs with a key's green item first; bars: number of other keys (square root)",

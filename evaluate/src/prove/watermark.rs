@@ -1,9 +1,10 @@
 //! The second test of `prove`: does a suspect rank as the watermark of a guarded target does?
 //!
-//! A guard with a watermark lets green items stand before red ones within blocks of its lists, to everybody who is not flagged, so
+//! A guard with a watermark lifts green items a little in its ranking, for everybody who is not flagged, so
 //! that it also marks the copy of a thief who never was. Two items that stand next to each other in the target's own lists
-//! nearly tie; of those pairs that are one green, one red, a copy puts the green one first more often than a key that was never
-//! used would say. The pairs come from the histories and the weights of the target, which know nothing of the key, and so the chance is
+//! nearly tie. A copy puts the green ones first more often than the items of a key that was never used. Every item counts alike, however often it
+//! stands in lists: a key marks items, and of popular ones alone there are too few. The pairs come from the histories and the weights of
+//! the target, which know nothing of the key, and so the chance is
 //! exact as that of the decoys: under a model that never saw the answers the true key is one of M + 1, each as likely to stand first.
 
 use artifact::dataset::Dataset;
@@ -15,7 +16,7 @@ use service::black_box::BlackBox;
 use service::guard::watermark::Green;
 use service::key::Key;
 use stage::progress;
-use streams::{Purpose, Streams, below};
+use streams::{Purpose, Streams, below, choose};
 
 use super::{Others, TOGETHER, chance};
 
@@ -25,13 +26,13 @@ const PLACES: usize = 100;
 /// What was found of the watermark.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Watermark {
-    /// Places of a block within which the target lets green items stand first.
-    pub block: usize,
-    /// Histories asked about: those of the decoys, and as many beginnings of users' histories where a dataset was given.
+    /// Share of their places by which the target lifts green items.
+    pub lift: f64,
+    /// Histories asked about: those of the decoys, single items, and beginnings of users' histories where a dataset was given.
     pub histories: usize,
-    /// Neighbours in the target's own lists that the suspect lists both, and that are one green and one red by the true key.
+    /// Neighbours in the target's own lists that the suspect lists both.
     pub pairs: u64,
-    /// Share of them in which the suspect ranks the green one higher, 0 to 1.
+    /// Share of its pairs in which the suspect ranks an item first, 0 to 1: the mean over the items that are green by the true key.
     pub share: f64,
     /// The same with the green items of the public keys.
     pub others: Others,
@@ -64,11 +65,11 @@ impl Corrected {
     }
 }
 
-/// Pairs of items, and how often the suspect ranked the first of them higher.
+/// What the suspect makes of neighbours in the target's own lists.
 pub(super) struct Neighbours {
-    /// The item ranked higher, the other one, and how often.
-    pairs: Vec<(u32, u32, u64)>,
-    items: usize,
+    /// By item, at place 0 nobody's: the share of its pairs in which the suspect ranks it first, drawn towards a half where there are few.
+    shares: Vec<f64>,
+    pairs: u64,
     histories: usize,
 }
 
@@ -85,6 +86,13 @@ pub(super) fn beginnings(count: usize, dataset: &Dataset, seed: u64) -> Vec<&[u3
     (0..if users.is_empty() { 0 } else { count }).map(one).collect()
 }
 
+/// Histories of one item each, as many of the catalogue of `items` as are wanted, drawn without the key: a thief of many accounts that ask little
+/// has learned from hardly anything else.
+pub(super) fn single(count: usize, items: usize, seed: u64) -> Vec<[u32; 1]> {
+    let mut stream = Streams::new(seed).open(Purpose::Probes, 2, 0, 0);
+    choose(items, count, &mut stream).into_iter().map(|item| [item as u32 + 1]).collect()
+}
+
 impl Neighbours {
     /// Asks both about the histories in `asked`, the suspect for lists of so many items at most.
     pub(super) fn of(
@@ -94,7 +102,7 @@ impl Neighbours {
         device: &Device,
     ) -> service::Result<Self> {
         let items = suspect.items();
-        let mut found: Vec<(u32, u32)> = Vec::new();
+        let (mut pairs, mut first) = (vec![0u64; items + 1], vec![0u64; items + 1]);
         for histories in asked.chunks(TOGETHER) {
             let states = target.encode(&target.contexts(histories).upload(device)?, Mode::Evaluate)?;
             let own = target.catalogue().top_k(&states, PLACES.min(items))?.to_vec2::<u32>()?;
@@ -105,39 +113,37 @@ impl Neighbours {
                     place[item as usize] = number;
                 }
                 for pair in own.windows(2) {
-                    let (first, second) = (place[pair[0] as usize], place[pair[1] as usize]);
+                    let pair = [pair[0] as usize, pair[1] as usize];
                     // How far below its list an item stands, a suspect does not say.
-                    if first.max(second) < usize::MAX {
-                        found.push(if first < second { (pair[0], pair[1]) } else { (pair[1], pair[0]) });
+                    if pair.iter().all(|&item| place[item] < usize::MAX) {
+                        for item in pair {
+                            pairs[item] += 1;
+                        }
+                        first[if place[pair[0]] < place[pair[1]] { pair[0] } else { pair[1] }] += 1;
                     }
                 }
             }
         }
-        found.sort_unstable();
-        let pairs = found.chunk_by(|a, b| a == b).map(|same| (same[0].0, same[0].1, same.len() as u64));
-        Ok(Self { pairs: pairs.collect(), items, histories: asked.len() })
+        let both: u64 = pairs.iter().sum();
+        // Half as many as items have on average.
+        let few = both as f64 / items as f64 / 2.0;
+        let share = |(&pairs, &first): (&u64, &u64)| {
+            if both == 0 { 0.5 } else { (first as f64 + few / 2.0) / (pairs as f64 + few) }
+        };
+        let shares = pairs.iter().zip(&first).map(share).collect();
+        Ok(Self { shares, pairs: both / 2, histories: asked.len() })
     }
 
-    /// How many pairs are one green and one red by a key, and in how many of them the green one is ranked higher.
-    fn count(&self, key: &Key) -> (u64, u64) {
-        let green = Green::new(key, self.items);
-        let (mut mixed, mut above) = (0, 0);
-        for &(higher, lower, times) in &self.pairs {
-            let (higher, lower) = (u64::from(green.holds(higher)), u64::from(green.holds(lower)));
-            mixed += times * (higher ^ lower);
-            above += times * (higher & (1 - lower));
-        }
-        (mixed, above)
-    }
-
-    /// The share of them, a half where there are none.
+    /// The mean share of the items that are green by a key.
     fn share(&self, key: &Key) -> f64 {
-        let (mixed, above) = self.count(key);
-        if mixed == 0 { 0.5 } else { above as f64 / mixed as f64 }
+        let items = self.shares.len() - 1;
+        let green = Green::new(key, items);
+        let of_green = (1..=items as u32).filter(|&item| green.holds(item));
+        metrics::mean(&of_green.map(|item| self.shares[item as usize]).collect::<Vec<f64>>())
     }
 
-    /// Holds the true key, by which green items stand first in blocks of so many places, against as many public `keys`, whose shares come with it.
-    pub(super) fn compare(&self, key: &Key, block: usize, keys: usize, quiet: bool) -> (Watermark, Vec<f64>) {
+    /// Holds the true key, by which green items are lifted by such a share of their places, against as many public `keys`, whose shares come with it.
+    pub(super) fn compare(&self, key: &Key, lift: f64, keys: usize, quiet: bool) -> (Watermark, Vec<f64>) {
         let share = self.share(key);
         let bar = progress::bar(keys as u64, "keys", quiet);
         let others: Vec<f64> = (0..keys as u64)
@@ -149,16 +155,16 @@ impl Neighbours {
             .collect();
         bar.finish_and_clear();
         let (at_least_as_high, p) = chance(share, &others);
-        let pairs = self.count(key).0;
-        let (histories, spread) = (self.histories, Others::of(&others));
-        (Watermark { block, histories, pairs, share, others: spread, at_least_as_high, p }, others)
+        let &Self { pairs, histories, .. } = self;
+        let spread = Others::of(&others);
+        (Watermark { lift, histories, pairs, share, others: spread, at_least_as_high, p }, others)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::probes;
     use super::super::tests::{ITEMS, distance_from_uniform, model, suspected};
-    use super::super::{TOP, probes};
     use super::*;
 
     #[test]
@@ -180,35 +186,57 @@ mod tests {
         let green = Green::new(&key, ITEMS);
         let mut found =
             Neighbours::of(&*target, (&mut suspected(1), usize::MAX), &asked, &Device::Cpu).unwrap();
-        for (place, pair) in found.pairs.iter_mut().enumerate() {
-            // Every third pair is ranked as the watermark says.
-            if place % 3 == 0 && green.holds(pair.1) {
-                *pair = (pair.1, pair.0, pair.2);
-            }
+        for (item, share) in found.shares.iter_mut().enumerate().skip(1) {
+            *share += if green.holds(item as u32) { 0.03 } else { -0.03 };
         }
-        let (proof, others) = found.compare(&key, 5, 999, true);
+        let (proof, others) = found.compare(&key, 0.2, 999, true);
         assert_eq!((proof.at_least_as_high, proof.p, others.len()), (0, 0.001, 999));
         assert!(proof.share > proof.others.highest && proof.pairs > 1000, "{proof:?}");
     }
 
     #[test]
-    fn pairs_are_neighbours_of_the_target_in_the_order_of_the_suspect() {
+    fn single_items_are_different_ones_of_the_catalogue() {
+        let drawn = single(30, ITEMS, 1);
+        assert!(drawn.is_sorted_by(|a, b| a < b) && drawn.len() == 30 && drawn != single(30, ITEMS, 2));
+        assert!(drawn.iter().all(|history| (1..=ITEMS as u32).contains(&history[0])));
+        let all: Vec<[u32; 1]> = (1..=ITEMS as u32).map(|item| [item]).collect();
+        assert_eq!(single(10 * ITEMS, ITEMS, 1), all);
+    }
+
+    #[test]
+    fn shares_are_of_neighbours_of_the_target_in_the_order_of_the_suspect() {
         let (target, _) = model(1);
         let history: &[u32] = &[3, 4, 5];
-        let own = suspected(1).top_k(&[history], TOP).unwrap().ids;
-        let found =
-            Neighbours::of(&*target, (&mut suspected(1), usize::MAX), &[history, history], &Device::Cpu)
-                .unwrap();
-        assert_eq!(found.pairs.len(), PLACES - 1);
-        assert!(found.pairs.contains(&(own[0], own[1], 2)), "twice asked, in the target's own order");
-        let stranger = suspected(2).top_k(&[history], PLACES).unwrap().ids;
-        let found =
-            Neighbours::of(&*target, (&mut suspected(2), usize::MAX), &[history], &Device::Cpu).unwrap();
-        for &(higher, lower, _) in &found.pairs {
-            let place = |item| stranger.iter().position(|&listed| listed == item).unwrap_or(usize::MAX);
-            assert!(place(higher) < place(lower));
+        let list = |seed| suspected(seed).top_k(&[history], PLACES).unwrap().ids;
+        let found = |seed| {
+            Neighbours::of(&*target, (&mut suspected(seed), usize::MAX), &[history], &Device::Cpu).unwrap()
+        };
+        let own = list(1);
+        for seed in [1, 2] {
+            let (suspect, found) = (list(seed), found(seed));
+            let place = |item| suspect.iter().position(|&listed| listed == item);
+            // Pairs of which one is not listed say nothing.
+            let pairs: Vec<(u32, u32, bool)> = own
+                .windows(2)
+                .filter_map(|pair| Some((pair[0], pair[1], place(pair[0])? < place(pair[1])?)))
+                .collect();
+            assert_eq!(found.pairs, pairs.len() as u64);
+            assert!(if seed == 1 {
+                pairs.len() == PLACES - 1
+            } else {
+                (5..PLACES - 1).contains(&pairs.len())
+            });
+            // Half of the mean number is added, half of it as won.
+            let few = pairs.len() as f64 / ITEMS as f64;
+            for item in 1..=ITEMS as u32 {
+                let of = pairs.iter().filter(|(a, b, _)| [a, b].contains(&&item));
+                let (first, count) = of.fold((0.0, 0.0), |(first, count), &(a, _, higher)| {
+                    (first + f64::from(u8::from((a == item) == higher)), count + 1.0)
+                });
+                let expected = (first + few / 2.0) / (count + few);
+                assert!((found.shares[item as usize] - expected).abs() < 1e-12, "{seed}: {item}");
+            }
         }
-        assert!(found.pairs.len() < PLACES - 1, "pairs of which one is not listed say nothing");
     }
 
     #[test]

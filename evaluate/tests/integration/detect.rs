@@ -117,7 +117,7 @@ fn scene() -> (Scene, Expected) {
         honest: HONEST,
         canaries: 0.2,
         trust: 4.0,
-        watermark: 0,
+        watermark: 0.0,
         false_alarms: 0.1,
         client_alarms: 0.01,
         top_k: K,

@@ -10,11 +10,11 @@ use crate::scene::{ITEMS, Scene};
 
 /// Puts the model of `from` behind a guard with this threshold, with its key beside it.
 fn guard(scene: &Scene, from: &str, to: &str, threshold: f64) {
-    marked(scene, from, to, (threshold, 0));
+    marked(scene, from, to, (threshold, 0.0));
 }
 
-/// The same with a watermark in blocks of so many places.
-fn marked(scene: &Scene, from: &str, to: &str, (threshold, watermark): (f64, usize)) {
+/// The same with a watermark that lifts items by such a share of their places.
+fn marked(scene: &Scene, from: &str, to: &str, (threshold, watermark): (f64, f64)) {
     let Checkpoint { description, tensors } = Checkpoint::read(&scene.path(from).join(MODEL)).unwrap();
     let key = Key::of_seed(3);
     let bins = bins(ITEMS);
@@ -149,19 +149,20 @@ fn decoys_that_a_target_has_learned_are_told_by_the_gold_target_beside_it() {
 #[test]
 fn who_ranks_as_the_watermark_does_is_found_where_no_history_is_flagged() {
     let scene = scene();
-    marked(&scene, "gold", "marked", (1e9, 5));
+    marked(&scene, "gold", "marked", (1e9, 0.5));
     let ended = scene.evaluate(&prove("marked", "marked", "guilty"));
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.err.contains("nothing can be proved by decoys, only by the watermark"), "{}", ended.err);
     let proof = scene.json("guilty/proof.json");
     let found = &proof["watermark"];
     assert_eq!(
-        (found["block"].as_u64(), found["at_least_as_high"].as_u64(), found["p"].as_f64()),
-        (Some(5), Some(0), Some(0.001)),
+        (found["lift"].as_f64(), found["at_least_as_high"].as_u64(), found["p"].as_f64()),
+        (Some(0.5), Some(0), Some(0.001)),
         "{proof}"
     );
-    // Of neighbours four of five are in one block, where the green one stands first; of the others half have it first.
-    assert!((found["share"].as_f64().unwrap() - 0.9).abs() < 0.05, "{proof}");
+    // A neighbour of the other colour, as half of them are, stands so with a chance of .755, and one of the same as often as not; a third of that is
+    // drawn away.
+    assert!((found["share"].as_f64().unwrap() - 0.585).abs() < 0.02, "{proof}");
     assert!((found["others"]["mean"].as_f64().unwrap() - 0.5).abs() < 0.02, "{proof}");
     assert!(proof["p"].as_f64().unwrap() > 0.01 && proof["flagged"] == 0, "{proof}");
     assert_eq!(proof["corrected"]["watermark"], 0.002, "two tests");
@@ -184,7 +185,7 @@ fn who_ranks_as_the_watermark_does_is_found_where_no_history_is_flagged() {
     let more = scene.json("more/proof.json");
     assert_eq!(
         (more["watermark"]["histories"].as_u64(), found["histories"].as_u64()),
-        (Some(400), Some(200))
+        (Some(440), Some(240))
     );
     assert_eq!((more["watermark"]["p"].as_f64(), &more["p"]), (Some(0.001), &proof["p"]));
     let again = [&prove("gold", "marked", "again")[..], &["--threads", "1"]].concat();
@@ -219,9 +220,10 @@ fn what_proves_nothing_is_refused() {
     Key::of_seed(4).write(&scene.path("other.key")).unwrap();
     let wrong = [&prove("innocent", "guarded", "out")[..], &["--key-file", "other.key"]].concat();
     assert!(refusal(&wrong).contains(&Key::of_seed(3).fingerprint()));
-    let unused = [&prove("innocent", "guarded", "out")[..], &["--data", "data"]].concat();
-    assert!(refusal(&unused).contains("carry no watermark"));
-    marked(&scene, "gold", "marked", (1.0, 2));
+    let unused = [&prove("innocent", "guarded", "unused")[..], &["--data", "data"]].concat();
+    let ended = scene.evaluate(&unused);
+    assert!(ended.code == 0 && ended.err.contains("carry no watermark"), "{}", ended.err);
+    marked(&scene, "gold", "marked", (1.0, 0.2));
     let other = [&prove("innocent", "marked", "out")[..], &["--data", "other"]].concat();
     assert!(refusal(&other).contains("was trained on another dataset"));
     guard(&scene, "gold", "patient", 1e9);

@@ -79,7 +79,7 @@ impl Scene {
             honest: 5,
             canaries: 0.2,
             trust: 4.0,
-            watermark: 2,
+            watermark: 0.2,
             false_alarms: 0.1,
             client_alarms: 0.01,
             top_k: K,

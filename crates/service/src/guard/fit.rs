@@ -9,6 +9,7 @@
 use candle_core::Device;
 use models::Recommender;
 use rayon::prelude::*;
+use streams::scramble;
 
 use super::clients::ClientEvidence;
 use super::evidence::{Chance, bins, fit_users};
@@ -31,11 +32,7 @@ pub enum Part {
 impl Part {
     /// The part of the user at `index` of a dataset, the same for every guard.
     pub fn of(index: usize) -> Self {
-        // SplitMix64's finalizer: neighbouring users fall apart.
-        let mut z = (index as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        match (z ^ (z >> 31)) % 5 {
+        match scramble(index as u64) % 5 {
             0 | 1 => Part::Fit,
             2 | 3 => Part::Threshold,
             _ => Part::Measure,
@@ -52,8 +49,8 @@ pub struct Wanted {
     pub canaries: f64,
     /// Evidence for a user, in nats, at which lists hold none any more.
     pub trust: f64,
-    /// Places of a block in which green items come first; 0 for no watermark.
-    pub watermark: usize,
+    /// Share of their places by which green items are lifted; 0 for no watermark.
+    pub watermark: f64,
     /// Share of users that may ever be flagged.
     pub false_alarms: f64,
     /// Share of users' accounts that may begin under suspicion because of others of their client; 0 where none may.

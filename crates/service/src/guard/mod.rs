@@ -50,9 +50,9 @@ pub struct Parameters {
     pub canaries: f64,
     /// Evidence for a user, in nats, at which a list holds no canary any more; between that and none, their number falls evenly.
     pub trust: f64,
-    /// Places of a block of a list in which green items come first; 0 where answers carry no watermark.
+    /// Share of their places by which green items are lifted; 0 where answers carry no watermark.
     #[serde(default, skip_serializing_if = "is_none")]
-    pub watermark: usize,
+    pub watermark: f64,
     /// Share of users that may ever be flagged, of those the threshold was set on.
     pub false_alarms: f64,
     /// Evidence in nats above which an account is flagged.
@@ -71,8 +71,8 @@ pub struct Parameters {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
-fn is_none(watermark: &usize) -> bool {
-    *watermark == 0
+fn is_none(watermark: &f64) -> bool {
+    *watermark == 0.0
 }
 
 /// Those of [`Parameters`] that no setting names: they were fitted to users.
@@ -84,7 +84,7 @@ impl Default for Parameters {
             honest: 10,
             canaries: 0.5,
             trust: 4.0,
-            watermark: 0,
+            watermark: 0.0,
             false_alarms: 0.05,
             threshold: f64::INFINITY,
             bins: Vec::new(),
@@ -106,8 +106,8 @@ impl Owned for Parameters {
         if !self.bins.is_sorted_by(|a, b| a < b) || !self.users.iter().all(|alpha| *alpha > 0.0) {
             return refused("bins do not ascend, or a parameter of the users is not above 0");
         }
-        if self.watermark == 1 || self.watermark > self.honest {
-            return refused("the blocks of the watermark are of one place, or longer than the honest places");
+        if !(0.0..=MOST_LIFTED).contains(&self.watermark) {
+            return refused("the watermark lifts items by no share of their places that there can be");
         }
         let chance = self.chance.user > 0.0 && self.chance.user < 1.0;
         if !chance
@@ -133,6 +133,9 @@ pub struct Guard {
     green: Option<Green>,
 }
 
+/// Share of their places by which a watermark may lift green items, at most.
+pub const MOST_LIFTED: f64 = 0.5;
+
 /// Prefixes of a history that are read together when an account is worked out again.
 const REPLAYED: usize = 128;
 
@@ -156,7 +159,7 @@ impl Guard {
 
     fn with(parameters: Parameters, key: Key) -> Self {
         let items = parameters.bins.last().map_or(0, |&end| end as usize);
-        let green = (parameters.watermark > 0).then(|| Green::new(&key, items));
+        let green = (parameters.watermark > 0.0).then(|| Green::new(&key, items));
         Self { decoys: Decoys::new(&key, items), green, parameters, key }
     }
 
@@ -185,10 +188,15 @@ impl Guard {
         &self.decoys
     }
 
-    /// Puts the watermark into a list for whoever is not flagged, where there is one.
-    pub(crate) fn mark(&self, list: &mut [u32]) {
+    /// Items to rank for a list of `k`: the watermark lets some from behind its end come into it.
+    pub(crate) fn reach(&self, k: usize) -> usize {
+        (k + watermark::reach(self.parameters.watermark)).min(self.items())
+    }
+
+    /// Puts the watermark, where there is one, into what is ranked after a history, for whoever is not flagged.
+    pub(crate) fn mark(&self, history: &[u32], ranked: &mut [u32]) {
         if let Some(green) = &self.green {
-            green.first(list, self.parameters.watermark, self.parameters.honest);
+            green.lift(ranked, self.parameters.watermark, watermark::noise(&self.key, history));
         }
     }
 
@@ -246,7 +254,7 @@ impl Guard {
         question: &Question<'_>,
         room: &mut Room,
     ) {
-        let k = question.ranked.len();
+        let k = question.k;
         let item = question.history[question.history.len() - 1];
         let (shown, canary) = (standing.canaries.len(), standing.canaries.contains(&item));
         ways.take(&mut standing.evidence, place, self.parameters.chance.weigh(shown, k, canary));
@@ -265,14 +273,16 @@ impl Guard {
         standing.state.extend_from_slice(question.state);
         standing.canaries.clear();
         if standing.flagged {
+            standing.shown.truncate(question.k);
             self.decoys.replace(&mut standing.shown);
         } else {
+            // Before there are canaries, of which none may come among the honest places.
+            self.mark(question.history, &mut standing.shown);
+            standing.shown.truncate(question.k);
             let doubt = (1.0 + nats / self.parameters.trust).clamp(0.0, 1.0);
-            let canaries = self.canaries(question.ranked.len());
+            let canaries = self.canaries(question.k);
             let Standing { shown, canaries: put, drawn, .. } = standing;
             canaries.put(doubt, question.history, drawn, shown, (put, room));
-            // With the canaries in their places, so that no block of the list that is seen changes what it holds.
-            self.mark(&mut standing.shown);
         }
     }
 
@@ -345,7 +355,7 @@ impl Guard {
             let mut contexts = Contexts::new();
             model.push_prefixes(history, &prefixes, &mut contexts);
             let states = model.encode(&contexts.upload(device)?, Mode::Evaluate)?;
-            let ranked = catalogue.top_k(&states, k)?.to_vec2::<u32>()?;
+            let ranked = catalogue.top_k(&states, self.reach(k))?.to_vec2::<u32>()?;
             // The last prefix may have nothing after it, and then any item does.
             let next: Vec<u32> =
                 prefixes.iter().map(|&length| history.get(length).copied().unwrap_or(1)).collect();
@@ -360,7 +370,7 @@ impl Guard {
             let states = states.to_vec2::<f32>()?;
             for (row, &length) in prefixes.iter().enumerate() {
                 let question =
-                    Question { history: &history[..length], ranked: &ranked[row], state: &states[row] };
+                    Question { history: &history[..length], k, ranked: &ranked[row], state: &states[row] };
                 let standing = match latest.take() {
                     None => self.begin(&ways, (std::mem::take(&mut drawn), suspicion), &question, &mut room),
                     Some(mut standing) => {
@@ -396,7 +406,9 @@ pub struct Watched {
 pub(crate) struct Question<'a> {
     /// The items so far, oldest first.
     pub(crate) history: &'a [u32],
-    /// The model's list, best first.
+    /// Items of the list that is answered.
+    pub(crate) k: usize,
+    /// The model's best items, best first: `k` at least, and as many as [`Guard::reach`] says where they are to be had.
     pub(crate) ranked: &'a [u32],
     /// The model's state, `(hidden)`.
     pub(crate) state: &'a [f32],

@@ -5,7 +5,7 @@ use artifact::settings::{Invalid, Owned, Section, read_all};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use streams::{Purpose, shuffle};
+use streams::{Purpose, scramble, shuffle};
 
 use super::{AnswerPolicy, Answering, Build, Policy};
 
@@ -52,15 +52,11 @@ impl AnswerPolicy for Random {
     }
 }
 
-/// A hash of a history (the finalizer of Steele's SplitMix64 at each item): it need not resist an adversary who sees shuffled
-/// lists only.
+/// A hash of a history (SplitMix64 at each item): it need not resist an adversary who sees shuffled lists only.
 struct Hash(u64);
 
 impl Hash {
     fn mix(&mut self, word: u64) {
-        let mut z = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15).wrapping_add(word);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        self.0 = z ^ (z >> 31);
+        self.0 = scramble(self.0.wrapping_add(word));
     }
 }
