@@ -3,8 +3,8 @@
 #
 # In a folder of its own below ${TMPDIR:-/tmp}: munge, slurmctld and two slurmd, all on loopback, with nothing of the machine's own Slurm,
 # if it has one. Two targets, two defences, two surrogates and two seeds of the demo, with few epochs. A stage is killed (SIGKILL: as the
-# kernel does where memory runs out), another's job is cancelled (SIGTERM: as at the end of its time), and both must be run again. What is
-# there in the end must be `make`'s to the byte. A node has one core, and one GPU that is none (/dev/null), so that jobs that ask for a GPU
+# kernel does where memory runs out), another's job is cancelled (SIGTERM: as at the end of its time), and both must be run again, the
+# cancelled one from where it was. What is there in the end must be `make`'s to the byte. A node has one core, and one GPU that is none (/dev/null), so that jobs that ask for a GPU
 # are put where one is; they compute on the CPU.
 #
 # Needs no systemd and no cgroups that can be written to. The folder is removed at the end, unless something failed.
@@ -44,8 +44,13 @@ done
 end() {
   local status=$? pids
   trap - EXIT INT TERM
-  [ -z "${watcher:-}" ] || kill "$watcher" 2> /dev/null || true
-  [ ! -f "$home/slurmctld.pid" ] || timeout 10 scancel --user="$(id -un)" 2> /dev/null || true
+  if [ -f "$home/slurmctld.pid" ] && timeout 10 scancel --user="$(id -un)" 2> /dev/null; then
+    # A job whose node goes first would stay behind.
+    for _ in $(seq 40); do
+      [ -n "$(timeout 10 squeue --noheader 2> /dev/null)" ] || break
+      sleep 0.5
+    done
+  fi
   for file in "$home"/slurmd-*.pid "$home/slurmctld.pid" "$home/munge/pid"; do
     [ -f "$file" ] || continue
     pids=$(cat "$file")
@@ -101,6 +106,8 @@ SelectTypeParameters=CR_Core_Memory
 # A node has what is written here, whatever the machine has.
 SlurmdParameters=config_overrides
 MailProg=/bin/true
+# Seconds that a job has to end when it is asked to.
+KillWait=10
 GresTypes=gpu
 NodeName=one NodeHostname=$host NodeAddr=127.0.0.1 Port=$first CPUs=1 RealMemory=2000 Gres=gpu:1
 NodeName=two NodeHostname=$host NodeAddr=127.0.0.1 Port=$second CPUs=1 RealMemory=2000 Gres=gpu:1
@@ -127,7 +134,7 @@ fi
 echo "Slurm $(slurmctld -V | cut -d ' ' -f 2) is up with two nodes"
 
 # --- What make makes.
-FLAGS='--set train.epochs=20 --set distill.epochs=5 --set generate.sequences=60'
+FLAGS='--set train.epochs=40 --set distill.epochs=5 --set generate.sequences=60'
 FLAGS="$FLAGS --set defend.gro.epochs=2 --set defend.gro.student_warmup_epochs=2"
 for name in make slurm; do
   mkdir "$home/$name"
@@ -150,7 +157,7 @@ await() {
         return
       fi
     done 2> /dev/null
-    sleep 0.05
+    sleep 0.2
   done
 }
 
@@ -159,17 +166,23 @@ job() {
   tr '\0' '\n' < "/proc/$1/environ" | sed -n 's/^SLURM_JOB_ID=//p'
 }
 
-watch() {
+kill_one() {
   local pid
-  pid=$(await gro-train '--out out/demo-sas/seed-2/target')
-  killed=$(job "$pid")
-  kill -9 "$pid" && echo "$killed" > "$home/killed"
-  pid=$(await gro-attack '--surrogate bert --out out/demo-sas/seed-1/surrogate-gro-bert')
-  cancelled=$(job "$pid")
-  scancel "$cancelled" && echo "$cancelled" > "$home/cancelled"
+  pid=$(await gro-train '--out out/demo-bert/seed-2/target')
+  job "$pid" > "$home/killed"
+  kill -9 "$pid"
 }
-watch &
-watcher=$!
+
+cancel_one() {
+  local pid
+  pid=$(await gro-train '--out out/demo-bert/seed-1/target')
+  job "$pid" > "$home/cancelled"
+  # It shall have something to save.
+  sleep 1
+  scancel "$(cat "$home/cancelled")"
+}
+kill_one &
+cancel_one &
 
 begun=$SECONDS
 cd "$home/slurm"
@@ -180,21 +193,25 @@ timeout 900 snakemake -s pipelines/Snakefile --executor slurm --jobs 50 --defaul
 took=$((SECONDS - begun))
 
 # --- What came of it.
+
+# ended STATE: how many jobs ended so.
 ended() {
   grep -c "JobState=$1 " "$home/jobs" || true
 }
-for what in killed cancelled; do
-  [ -s "$home/$what" ] || { echo "error: no job was $what; none was caught at work" >&2; exit 1; }
-done
-state_of() {
-  sed -n "s/^JobId=$1 .*JobState=\([A-Z]*\) .*/\1/p" "$home/jobs"
+
+# expect NAME STATE: the job of ours that was so ended as such.
+expect() {
+  [ -s "$home/$1" ] || { echo "error: no job was $1; none was seen at work" >&2; exit 1; }
+  grep -q "^JobId=$(cat "$home/$1") .*JobState=$2 " "$home/jobs" || { echo "error: the job that was $1 did not end as $2" >&2; exit 1; }
 }
-[ "$(state_of "$(cat "$home/killed")")" = FAILED ] && [ "$(state_of "$(cat "$home/cancelled")")" = CANCELLED ] ||
-  { echo "error: the killed job is $(state_of "$(cat "$home/killed")"), the cancelled one $(state_of "$(cat "$home/cancelled")")" >&2; exit 1; }
-[ "$(sed -n 's/.* NodeList=\([^ ]*\) .*/\1/p' "$home/jobs" | sort -u | xargs)" = 'one two' ] || { echo 'error: one node did nothing' >&2; exit 1; }
-echo "Snakemake has filled it over Slurm in $took s: $(ended COMPLETED) jobs completed, $(ended FAILED) failed, $(ended CANCELLED) cancelled"
+expect killed FAILED
+expect cancelled CANCELLED
+grep -rqs 'resuming after' .snakemake/slurm_logs/rule_train/*bert*seed-1* || { echo 'error: the cancelled job was begun anew' >&2; exit 1; }
+nodes=$(sed -n 's/.* NodeList=\([^ ]*\) .*/\1/p' "$home/jobs" | sort -u | xargs)
+[ "$nodes" = 'one two' ] || { echo "error: jobs ran on $nodes alone" >&2; exit 1; }
+echo "Snakemake has filled it over Slurm in $took s: $(ended COMPLETED) jobs completed, $(ended FAILED) killed, $(ended CANCELLED) cancelled"
 for folder in data out; do
   diff -rq --exclude=run.log --exclude=speed.csv --exclude='events.*' "$home/make/$folder" "$home/slurm/$folder" >&2 ||
     { echo "error: $folder/ is not what make makes" >&2; exit 1; }
 done
-echo "every byte is make's: $(find "$home/slurm/out" -type f | wc -l) files"
+echo "every byte is make's: $(find "$home/slurm/data" "$home/slurm/out" -type f | wc -l) files"
