@@ -11,12 +11,14 @@
 set -euo pipefail
 
 root=$(realpath "$(dirname "$0")/..")
-binaries=$(realpath "${1:?slurm.sh BINARIES, the folder of gro-train and the others}")
 
 refuse() {
   echo "error: $*" >&2
   exit 2
 }
+
+[ $# -eq 1 ] || refuse "expected slurm.sh BINARIES, the folder of gro-train and the others"
+binaries=$(realpath "$1")
 
 PATH=$PATH:/usr/sbin:/sbin
 missing=
@@ -43,7 +45,10 @@ done
 # Ends what this script started, which is known by its process ids.
 end() {
   local status=$? pids
-  trap - EXIT INT TERM
+  trap - EXIT
+  # Asked twice, it ends all the same what it started.
+  trap '' INT TERM
+  [ -z "${snakemake:-}" ] || kill -9 "$snakemake" 2> /dev/null || true
   if [ -f "$home/slurmctld.pid" ] && timeout 10 scancel --user="$(id -un)" 2> /dev/null; then
     # A job whose node goes first would stay behind.
     for _ in $(seq 40); do
@@ -186,10 +191,14 @@ cancel_one &
 
 begun=$SECONDS
 cd "$home/slurm"
-timeout 900 snakemake -s pipelines/Snakefile --executor slurm --jobs 50 --default-resources mem_mb=1000 runtime=20 --retries 1 \
+# In the background, for a shell heeds no signal while it waits for a command in front.
+snakemake -s pipelines/Snakefile --executor slurm --jobs 50 --default-resources mem_mb=1000 runtime=20 --retries 1 \
   --slurm-status-command squeue --slurm-init-seconds-before-status-checks 1 --slurm-no-account --slurm-keep-successful-logs \
   --config 'datasets=[demo]' 'targets=[bert,sas]' 'defences=[none,gro]' 'surrogates=[bert,sas]' 'seeds=[1,2]' threads=1 gpus=1 resume=true \
-  "flags=$FLAGS" > "$home/snakemake.log" 2>&1 || { tail -n 40 "$home/snakemake.log" >&2; exit 1; }
+  "flags=$FLAGS" > "$home/snakemake.log" 2>&1 &
+snakemake=$!
+wait "$snakemake" || { tail -n 40 "$home/snakemake.log" >&2; exit 1; }
+snakemake=
 took=$((SECONDS - begun))
 
 # --- What came of it.
