@@ -7,7 +7,7 @@
 # cancelled one from where it was. What is there in the end must be `make`'s to the byte. A node has one core, and one GPU that is none (/dev/null), so that jobs that ask for a GPU
 # are put where one is; they compute on the CPU.
 #
-# Needs no systemd and no cgroups that can be written to. The folder is removed at the end, unless something failed.
+# Needs no systemd, and confines no job by cgroups. The folder is removed at the end, unless something failed.
 set -euo pipefail
 
 root=$(realpath "$(dirname "$0")/..")
