@@ -6,7 +6,7 @@
 //!
 //! Who knows this and not the key must not find the green items, or he could take the watermark out (docs/defences.md). So nothing about
 //! a list is certain: places are moved at random besides, by the key and the history, and a green item looks like one that the model happens to
-//! prefer. They are moved by a share of the place, up to the [`FULL`]th: by a whole number of places, green items would gather in the first
+//! prefer. They are moved by a share of the place, up to the twentieth: by a whole number of places, green items would gather in the first
 //! ones. And they move across the end of a list of any length, so that the set of its items is marked as their order is.
 
 use rand::Rng;
@@ -43,7 +43,7 @@ impl Green {
         self.green[item as usize]
     }
 
-    /// Orders what is `ranked` anew: an item moves from its place, or the [`FULL`]th if that is less, by a noise that `seed` tells, the sum of two
+    /// Orders what is `ranked` anew: an item moves from its place, or the twentieth if that is less, by a noise that `seed` tells, the sum of two
     /// numbers uniform on 0 to 2.5 `share`, less `share` where it is green.
     pub fn lift(&self, ranked: &mut [u32], share: f64, seed: u64) {
         let [share, noise] = [share, NOISE * share].map(|share| (share * PARTS as f64).round() as u64);
