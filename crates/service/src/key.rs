@@ -77,6 +77,12 @@ impl Key {
         ChaCha8Rng::from_seed(*hasher.finalize().as_bytes())
     }
 
+    /// The stream for `purpose` after a history, of which its first and last item and its length are taken: one look-up, however long it is.
+    pub(crate) fn stream_after(&self, purpose: &str, history: &[u32]) -> ChaCha8Rng {
+        let [first, last] = [history.first(), history.last()].map(|item| item.copied().unwrap_or(0));
+        self.stream(purpose, &[first, history.len() as u32, last])
+    }
+
     /// Reads a key of 64 hexadecimal digits.
     ///
     /// # Errors

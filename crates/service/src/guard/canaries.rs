@@ -80,8 +80,7 @@ impl<'a> Canaries<'a> {
                 chosen.push(item);
             }
         }
-        let ends = [history.first(), history.last()].map(|item| item.copied().unwrap_or(0));
-        let mut stream = self.key.stream("places of canaries", &[ends[0], history.len() as u32, ends[1]]);
+        let mut stream = self.key.stream_after("places of canaries", history);
         let places = mark(list.len() - self.honest, chosen.len(), &mut stream);
         // The places are random: a processor that guesses at each what it is for guesses wrong. Canaries and true items are copied one
         // behind the other first, so that none is overwritten before it moved.

