@@ -11,6 +11,6 @@ fn main() -> ExitCode {
         build,
         |error| training::is_input(error) || service::is_input(error) || remote::is_input(error),
         |cli: &attack::Cli| cli.flags().cloned(),
-        attack::run,
+        |cli| stage::in_pool(|| attack::run(cli)),
     )
 }

@@ -96,7 +96,11 @@ impl Work {
     /// # Errors
     /// Those of the stage at work.
     pub fn prepare(&self) -> Result<Iteration> {
-        let Some(threads) = self.threads else { return (self.prepare)() };
+        let Some(threads) = self.threads else {
+            // As the stages do it.
+            let mut iteration = (self.prepare)()?;
+            return Ok(Box::new(move || stage::in_pool(&mut iteration)));
+        };
         let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
         let mut iteration = pool.install(|| (self.prepare)())?;
         Ok(Box::new(move || pool.install(&mut iteration)))

@@ -11,6 +11,6 @@ fn main() -> ExitCode {
         build,
         training::is_input,
         |cli: &defend::Cli| cli.flags().cloned(),
-        |cli| defend::run(&cli),
+        |cli| stage::in_pool(|| defend::run(&cli)),
     )
 }

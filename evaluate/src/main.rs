@@ -11,6 +11,6 @@ fn main() -> ExitCode {
         build,
         |error| service::is_input(error) || remote::is_input(error),
         |cli: &evaluate::Cli| cli.flags().cloned(),
-        evaluate::run,
+        |cli| stage::in_pool(|| evaluate::run(cli)),
     )
 }

@@ -11,6 +11,6 @@ fn main() -> ExitCode {
         build,
         training::is_input,
         |cli: &train::Cli| cli.flags().cloned(),
-        |cli| train::run(&cli),
+        |cli| stage::in_pool(|| train::run(&cli)),
     )
 }

@@ -22,6 +22,9 @@ const THREADS_A_CORE: usize = 4;
 /// Threads at most where there are few cores.
 const THREADS_ANYWHERE: usize = 32;
 
+/// Bytes of a thread's stack: what a main thread has, since a stage works on one of the pool ([`in_pool`]).
+const STACK: usize = 8 << 20;
+
 /// Run a binary: say what it is, a `build`, where that is asked; parse its command line into `C`, set up log, threads and signals as its [`Flags`] say (`flags_of` finds
 /// them; a subcommand may have none), and call `run`. An error is printed once, as a chain.
 ///
@@ -109,7 +112,8 @@ pub unsafe fn set_threads(threads: Option<NonZeroUsize>) -> Result<(), Refusal> 
         // SAFETY: changing the environment is unsound only while another thread may read it; the caller sees to that.
         unsafe { std::env::set_var(name, value) };
     }
-    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, NonZeroUsize::get));
+    let builder =
+        rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, NonZeroUsize::get)).stack_size(STACK);
     match builder.build_global() {
         Err(error) if error.source().is_some() => {
             let count =
@@ -120,6 +124,14 @@ pub unsafe fn set_threads(threads: Option<NonZeroUsize>) -> Result<(), Refusal> 
         // keeps its first.
         _ => Ok(()),
     }
+}
+
+/// Does `work` on a thread of the pool that [`set_threads`] sized, and waits for it. From a thread outside, each of a step's hundred parallel
+/// operations would wake the pool and wait for it; from within, the thread at work takes its own part, and a small operation wakes nobody.
+///
+/// Not for a program whose other threads use the same pool while this one waits for them: of a pool of one thread, none would be left.
+pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
 }
 
 /// As many threads as were asked for by the flag or, as rayon reads it, by the environment; but no more than a machine with so

@@ -27,7 +27,7 @@ pub use build::Build;
 pub use choices::choices;
 pub use commit::commit;
 pub use flags::{Flags, Kernels};
-pub use frame::{main, main_where, set_threads};
+pub use frame::{in_pool, main, main_where, set_threads};
 pub use interrupt::Interruption;
 pub use output::{Outcome, Plan};
 pub use refusal::Refusal;

@@ -21,14 +21,14 @@ use crate::{
     ops::embedding::{self, Sorted},
 };
 
-/// Rows of one task.
+/// Most rows of one task.
 const ROWS: usize = 64;
 
 /// Most partial weight gradients held at once.
 const PARTIALS: usize = 16;
 
 /// Columns for each picked one, up to which whole blocks of scores are cheaper than inner products.
-const DENSE: usize = 12;
+const DENSE: usize = 5;
 
 impl Catalogue {
     /// The scores of chosen columns, `(rows, c)`, of `ids` `(rows, c)` of u32; differentiable.
@@ -128,6 +128,12 @@ impl PickedScores {
         self.ids.len().checked_div(self.count).unwrap_or(0)
     }
 
+    /// Rows of each task, the last of which may have fewer: as few tasks as [`ROWS`] allows, and each as much as any other.
+    fn rows_of_task(&self) -> usize {
+        let rows = self.row_count();
+        rows.div_ceil(rows.div_ceil(ROWS).max(1)).max(1)
+    }
+
     /// Whether whole blocks of scores are computed.
     fn dense(&self) -> bool {
         self.columns <= DENSE * self.count
@@ -136,11 +142,12 @@ impl PickedScores {
     /// The scores, `(rows, count)`.
     pub(crate) fn scores(&self, states: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let (hidden, columns, count) = (self.hidden, self.columns, self.count);
-        let chunk = ROWS * count;
+        let task = self.rows_of_task();
+        let chunk = task * count;
         chunks::build(self.ids.len(), chunk, |index, scores| {
             let rows = scores.len() / count.max(1);
             let ids = &self.ids[index * chunk..][..scores.len()];
-            let states = &states[index * ROWS * hidden..][..rows * hidden];
+            let states = &states[index * task * hidden..][..rows * hidden];
             if self.dense() {
                 let mut block = vec![0.0; rows * columns];
                 let product = ViewMut::new(&mut block, rows, columns);
@@ -229,7 +236,8 @@ impl PickedScores {
     ) -> (Vec<f32>, Vec<f32>) {
         let (hidden, columns, count, rows) = (self.hidden, self.columns, self.count, self.row_count());
         // Groups of whole blocks; one partial weight gradient for each.
-        let group = rows.div_ceil(ROWS).div_ceil(PARTIALS).max(1) * ROWS;
+        let task = self.rows_of_task();
+        let group = rows.div_ceil(task).div_ceil(PARTIALS).max(1) * task;
         let mut ds = vec![0.0; if states_wanted { rows * hidden } else { rows }];
         let width = if states_wanted { hidden } else { 1 };
         let partials: Vec<Vec<f32>> = ds
@@ -237,9 +245,9 @@ impl PickedScores {
             .enumerate()
             .map(|(index, ds)| {
                 let mut dw = vec![0.0; if weight_wanted { columns * hidden } else { 0 }];
-                let mut block = vec![0.0; ROWS * columns];
-                for (part, ds) in ds.chunks_mut(ROWS * width).enumerate() {
-                    let first = index * group + part * ROWS;
+                let mut block = vec![0.0; task * columns];
+                for (part, ds) in ds.chunks_mut(task * width).enumerate() {
+                    let first = index * group + part * task;
                     let rows = ds.len() / width;
                     block.fill(0.0);
                     let choices = first * count..(first + rows) * count;

@@ -8,8 +8,19 @@ use rayon::prelude::*;
 
 use super::{apply, lanes, vectorized};
 
-/// Tokens of one chunk where a chunk's partial sums are as large as a weight matrix.
+/// Most tokens of one chunk where a chunk's partial sums are as large as a weight matrix.
 pub(crate) const TOKENS: usize = 512;
+
+/// Fewest tokens that are worth a chunk, with such partial sums, of their own.
+const FEWEST: usize = 48;
+
+/// Chunks that a few tokens are cut into at most.
+const CHUNKS: usize = 8;
+
+/// Tokens of each chunk of `count`, the last of which may have fewer: a step of a single sequence is work for all cores too.
+pub(crate) fn tokens(count: usize) -> usize {
+    count.div_ceil((count / FEWEST).clamp(1, CHUNKS)).clamp(1, TOKENS)
+}
 
 /// Elements of one chunk of an elementwise pass.
 pub(crate) const ELEMENTS: usize = 32 * 1024;

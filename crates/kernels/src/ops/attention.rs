@@ -314,6 +314,14 @@ impl<'a> Strided<'a> {
     }
 }
 
+/// Where the results of one head go: `size` columns, from column `first` on, of a matrix of `width`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns {
+    pub(crate) width: usize,
+    pub(crate) first: usize,
+    pub(crate) size: usize,
+}
+
 /// Buffers for one row and head, used again for the next.
 #[derive(Default)]
 pub(crate) struct Scratch {
@@ -440,9 +448,8 @@ fn transpose_columns(transposed: &mut [f32], matrix: Strided<'_>, rows: usize, f
 
 impl Attention {
     /// Writes the scores of a row's queries over its keys in one head, before the softmax, to `scores` `(queries, keys)`.
-    fn score(&self, row: usize, [q, k]: [Strided<'_>; 2], hidden: usize, head: usize, scratch: &mut Scratch) {
+    fn score(&self, row: usize, [q, k]: [Strided<'_>; 2], size: usize, head: usize, scratch: &mut Scratch) {
         let (nq, nk) = (self.query_rows().length(row), self.rows.length(row));
-        let size = hidden / self.heads;
         let Scratch { keys_transposed, scores, .. } = scratch;
         keys_transposed.resize(size * nk, 0.0);
         scores.resize(nq * nk, 0.0);
@@ -456,78 +463,63 @@ impl Attention {
         RowHead { attention: self, row, queries, keys, mask: self.mask(row, head) }
     }
 
-    /// Attends within row `row`, from its queries `(queries, hidden)`, keys and values `(keys, hidden)`. Writes the result to `y`
-    /// `(queries, hidden)` and the logarithms of the sums of exponentials to `logarithms` `(queries, heads)`; nothing for a row
-    /// without queries.
+    /// Attends within row `row` in one head, from the row's queries `(queries, hidden)`, keys and values `(keys, hidden)`. Writes the
+    /// result to the head's columns of `y` and the logarithms of the sums of exponentials to its column of `logarithms`, which has one
+    /// for each head in `y`; nothing for a row without queries.
     pub(crate) fn attend(
         &self,
-        row: usize,
+        (row, head): (usize, usize),
         [q, k, v]: [Strided<'_>; 3],
-        y: &mut [f32],
-        logarithms: &mut [f32],
+        to: Columns,
+        (y, logarithms): (&mut [f32], &mut [f32]),
         scratch: &mut Scratch,
     ) {
         let (nq, nk) = (self.query_rows().length(row), self.rows.length(row));
         if nq == 0 {
             return;
         }
-        let hidden = y.len() / nq;
-        let size = hidden / self.heads;
-        for head in 0..self.heads {
-            let first = head * size;
-            self.score(row, [q, k], hidden, head, scratch);
-            let scores = &mut scratch.scores;
-            softmax(&self.row_head(row, head), scores, &mut logarithms[head..], self.heads);
-            let y = ViewMut::strided(&mut y[first..], nq, size, hidden);
-            multiply(y, Store::Overwrite, View::new(scores, nq, nk), v.columns(nk, first, size), 1.0);
-        }
+        let first = head * to.size;
+        self.score(row, [q, k], to.size, head, scratch);
+        let scores = &mut scratch.scores;
+        softmax(&self.row_head(row, head), scores, &mut logarithms[to.first / to.size..], to.width / to.size);
+        let y = ViewMut::strided(&mut y[to.first..], nq, to.size, to.width);
+        multiply(y, Store::Overwrite, View::new(scores, nq, nk), v.columns(nk, first, to.size), 1.0);
     }
 
-    /// The backward pass of [`Attention::attend`], from its arguments and results and the gradient `g` `(queries, hidden)`.
-    /// Overwrites `dq` `(queries, hidden)` with the gradient of the queries, and `dkv` `(keys, 2 hidden)` with those of keys and
+    /// The backward pass of [`Attention::attend`] in one head, from its arguments, its results and the gradient `g`, all `(queries, hidden)`.
+    /// Overwrites the head's columns of `dq` with the gradient of the queries, and those of `dkv`, twice as wide, with those of keys and
     /// values side by side; nothing for a row without queries.
     pub(crate) fn attend_backward(
         &self,
-        row: usize,
+        (row, head): (usize, usize),
         [q, k, v]: [Strided<'_>; 3],
         (y, logarithms, g): (&[f32], &[f32], &[f32]),
-        dq: &mut [f32],
-        dkv: &mut [f32],
+        to: Columns,
+        (dq, dkv): (&mut [f32], &mut [f32]),
         scratch: &mut Scratch,
     ) {
         let (nq, nk) = (self.query_rows().length(row), self.rows.length(row));
         if nq == 0 {
             return;
         }
-        let hidden = g.len() / nq;
-        let size = hidden / self.heads;
+        let (hidden, Columns { width, size, .. }) = (g.len() / nq, to);
         let root = 1.0 / (size as f32).sqrt();
+        let first = head * size;
         scratch.gradient.resize(nq * nk, 0.0);
         scratch.inner.resize(nq, 0.0);
-        for head in 0..self.heads {
-            let first = head * size;
-            self.score(row, [q, k], hidden, head, scratch);
-            let Scratch { scores, gradient, inner, .. } = &mut *scratch;
-            let g_view = View::strided(&g[first..], nq, size, hidden);
-            let (q, k, v) =
-                (q.columns(nq, first, size), k.columns(nk, first, size), v.columns(nk, first, size));
-            multiply(ViewMut::new(gradient, nq, nk), Store::Overwrite, g_view, v.t(), 1.0);
-            row_products(inner, y, g, hidden, first, size);
-            softmax_backward(
-                &self.row_head(row, head),
-                scores,
-                gradient,
-                inner,
-                &logarithms[head..],
-                self.heads,
-            );
-            let (scores, gradient) = (View::new(scores, nq, nk), View::new(gradient, nq, nk));
-            let dv = ViewMut::strided(&mut dkv[hidden + first..], nk, size, 2 * hidden);
-            multiply(dv, Store::Overwrite, scores.t(), g_view, 1.0);
-            let dq = ViewMut::strided(&mut dq[first..], nq, size, hidden);
-            multiply(dq, Store::Overwrite, gradient, k, root);
-            let dk = ViewMut::strided(&mut dkv[first..], nk, size, 2 * hidden);
-            multiply(dk, Store::Overwrite, gradient.t(), q, root);
-        }
+        self.score(row, [q, k], size, head, scratch);
+        let Scratch { scores, gradient, inner, .. } = &mut *scratch;
+        let g_view = View::strided(&g[first..], nq, size, hidden);
+        let (q, k, v) = (q.columns(nq, first, size), k.columns(nk, first, size), v.columns(nk, first, size));
+        multiply(ViewMut::new(gradient, nq, nk), Store::Overwrite, g_view, v.t(), 1.0);
+        row_products(inner, y, g, hidden, first, size);
+        softmax_backward(&self.row_head(row, head), scores, gradient, inner, &logarithms[head..], self.heads);
+        let (scores, gradient) = (View::new(scores, nq, nk), View::new(gradient, nq, nk));
+        let dv = ViewMut::strided(&mut dkv[width + to.first..], nk, size, 2 * width);
+        multiply(dv, Store::Overwrite, scores.t(), g_view, 1.0);
+        let dq = ViewMut::strided(&mut dq[to.first..], nq, size, width);
+        multiply(dq, Store::Overwrite, gradient, k, root);
+        let dk = ViewMut::strided(&mut dkv[to.first..], nk, size, 2 * width);
+        multiply(dk, Store::Overwrite, gradient.t(), q, root);
     }
 }

@@ -214,8 +214,9 @@ impl Fused {
     fn run(&self, x: &[f32], parameters: &[f32], hidden: usize) -> (Vec<f32>, Vec<Vec<f32>>) {
         let parameters = Parameters::new(parameters, hidden, self.wide);
         let (up, down) = (transposed(parameters.up, hidden), transposed(parameters.down, self.wide));
-        chunks::build_with(x.len(), TOKENS * hidden, |index, y| {
-            let x = &x[index * TOKENS * hidden..][..y.len()];
+        let chunk = chunks::tokens(x.len() / hidden);
+        chunks::build_with(x.len(), chunk * hidden, |index, y| {
+            let x = &x[index * chunk * hidden..][..y.len()];
             let mut narrow = vec![0.0; y.len()];
             let mut wide = vec![0.0; BLOCK.min(y.len() / hidden) * self.wide];
             fill_rows(&mut narrow, parameters.down_bias);
@@ -225,12 +226,12 @@ impl Fused {
                 let count = x.len() / hidden;
                 let wide = &mut wide[..count * self.wide];
                 self.map_up(wide, x, &up, parameters.up_bias);
-                let start = (index * TOKENS + block * BLOCK) * self.wide;
+                let start = (index * chunk + block * BLOCK) * self.wide;
                 activate(wide, self.activation, self.inner_mask, start as u32);
                 let (wide, down) = (View::new(wide, count, self.wide), View::new(&down, self.wide, hidden));
                 multiply(ViewMut::new(narrow, count, hidden), Store::Add, wide, down, 1.0);
             }
-            norm::forward(y, &narrow, Some(x), self.mask, parameters.norm, index * TOKENS * hidden);
+            norm::forward(y, &narrow, Some(x), self.mask, parameters.norm, index * chunk * hidden);
             narrow
         })
     }
@@ -242,8 +243,9 @@ impl Fused {
         let parameters = Parameters::new(parameters, hidden, self.wide);
         let up_transposed = transposed(parameters.up, hidden);
         let [up, up_bias, down, down_bias] = ends(hidden, self.wide);
-        let (dx, parts) = chunks::build_with(x.len(), TOKENS * hidden, |index, dx| {
-            let start = index * TOKENS;
+        let chunk = chunks::tokens(x.len() / hidden);
+        let (dx, parts) = chunks::build_with(x.len(), chunk * hidden, |index, dx| {
+            let start = index * chunk;
             let range = start * hidden..start * hidden + dx.len();
             let (x, g, narrow) = (&x[range.clone()], &g[range], &kept[index]);
             let mut parts = vec![0.0; length];

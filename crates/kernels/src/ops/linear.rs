@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::cpu::{
     bias::{column_sums, fill_rows},
-    chunks::{self, TOKENS},
+    chunks,
     matrix::{Store, View, ViewMut, multiply},
     panels::transposed,
 };
@@ -54,9 +54,10 @@ fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, inputs: usize, outpu
     let tokens = x.len() / inputs;
     // So that a token's result is the same bytes in any batch, and no product has to transpose it again.
     let weight = transposed(weight, inputs);
-    chunks::build(tokens * outputs, TOKENS * outputs, |index, y| {
+    let chunk = chunks::tokens(tokens);
+    chunks::build(tokens * outputs, chunk * outputs, |index, y| {
         let count = y.len() / outputs;
-        let x = &x[index * TOKENS * inputs..];
+        let x = &x[index * chunk * inputs..];
         if let Some(bias) = bias {
             fill_rows(y, bias);
         }
@@ -88,8 +89,9 @@ fn backward(
     wanted: Wanted,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let tokens = x.len() / inputs;
+    let chunk = chunks::tokens(tokens);
     let share = |index: usize| {
-        let range = index * TOKENS..tokens.min((index + 1) * TOKENS);
+        let range = index * chunk..tokens.min((index + 1) * chunk);
         let count = range.len();
         let (x, g) =
             (&x[range.start * inputs..range.end * inputs], &g[range.start * outputs..range.end * outputs]);
@@ -106,15 +108,15 @@ fn backward(
     };
     let (x_gradient, shares) = if wanted.x {
         // The task that owns a chunk does both, so that `g` is read once.
-        chunks::build_with(tokens * inputs, TOKENS * inputs, |index, part| {
+        chunks::build_with(tokens * inputs, chunk * inputs, |index, part| {
             let count = part.len() / inputs;
-            let g = View::new(&g[index * TOKENS * outputs..], count, outputs);
+            let g = View::new(&g[index * chunk * outputs..], count, outputs);
             let weight = View::new(weight, outputs, inputs);
             multiply(ViewMut::new(part, count, inputs), Store::Overwrite, g, weight, 1.0);
             share(index)
         })
     } else {
-        (Vec::new(), (0..tokens.div_ceil(TOKENS)).into_par_iter().map(share).collect())
+        (Vec::new(), (0..tokens.div_ceil(chunk)).into_par_iter().map(share).collect())
     };
     let (weight_parts, bias_parts): (Vec<_>, Vec<_>) = shares.into_iter().unzip();
     let weight_gradient =

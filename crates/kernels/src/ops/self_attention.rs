@@ -12,14 +12,14 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::{
-    attention::{Attention, KeyValueCache, QueryTokens, Scratch, Strided, attend_one},
+    attention::{Attention, Columns, KeyValueCache, QueryTokens, Scratch, Strided, attend_one},
     dropout::{self, Dropout, Mask},
     embedding, linear, norm,
 };
 use crate::cpu::{
     bias::{column_sums, fill_rows},
     chunks::{self, TOKENS, add},
-    matrix::{Store, View, ViewMut, multiply},
+    matrix::{Store, View, ViewMut, multiply, multiply_parallel},
     panels::transposed,
 };
 
@@ -201,6 +201,15 @@ struct Group {
     rows: Range<usize>,
     tokens: Range<usize>,
     queries: Range<usize>,
+    /// Whether it is the only one: then its own work is shared out, head by head and product by product.
+    alone: bool,
+}
+
+impl Group {
+    /// How it multiplies.
+    fn multiply(&self) -> Multiply {
+        if self.alone { multiply_parallel } else { multiply }
+    }
 }
 
 /// What is kept of a group for the backward pass.
@@ -242,8 +251,11 @@ struct Fused {
     kept: OnceLock<Vec<Kept>>,
 }
 
+/// A matrix product: on this thread ([`multiply`]) or on all ([`multiply_parallel`]), the same bytes.
+type Multiply = fn(ViewMut<'_>, Store, View<'_>, View<'_>, f32);
+
 /// `x W^T + b`, `(rows, out)`, of `x` `(rows, hidden)` and the transposed weight `(hidden, out)`.
-fn map(x: &[f32], transposed: &[f32], bias: &[f32], hidden: usize) -> Vec<f32> {
+fn map(x: &[f32], transposed: &[f32], bias: &[f32], hidden: usize, multiply: Multiply) -> Vec<f32> {
     let (rows, columns) = (x.len() / hidden, bias.len());
     let mut y = vec![0.0; rows * columns];
     fill_rows(&mut y, bias);
@@ -258,6 +270,7 @@ fn map_backward(
     (d_weight, d_bias): (&mut [f32], &mut [f32]),
     (dx, store): (&mut [f32], Store),
     hidden: usize,
+    multiply: Multiply,
 ) {
     let (rows, columns) = (x.len() / hidden, d_bias.len());
     column_sums(d_bias, g);
@@ -276,9 +289,12 @@ impl Fused {
             let tokens = keys.row(first).start..keys.row(row).end;
             if tokens.len() >= TOKENS || row + 1 == keys.len() {
                 let queries = queries.row(first).start..queries.row(row).end;
-                groups.push(Group { rows: first..row + 1, tokens, queries });
+                groups.push(Group { rows: first..row + 1, tokens, queries, alone: false });
                 first = row + 1;
             }
+        }
+        if let [group] = &mut groups[..] {
+            group.alone = true;
         }
         groups
     }
@@ -314,8 +330,10 @@ impl Fused {
             Cow::Borrowed(_) => Vec::new(),
         };
         let query_tokens: &[f32] = if normed.is_empty() { &picked } else { &normed };
-        let query = map(query_tokens, &transposed.query, &parameters[layout.query_bias.clone()], hidden);
-        let key_value = map(x, &transposed.key_value, &parameters[layout.key_value_bias.clone()], hidden);
+        let (query_bias, key_value_bias) = (layout.query_bias.clone(), layout.key_value_bias.clone());
+        let multiply = group.multiply();
+        let query = map(query_tokens, &transposed.query, &parameters[query_bias], hidden, multiply);
+        let key_value = map(x, &transposed.key_value, &parameters[key_value_bias], hidden, multiply);
         Projected { picked, normed, query, key_value }
     }
 
@@ -347,7 +365,7 @@ impl Fused {
     }
 
     fn run(&self, x: &[f32], parameters: &[f32]) -> (Vec<f32>, Vec<Kept>) {
-        let (layout, hidden, heads) = (&self.layout, self.layout.hidden, self.attention.heads);
+        let (layout, hidden) = (&self.layout, self.layout.hidden);
         let transposed = self.transposed(parameters);
         let groups = self.groups();
         let mut y = vec![0.0; self.attention.query_rows().tokens() * hidden];
@@ -358,22 +376,11 @@ impl Fused {
             .map_init(Scratch::default, |scratch, (y, group)| {
                 let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
                 let projected = self.project(group, x, parameters, &transposed);
-                let mut attended = vec![0.0; y.len()];
-                let mut logarithms = vec![0.0; group.queries.len() * heads];
-                for row in group.rows.clone() {
-                    let range = self.query_range(group, row);
-                    self.attention.attend(
-                        row,
-                        self.row(group, row, &projected),
-                        &mut attended[range.start * hidden..range.end * hidden],
-                        &mut logarithms[range.start * heads..range.end * heads],
-                        scratch,
-                    );
-                }
+                let (attended, logarithms) = self.attend(group, &projected, scratch);
                 let mut narrow = Vec::new();
                 if !layout.output.is_empty() {
                     let bias = &parameters[layout.output_bias.clone()];
-                    narrow = map(&attended, &transposed.output, bias, hidden);
+                    narrow = map(&attended, &transposed.output, bias, hidden, group.multiply());
                 }
                 let sum = if narrow.is_empty() { &attended } else { &narrow };
                 let start = group.queries.start * hidden;
@@ -383,6 +390,95 @@ impl Fused {
             })
             .collect::<Vec<_>>();
         (y, kept)
+    }
+
+    /// The results of a group's attention `(queries, hidden)`, and the logarithms `(queries, heads)`.
+    fn attend(
+        &self,
+        group: &Group,
+        projected: &Projected<'_>,
+        scratch: &mut Scratch,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (hidden, heads) = (self.layout.hidden, self.attention.heads);
+        let (size, queries) = (hidden / heads, group.queries.len());
+        let attend = |head, to: Columns, y: &mut [f32], logarithms: &mut [f32], scratch: &mut Scratch| {
+            for row in group.rows.clone() {
+                let first = self.query_range(group, row).start;
+                let to_row = (&mut y[first * to.width..], &mut logarithms[first * to.width / size..]);
+                self.attention.attend((row, head), self.row(group, row, projected), to, to_row, scratch);
+            }
+        };
+        let (mut y, mut logarithms) = (vec![0.0; queries * hidden], vec![0.0; queries * heads]);
+        if group.alone {
+            let own = Columns { width: size, first: 0, size };
+            let of_heads = (0..heads).into_par_iter().map(|head| {
+                let (mut y, mut logarithms) = (vec![0.0; queries * size], vec![0.0; queries]);
+                attend(head, own, &mut y, &mut logarithms, &mut Scratch::default());
+                (y, logarithms)
+            });
+            for (head, (of_head, logarithms_of_head)) in of_heads.collect::<Vec<_>>().iter().enumerate() {
+                lay_beside(&mut y, hidden, head * size, of_head, size);
+                lay_beside(&mut logarithms, heads, head, logarithms_of_head, 1);
+            }
+        } else {
+            for head in 0..heads {
+                let to = Columns { width: hidden, first: head * size, size };
+                attend(head, to, &mut y, &mut logarithms, scratch);
+            }
+        }
+        (y, logarithms)
+    }
+
+    /// The backward pass of [`Fused::attend`], from the gradient of its results: the gradients of the group's queries `(queries, hidden)`,
+    /// and of its keys and values `(tokens, 2 hidden)`.
+    fn attend_backward(
+        &self,
+        group: &Group,
+        projected: &Projected<'_>,
+        (kept, g): (&Kept, &[f32]),
+        scratch: &mut Scratch,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (hidden, heads) = (self.layout.hidden, self.attention.heads);
+        let (size, queries, tokens) = (hidden / heads, group.queries.len(), group.tokens.len());
+        let attend_backward = |head, to: Columns, dq: &mut [f32], dkv: &mut [f32], scratch: &mut Scratch| {
+            for row in group.rows.clone() {
+                let range = self.query_range(group, row);
+                let elements = range.start * hidden..range.end * hidden;
+                let key = self.attention.rows.row(row).start - group.tokens.start;
+                self.attention.attend_backward(
+                    (row, head),
+                    self.row(group, row, projected),
+                    (
+                        &kept.attended[elements.clone()],
+                        &kept.logarithms[range.start * heads..range.end * heads],
+                        &g[elements],
+                    ),
+                    to,
+                    (&mut dq[range.start * to.width..], &mut dkv[key * 2 * to.width..]),
+                    scratch,
+                );
+            }
+        };
+        let (mut dq, mut dkv) = (vec![0.0; queries * hidden], vec![0.0; tokens * 2 * hidden]);
+        if group.alone {
+            let own = Columns { width: size, first: 0, size };
+            let of_heads = (0..heads).into_par_iter().map(|head| {
+                let (mut dq, mut dkv) = (vec![0.0; queries * size], vec![0.0; tokens * 2 * size]);
+                attend_backward(head, own, &mut dq, &mut dkv, &mut Scratch::default());
+                (dq, dkv)
+            });
+            for (head, (dq_of_head, dkv_of_head)) in of_heads.collect::<Vec<_>>().iter().enumerate() {
+                lay_beside(&mut dq, hidden, head * size, dq_of_head, size);
+                // Keys and values, each as wide as the queries.
+                lay_beside(&mut dkv, hidden, head * size, dkv_of_head, size);
+            }
+        } else {
+            for head in 0..heads {
+                let to = Columns { width: hidden, first: head * size, size };
+                attend_backward(head, to, &mut dq, &mut dkv, scratch);
+            }
+        }
+        (dq, dkv)
     }
 
     /// The query tokens `x` after their norm, if there is one.
@@ -400,8 +496,9 @@ impl Fused {
         let (layout, hidden) = (&self.layout, self.layout.hidden);
         let transposed = self.transposed(parameters);
         let query_tokens = self.normed(x, parameters);
-        let query = map(&query_tokens, &transposed.query, &parameters[layout.query_bias.clone()], hidden);
-        let key_value = map(x, &transposed.key_value, &parameters[layout.key_value_bias.clone()], hidden);
+        let (query_bias, key_value_bias) = (layout.query_bias.clone(), layout.key_value_bias.clone());
+        let query = map(&query_tokens, &transposed.query, &parameters[query_bias], hidden, multiply);
+        let key_value = map(x, &transposed.key_value, &parameters[key_value_bias], hidden, multiply);
         let mut attended = vec![0.0; x.len()];
         attended
             .par_chunks_exact_mut(hidden)
@@ -416,7 +513,7 @@ impl Fused {
         let sum = if layout.output.is_empty() {
             attended
         } else {
-            map(&attended, &transposed.output, &parameters[layout.output_bias.clone()], hidden)
+            map(&attended, &transposed.output, &parameters[layout.output_bias.clone()], hidden, multiply)
         };
         let mut y = vec![0.0; x.len()];
         norm::forward(&mut y, &sum, Some(&query_tokens), None, &parameters[layout.norm.clone()], 0);
@@ -457,7 +554,7 @@ impl Fused {
         part: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let (layout, hidden, heads) = (&self.layout, self.layout.hidden, self.attention.heads);
+        let (layout, hidden) = (&self.layout, self.layout.hidden);
         let projected = self.project(group, x, parameters, transposed);
         let start = group.queries.start * hidden;
 
@@ -485,38 +582,19 @@ impl Fused {
             let (output, bias) = two_parts(part, &layout.output, &layout.output_bias);
             let weight = &parameters[layout.output.clone()];
             let to = (d_attended.as_mut_slice(), Store::Overwrite);
-            map_backward((&kept.attended, weight, &d_narrow), (output, bias), to, hidden);
+            map_backward((&kept.attended, weight, &d_narrow), (output, bias), to, hidden, group.multiply());
         }
 
         // Through the attention of each row.
-        let mut dq = vec![0.0; d_attended.len()];
-        let mut dkv = vec![0.0; 2 * x.len()];
-        for row in group.rows.clone() {
-            let range = self.query_range(group, row);
-            let elements = range.start * hidden..range.end * hidden;
-            let keys = self.attention.rows.row(row);
-            let keys = keys.start - group.tokens.start..keys.end - group.tokens.start;
-            self.attention.attend_backward(
-                row,
-                self.row(group, row, &projected),
-                (
-                    &kept.attended[elements.clone()],
-                    &kept.logarithms[range.start * heads..range.end * heads],
-                    &d_attended[elements.clone()],
-                ),
-                &mut dq[elements],
-                &mut dkv[keys.start * 2 * hidden..keys.end * 2 * hidden],
-                scratch,
-            );
-        }
+        let (dq, dkv) = self.attend_backward(group, &projected, (kept, &d_attended), scratch);
 
         // Through the projections, and the norm of the query tokens, into x.
         let (query, bias) = two_parts(part, &layout.query, &layout.query_bias);
         let arguments = (projected.query_tokens(), &parameters[layout.query.clone()], dq.as_slice());
-        map_backward(arguments, (query, bias), (&mut d_query_tokens, Store::Add), hidden);
+        map_backward(arguments, (query, bias), (&mut d_query_tokens, Store::Add), hidden, group.multiply());
         let (key_value, bias) = two_parts(part, &layout.key_value, &layout.key_value_bias);
         let arguments = (x, &parameters[layout.key_value.clone()], dkv.as_slice());
-        map_backward(arguments, (key_value, bias), (&mut *dx, Store::Overwrite), hidden);
+        map_backward(arguments, (key_value, bias), (&mut *dx, Store::Overwrite), hidden, group.multiply());
         if !layout.query_norm.is_empty() {
             let d_normed = std::mem::replace(&mut d_query_tokens, vec![0.0; g.len()]);
             let weight = &parameters[layout.query_norm.clone()][..hidden];
@@ -546,6 +624,13 @@ fn split<'a>(
 ) -> Vec<&'a mut [f32]> {
     let offsets: Vec<usize> = std::iter::once(0).chain(groups.iter().map(|group| range(group).end)).collect();
     chunks::split(values, &offsets, width)
+}
+
+/// Writes a matrix of `size` columns to those from column `first` on of one that is `width` wide.
+fn lay_beside(to: &mut [f32], width: usize, first: usize, from: &[f32], size: usize) {
+    for (to, from) in to.chunks_exact_mut(width).zip(from.chunks_exact(size)) {
+        to[first..first + size].copy_from_slice(from);
+    }
 }
 
 /// Two parts of `values`, the first before the second.
