@@ -1,7 +1,7 @@
 //! Full rankings: every user of MovieLens-100K, one held-out item each, against all items.
 
 use anyhow::Result;
-use artifact::settings::Evaluate;
+use artifact::settings::{Evaluate, HeldOut};
 use evaluate::run::measurement::{Questions, Target, measure};
 use models::bert4rec;
 use training::validation;
@@ -38,8 +38,14 @@ fn validations() -> Result<Iteration> {
 fn evaluations() -> Result<Iteration> {
     let dataset = histories::movielens_100k()?;
     let asked = Evaluate::default();
-    let questions =
-        Questions { ks: asked.ks, top_k: TOP_K, exclude_seen: false, candidates: None, batch: asked.batch };
+    let questions = Questions {
+        ks: asked.ks,
+        top_k: TOP_K,
+        exclude_seen: false,
+        held_out: HeldOut::Test,
+        candidates: None,
+        batch: asked.batch,
+    };
     let sizes = learners::sizes(LENGTH, ITEMS);
     let device = learners::device()?;
     Ok(Box::new(move || {

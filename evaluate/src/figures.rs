@@ -9,7 +9,7 @@ use std::fmt;
 
 use artifact::checkpoint::Learning;
 use artifact::queries::{Generation, Price, QueryHeader};
-use artifact::settings::Ranking;
+use artifact::settings::{HeldOut, Ranking};
 use indexmap::IndexMap;
 use models::{ARCHITECTURES, Architecture};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -114,6 +114,9 @@ pub struct Conditions {
     pub negatives: Option<usize>,
     /// Whether items of the user's history were taken out of the ranking.
     pub exclude_seen: bool,
+    /// Which items rankings were judged by.
+    #[serde(default, skip_serializing_if = "HeldOut::is_test")]
+    pub held_out: HeldOut,
     /// Whether a model was trained on other splits than these, which `--other-split` allows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub other_split: bool,
@@ -147,7 +150,8 @@ impl fmt::Display for Conditions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{}, {}, {}ties against the model, answered lists of {}, {} users, {} bootstrap resamples",
+            "{}{}, {}, {}ties against the model, answered lists of {}, {} users, {} bootstrap resamples",
+            if self.held_out.is_test() { "" } else { "judged by validation items, " },
             self.ranked_against(),
             self.seen(),
             if self.other_split { "models trained on other splits, " } else { "" },

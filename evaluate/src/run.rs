@@ -4,6 +4,7 @@
 //! lists alone.
 
 pub mod candidates;
+pub mod held_out;
 pub mod measurement;
 pub mod popularity;
 
@@ -19,6 +20,7 @@ use artifact::ranks::{Column, RANKS, Ranks};
 use artifact::settings::{Evaluate, Ranking};
 use candidates::Candidates;
 use candle_core::Device;
+use held_out::HeldOutItems;
 use indexmap::IndexMap;
 use measurement::{Measured, Questions, Target, measure, quality, service_of};
 use metrics::{Bootstrap, Ks};
@@ -182,7 +184,7 @@ fn run_service(arguments: &Arguments, settings: &Checked, address: &Address) -> 
             learning: None,
         };
         let copied = inputs.surrogate(surrogate.as_deref(), (&subject, place), &device)?;
-        let users = inputs.dataset.tested().len() as u64;
+        let users = HeldOutItems::of(&inputs.dataset, settings.evaluate.held_out).users().len() as u64;
         if let Some(budget) = arguments.remote.budget.filter(|&budget| budget < users) {
             let message =
                 format!("{users} users are asked for, a question each, and --budget is {budget}; allow more");
@@ -223,7 +225,7 @@ struct Inputs<'a> {
 impl<'a> Inputs<'a> {
     fn read(data: &'a Path, settings: &Settings, allowed: OtherSplit) -> anyhow::Result<Self> {
         let dataset = Dataset::read(data)?;
-        if dataset.tested().is_empty() {
+        if HeldOutItems::of(&dataset, settings.evaluate.held_out).users().is_empty() {
             return Err(Refusal::new(format!(
                 "{} holds no users with a test item, so there is nothing to evaluate",
                 data.display()
@@ -318,7 +320,11 @@ impl Evaluation<'_> {
         let Self { inputs, target, target_subject, surrogate } = self;
         let Inputs { dataset, sequences, other_split, questions, .. } = inputs;
         let foreign = matches!(target, Target::Foreign(_));
-        let bar = progress::bar(dataset.tested().len() as u64, "users", quiet);
+        let bar = progress::bar(
+            HeldOutItems::of(&dataset, questions.held_out).users().len() as u64,
+            "users",
+            quiet,
+        );
         let (model, surrogate_subject) = match surrogate {
             Some((model, subject)) => (Some(model), Some(subject)),
             None => (None, None),
@@ -341,6 +347,7 @@ impl Evaluation<'_> {
                 ranking: evaluate.ranking,
                 negatives: questions.candidates.as_ref().map(|_| evaluate.negatives),
                 exclude_seen: questions.exclude_seen,
+                held_out: questions.held_out,
                 other_split,
                 top_k: questions.top_k,
                 bootstrap: bootstrap.resamples,
@@ -394,6 +401,7 @@ fn questions(settings: &Settings, dataset: &Dataset) -> Result<Questions, Refusa
         ks: evaluate.ks.clone(),
         top_k: evaluate.top_k,
         exclude_seen: evaluate.exclude_seen,
+        held_out: evaluate.held_out,
         candidates: Candidates::of(dataset, evaluate, settings.seed)?,
         batch: evaluate.batch,
     })

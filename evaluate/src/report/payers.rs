@@ -14,6 +14,7 @@ use metrics::{Bootstrap, Interval, Sample};
 use super::grouping::{Run, group};
 use super::table::{Table, drawn, paired, undefended};
 use crate::figures::{POPULAR_RANK, TARGET_RANK, grouped};
+use crate::run::held_out::HeldOutItems;
 
 /// Groups that users are cut into.
 const GROUPS: usize = 5;
@@ -87,12 +88,13 @@ fn traits(first: &Run, table: &Table, dataset: Option<&Dataset>) -> Vec<Trait> {
     let mut traits = Vec::new();
     if let Some(dataset) = dataset {
         let users = || first.ranks.users.iter().map(|&user| user as usize - 1);
-        let activity = users().map(|user| dataset.train(user).len() as u64 + 1).collect();
+        let held_out = HeldOutItems::of(dataset, table.protocol.held_out);
+        let activity = users().map(|user| held_out.history(user).len() as u64).collect();
         traits.push(Trait { by: "items in the user's history", values: activity });
         let counts = dataset.item_counts();
         let popularity = users().map(|user| {
-            let test = dataset.test(user).unwrap_or(1);
-            counts.get(test as usize - 1).copied().unwrap_or(0)
+            let item = held_out.item(user).unwrap_or(1);
+            counts.get(item as usize - 1).copied().unwrap_or(0)
         });
         traits
             .push(Trait { by: "users who have the item that was looked for", values: popularity.collect() });

@@ -140,9 +140,13 @@ pub struct References {
     pub warnings: Vec<String>,
 }
 
-/// References for the undefended targets of a report; none where nobody has published any that we know of.
+/// References for the undefended targets of a report; none where nobody has published any that we know of, nor beside validation items,
+/// for all are of test items.
 pub fn references(table: &Table) -> Option<References> {
-    let Conditions { users, items, .. } = table.protocol;
+    let Conditions { users, items, held_out, .. } = table.protocol;
+    if !held_out.is_test() {
+        return None;
+    }
     let known =
         KNOWN.iter().find(|known| known.users == users && known.items.is_none_or(|found| found == items))?;
     let undefended = |row: &&Row| row.model == Model::Target && row.defence.as_deref() == Some("none");

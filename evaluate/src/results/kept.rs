@@ -100,6 +100,13 @@ impl Kept {
     /// Fails, as a refusal, where it has no report, or a file in it is damaged.
     pub fn of(directory: &Path, machine: String) -> anyhow::Result<Self> {
         let mut table: Table = artifact::metrics::read(&report_of(directory))?;
+        if !table.protocol.held_out.is_test() {
+            return Err(Refusal::new(format!(
+                "{} is judged by validation items, on which settings are chosen; results are those of test items",
+                report_of(directory).display()
+            ))
+            .into());
+        }
         let drawn = table.drawn();
         let shown = |figure: &str| figure == AGREEMENT || drawn.iter().any(|drawn| drawn == figure);
         for row in &mut table.rows {

@@ -1,16 +1,18 @@
 //! What a test item is ranked against where that is not the whole catalogue: the sampled protocols.
 //!
 //! Each user's negatives are drawn without replacement, uniformly or as likely as items are frequent (train, validation
-//! and test together, the counts of items.parquet); never the test item, and with `exclude_seen` no item of the history.
+//! and test together, the counts of items.parquet); never the item that is looked for, and with `exclude_seen` no item of the history.
 //! The draw is keyed by the seed and the user and by nothing else, so target, surrogate, every defence and the popular
 //! items are asked about the same candidates, which is what lets them be compared user by user.
 
 use artifact::dataset::Dataset;
-use artifact::settings::{Evaluate, Ranking};
+use artifact::settings::{Evaluate, HeldOut, Ranking};
 use metrics::Answers;
 use stage::Refusal;
 use streams::negatives::Negatives;
 use streams::{Purpose, Streams};
+
+use super::held_out::HeldOutItems;
 
 /// The candidates of every user: the test item and its negatives.
 #[derive(Debug, Clone)]
@@ -18,6 +20,7 @@ pub struct Candidates {
     negatives: Negatives,
     count: usize,
     exclude_seen: bool,
+    held_out: HeldOut,
     streams: Streams,
 }
 
@@ -35,6 +38,7 @@ impl Candidates {
             negatives,
             count: settings.negatives,
             exclude_seen: settings.exclude_seen,
+            held_out: settings.held_out,
             streams: Streams::new(seed),
         };
         candidates.check(dataset)?;
@@ -42,7 +46,7 @@ impl Candidates {
     }
 
     fn check(&self, dataset: &Dataset) -> Result<(), Refusal> {
-        for user in dataset.tested() {
+        for user in HeldOutItems::of(dataset, self.held_out).users() {
             let left = self.negatives.left(&self.excluded(dataset, user));
             if left < self.count {
                 return Err(Refusal::new(format!(
@@ -59,10 +63,10 @@ impl Candidates {
 
     /// What is not drawn for a user: the test item, and the history where seen items are left out.
     fn excluded(&self, dataset: &Dataset, user: usize) -> Vec<u32> {
-        let mut excluded: Vec<u32> = dataset.test(user).into_iter().collect();
+        let held_out = HeldOutItems::of(dataset, self.held_out);
+        let mut excluded: Vec<u32> = held_out.item(user).into_iter().collect();
         if self.exclude_seen {
-            excluded.extend_from_slice(dataset.train(user));
-            excluded.push(dataset.valid(user));
+            excluded.extend(held_out.history(user));
         }
         excluded
     }
@@ -74,7 +78,7 @@ impl Candidates {
         let mut ids = Vec::with_capacity(users.len() * (1 + self.count));
         for &user in users {
             let mut stream = self.streams.open(Purpose::Candidates, 0, user as u64, 0);
-            ids.extend(dataset.test(user));
+            ids.extend(HeldOutItems::of(dataset, self.held_out).item(user));
             ids.extend(self.negatives.draw(self.count, &self.excluded(dataset, user), &mut stream)?);
         }
         Ok(Answers::new(1 + self.count, ids)?)

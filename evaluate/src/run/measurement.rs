@@ -1,6 +1,7 @@
 //! One pass over the users: ranks of the test items and fidelity of the surrogate, user by user.
 //!
-//! The history of a user at test time is train and validation items together. Two things are asked of each model after
+//! The history of a user at test time is train and validation items together (where settings are chosen, by validation items, the
+//! train items alone; see [`super::held_out`]). Two things are asked of each model after
 //! it: where among *all* n items the user's test item stands, and which items head the list. The target is asked through
 //! its answer policy, as any client would ask it: with policy `none` an answer is the model's own ranking, which can be
 //! followed past the end of a list by counting; under any other policy the rank is the place in the answered list, and
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use artifact::checkpoint::Description;
 use artifact::dataset::Dataset;
+use artifact::settings::HeldOut;
 use candle_core::{Device, Tensor};
 use metrics::{Answers, Ks, Measure, OfLists, OfRank, OfScores, listed, place_in, rank_of, rank_of_unseen};
 use models::{Mode, Recommender};
@@ -31,6 +33,7 @@ use service::black_box::{BlackBox, ProtectedTarget};
 use service::key::Key;
 
 use super::candidates::Candidates;
+use super::held_out::HeldOutItems;
 use super::popularity::Popularity;
 
 /// Scores held at once where a ranking has to leave seen items out: 16 MiB of them.
@@ -45,6 +48,8 @@ pub struct Questions {
     pub top_k: usize,
     /// Take items of the history out of the rankings.
     pub exclude_seen: bool,
+    /// Whether the items that are looked for are those of the test or of the validation.
+    pub held_out: HeldOut,
     /// What the test items are ranked against; `None` for the whole catalogue.
     pub candidates: Option<Candidates>,
     /// Users of one batch.
@@ -150,7 +155,7 @@ pub fn quality(ranks: &[Option<u32>], ks: &[usize]) -> Vec<Column> {
     metrics::of_ranks(Ks::Each(ks)).into_iter().map(column).collect()
 }
 
-/// Ask the models about every user of the dataset with a test item, in order. `advance` is told how many users each batch was.
+/// Ask the models about every user of the dataset with an item held out, in order. `advance` is told how many users each batch was.
 ///
 /// Fails where a tensor operation does.
 pub fn measure(
@@ -167,14 +172,12 @@ pub fn measure(
             .map(|_| SurrogateMeasured::new(&questions.ks, matches!(target, Target::Checkpoint { .. }))),
         ..Measured::default()
     };
-    for users in dataset.tested().chunks(questions.batch.max(1)) {
-        let histories: Vec<Vec<u32>> = users
-            .iter()
-            .map(|&user| dataset.train(user).iter().copied().chain([dataset.valid(user)]).collect())
-            .collect();
+    let held_out = HeldOutItems::of(dataset, questions.held_out);
+    for users in held_out.users().chunks(questions.batch.max(1)) {
+        let histories: Vec<Vec<u32>> = users.iter().map(|&user| held_out.history(user)).collect();
         let batch = Batch {
             histories: histories.iter().map(Vec::as_slice).collect(),
-            tests: users.iter().filter_map(|&user| dataset.test(user)).collect(),
+            tests: users.iter().filter_map(|&user| held_out.item(user)).collect(),
             candidates: match &questions.candidates {
                 Some(candidates) => Some(candidates.draw(dataset, users)?),
                 None => None,

@@ -155,6 +155,44 @@ fn seen_items_can_be_taken_out() {
     }
 }
 
+#[test]
+fn settings_are_chosen_by_validation_items_after_what_was_trained_on() {
+    let (scene, dataset) = scene();
+    expect_done(&evaluate(&scene, "target", Some("other"), "test", &[]));
+    let by_validation = ["--set", "evaluate.held_out=validation"];
+    expect_done(&evaluate(&scene, "target", Some("other"), "validation", &by_validation));
+    let protocol = scene.json("validation/protocol.json");
+    assert_eq!((&protocol["held_out"], &protocol["users"]), (&"validation".into(), &USERS.into()));
+    assert!(scene.json("test/protocol.json").get("held_out").is_none(), "what older runs say nothing of");
+
+    let (model, _) = models::load(&scene.path("target").join(MODEL), &Device::Cpu).unwrap();
+    let found = scene.ranks("validation", "target_rank");
+    for user in 0..USERS {
+        let placed = model.contexts(&[dataset.train(user)]).upload(&Device::Cpu).unwrap();
+        let states = model.encode(&placed, Mode::Evaluate).unwrap();
+        let scores = model.catalogue().scores(&states).unwrap().to_vec2::<f32>().unwrap();
+        let items = &scores[0][1..=ITEMS];
+        let looked_for = items[dataset.valid(user) as usize - 1];
+        let rank = items.iter().filter(|&&score| score >= looked_for).count() as u32;
+        assert_eq!(found[user], Some(rank), "user {user}");
+    }
+    assert_ne!(found, scene.ranks("test", "target_rank"));
+
+    // Figures of the two do not stand in one table, and seen items are those before the item that is looked for.
+    let mixed = scene.evaluate(&["report", "--runs", "test", "validation", "--out", "mixed", "--quiet"]);
+    assert_eq!(mixed.code, 2, "{}", mixed.err);
+    assert!(mixed.err.contains("validation items"), "{}", mixed.err);
+    let unseen = [by_validation[0], by_validation[1], "--set", "evaluate.exclude_seen=true"];
+    expect_done(&evaluate(&scene, "target", None, "unseen", &unseen));
+    for (user, (kept, out)) in found.iter().zip(scene.ranks("unseen", "target_rank")).enumerate() {
+        let mut seen = dataset.train(user).to_vec();
+        seen.sort_unstable();
+        seen.dedup();
+        let (kept, out) = (kept.unwrap(), out.unwrap());
+        assert!(out <= kept && out + seen.len() as u32 >= kept, "user {user}: {kept}, {out}");
+    }
+}
+
 /// Item scores of a model after every user's history, `(users, items)`.
 fn scores(scene: &Scene, dataset: &Dataset, model: &str) -> Vec<Vec<f32>> {
     let (model, _) = models::load(&scene.path(model).join(MODEL), &Device::Cpu).unwrap();

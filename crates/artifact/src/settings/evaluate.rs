@@ -18,6 +18,24 @@ pub enum Ranking {
     Popularity,
 }
 
+/// Which item of each user rankings are judged by, after the history before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeldOut {
+    /// The last one.
+    #[default]
+    Test,
+    /// The last but one, by which settings are chosen: test items must have no say in that.
+    Validation,
+}
+
+impl HeldOut {
+    /// Whether it is the test items, as everywhere but in a search for settings.
+    pub fn is_test(&self) -> bool {
+        *self == Self::Test
+    }
+}
+
 /// Settings of `gro-evaluate`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +44,8 @@ pub struct Evaluate {
     pub ks: Vec<usize>,
     /// Length k of an answered list, where a defence changes answers.
     pub top_k: usize,
+    /// Which items rankings are judged by: to choose settings, `validation`.
+    pub held_out: HeldOut,
     /// What the test item is ranked against.
     pub ranking: Ranking,
     /// Items drawn for each user where `ranking` is not `full`.
@@ -43,6 +63,7 @@ impl Default for Evaluate {
         Self {
             ks: vec![1, 5, 10, 20, 100],
             top_k: 100,
+            held_out: HeldOut::Test,
             ranking: Ranking::Full,
             negatives: 100,
             exclude_seen: false,

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use checks::Invalid;
 pub use distill::{Distill, KeepBy};
-pub use evaluate::{Evaluate, Ranking};
+pub use evaluate::{Evaluate, HeldOut, Ranking};
 pub use generate::{Generate, Pick};
 pub use model::{Model, Network};
 pub use optimizer::{Optimizer, Precision};
