@@ -40,6 +40,12 @@ pub fn is_grid(table: &Table) -> bool {
 /// What the reader needs to know of all tables.
 fn introduce(table: &Table, text: &mut String) {
     let spread = spread(table);
+    if !table.protocol.held_out.is_test() {
+        let _ = writeln!(
+            text,
+            "**Judged by validation items**, to choose settings: where a test item is spoken of, it is the last item but one of each user.\n"
+        );
+    }
     let policies: Vec<String> = POLICIES.names().skip(1).map(|name| format!("`{name}`")).collect();
     let _ = writeln!(
         text,

@@ -116,6 +116,13 @@ pub(crate) fn both_gradients(
 mod tests {
     use super::*;
 
+    #[test]
+    fn few_tokens_are_cut_into_equal_chunks_and_many_into_full_ones() {
+        for (count, expected) in [(0, 1), (1, 1), (95, 95), (96, 48), (199, 50), (800, 100), (5000, TOKENS)] {
+            assert_eq!(tokens(count), expected, "{count}");
+        }
+    }
+
     /// Small, so that Miri (`make sanitize`) reads along.
     #[test]
     fn parts_cover_the_whole_and_return_in_order() {
