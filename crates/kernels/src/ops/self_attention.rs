@@ -683,8 +683,11 @@ mod tests {
         testing::{assert_gradients, assert_twins, values, variable},
     };
 
-    /// Rows with all or some of their tokens as query tokens, causal or not, with dropout or not; and more rows than one task
-    /// takes.
+    /// Tokens of the row that stands alone.
+    const LONG: usize = 199;
+
+    /// Rows with all or some of their tokens as query tokens, causal or not, with dropout or not; more rows than one task
+    /// takes; and a long row alone, whose heads go to different threads.
     fn cases() -> Vec<Attention> {
         let rows = Rows::from_lengths([1, 7, 40, 3, 19]);
         let picked = QueryTokens::Picked {
@@ -693,9 +696,10 @@ mod tests {
         };
         let many = Rows::from_lengths((0..40).map(|row| 1 + row * 7 % 60));
         let single = (Rows::from_lengths([1]), QueryTokens::All);
+        let long = (Rows::from_lengths([LONG]), QueryTokens::All);
         let mut cases = Vec::new();
         for (rows, queries) in
-            [(rows.clone(), QueryTokens::All), (rows, picked), single, (many, QueryTokens::All)]
+            [(rows.clone(), QueryTokens::All), (rows, picked), single, (many, QueryTokens::All), long]
         {
             for causal in [false, true] {
                 for dropout in [None, Some(Dropout { probability: 0.3, key: 5 })] {
@@ -748,7 +752,9 @@ mod tests {
     fn twins_agree() {
         for attention in cases() {
             for cloze in [false, true] {
-                let v = used(inputs(attention.rows.tokens(), 24), cloze);
+                // So wide that a row alone is worth several threads of a product.
+                let hidden = if attention.rows.tokens() == LONG { 96 } else { 24 };
+                let v = used(inputs(attention.rows.tokens(), hidden), cloze);
                 assert_twins(
                     &format!("{attention:?}"),
                     &v,
