@@ -533,7 +533,11 @@ fn a_guarded_target_needs_its_key_and_no_other() {
     refused("attack", &format!("{ask} guarded --key service.key"), "but the target was protected with");
     refused("attack", &format!("{ask} target --key service.key"), "has no key; leave it out");
     refused("defend", &format!("{protect} gro --key service.key"), "gro has no key; leave it out");
-    refused("defend", &format!("{protect} guard --set defend.guard.false_alarms=1.5"), "a share from 0 to 1");
+    refused(
+        "defend",
+        &format!("{protect} guard --set defend.guard.false_alarms=1"),
+        "at least 0 and less than 1",
+    );
     refused("defend", &format!("{protect} guard --set defend.guard.canaries=1"), "less than 1");
     refused("defend", &format!("{protect} guard --set defend.guard.watermark=2"), "a share from 0 to 0.5");
     refused(

@@ -113,7 +113,7 @@ pub(crate) fn check_against_neighbour(input: &Path, found: &Digest) -> Result<()
         format!("it has {} bytes, not the {} of", found.size, entry.digest.size)
     };
     Err(Refusal::new(format!(
-        "{} was truncated or edited after `{}` wrote it: {difference} {LOCK} beside it; copy it again or rerun that stage",
+        "{} was truncated, edited or replaced after `{}` wrote it: {difference} {LOCK} beside it; copy it again or rerun that stage",
         input.display(),
         lock.cause.command
     )))

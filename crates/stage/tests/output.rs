@@ -212,7 +212,10 @@ fn an_input_that_changed_on_its_way_is_caught() {
     assert_eq!(next().unwrap(), Outcome::Done);
     fixture.write("out/copy.txt", "inp");
     let message = refused(next());
-    assert!(message.contains("copy.txt was truncated or edited after `gro-test run` wrote it"), "{message}");
+    assert!(
+        message.contains("copy.txt was truncated, edited or replaced after `gro-test run` wrote it"),
+        "{message}"
+    );
     assert!(message.contains("3 bytes, not the 5"), "{message}");
     fixture.write("out/copy.txt", "INPUT");
     assert!(refused(next()).contains("its hash differs"));

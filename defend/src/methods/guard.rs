@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use artifact::checkpoint::{ActsOn, Checkpoint, Defence, Description, Kind, MODEL};
-use artifact::settings::checks::{above_zero, at_least, at_most, number, share};
+use artifact::settings::checks::{above_zero, at_least, at_most, number, probability};
 use artifact::settings::{self, Invalid, Owned, Section, Sections};
 use serde::{Deserialize, Serialize};
 use service::guard::MOST_LIFTED;
@@ -77,17 +77,14 @@ impl Owned for Settings {
         at_least("defend.guard.honest", self.honest, 0)?;
         at_least("defend.guard.top_k", self.top_k, 2)?;
         at_least("defend.guard.users", self.users, 2 * FEWEST)?;
-        number("defend.guard.canaries", self.canaries, "at least 0 and less than 1", |share| {
-            (0.0..1.0).contains(&share)
-        })?;
+        probability("defend.guard.canaries", self.canaries)?;
         above_zero("defend.guard.trust", self.trust)?;
         number("defend.guard.watermark", self.watermark, "a share from 0 to 0.5", |share| {
             (0.0..=MOST_LIFTED).contains(&share)
         })?;
-        number("defend.guard.client_alarms", self.client_alarms, "at least 0 and less than 1", |share| {
-            (0.0..1.0).contains(&share)
-        })?;
-        share("defend.guard.false_alarms", self.false_alarms)
+        probability("defend.guard.client_alarms", self.client_alarms)?;
+        // Of all users, nobody would be left to be told from a thief.
+        probability("defend.guard.false_alarms", self.false_alarms)
     }
 }
 

@@ -106,7 +106,7 @@ fn what_cannot_be_exported_is_refused() {
 
     let stats = bench.path("data/stats.json");
     fs::write(&stats, fs::read_to_string(&stats).unwrap() + " ").unwrap();
-    refused("data", "b.inter", "was truncated or edited");
+    refused("data", "b.inter", "was truncated, edited or replaced");
     for name in ["a.inter", "a", "b.inter", "steam.inter", "steam-directory"] {
         assert!(!bench.path(name).exists(), "{name} was left");
     }
