@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use artifact::settings::Optimizer;
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Var};
+use candle_core::{DType, Tensor, Var};
 use kernels::AdamWStep;
 use models::{Parameters, Weights};
+use rayon::prelude::*;
 
 use crate::{Error, Result};
 
@@ -53,10 +54,12 @@ impl AdamW {
     /// silently never train.
     pub fn step(&mut self, gradients: &GradStore) -> Result<()> {
         self.step += 1;
-        for (name, slot) in &self.slots {
-            let gradient = gradients
-                .get(&slot.variable)
-                .ok_or_else(|| Error::Training(format!("tensor `{name}` received no gradient")))?;
+        let found = self.slots.iter().map(|(name, slot)| match gradients.get(&slot.variable) {
+            Some(gradient) => Ok((slot, gradient)),
+            None => Err(Error::Training(format!("tensor `{name}` received no gradient"))),
+        });
+        let found = found.collect::<Result<Vec<_>>>()?;
+        let update = |&(slot, gradient): &(&Slot, &Tensor)| {
             let step = AdamWStep {
                 lr: self.settings.learning_rate,
                 beta1: self.settings.beta1,
@@ -66,7 +69,13 @@ impl AdamW {
                 clip_norm: self.settings.clip_norm,
                 step: self.step,
             };
-            kernels::adamw(&slot.variable, gradient, &slot.first, &slot.second, &step)?;
+            kernels::adamw(&slot.variable, gradient, &slot.first, &slot.second, &step)
+        };
+        // Tensors are many and small, and each is updated by itself: on the CPU side by side.
+        if found.iter().all(|(slot, _)| slot.variable.device().is_cpu()) {
+            found.par_iter().try_for_each(update)?;
+        } else {
+            found.iter().try_for_each(update)?;
         }
         Ok(())
     }
