@@ -38,8 +38,9 @@ pub fn what_was_run(table: &Table) -> String {
         several => format!("{several} seeds"),
     };
     format!(
-        "{} {behind} {copied}, and judged on {} users and {} items with {seeds}.",
+        "{} {behind} {copied}, and judged on {}{} users and {} items with {seeds}.",
         listed(&targets, "and"),
+        if table.protocol.held_out.is_test() { "" } else { "the validation items of " },
         grouped(table.protocol.users as u64),
         grouped(table.protocol.items as u64)
     )

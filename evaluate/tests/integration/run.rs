@@ -182,10 +182,17 @@ fn settings_are_chosen_by_validation_items_after_what_was_trained_on() {
     let mixed = scene.evaluate(&["report", "--runs", "test", "validation", "--out", "mixed", "--quiet"]);
     assert_eq!(mixed.code, 2, "{}", mixed.err);
     assert!(mixed.err.contains("validation items"), "{}", mixed.err);
-    let report = ["report", "--runs", "validation", "--out", "report", "--quiet"];
+    let report = ["report", "--runs", "validation", "--out", "chosen/report", "--quiet"];
     expect_done(&Ended { out: String::new(), ..scene.evaluate(&report) });
-    let page = std::fs::read_to_string(scene.path("report/report.md")).unwrap();
-    assert!(page.contains("Judged by validation items"), "{page}");
+    for file in ["report.md", "report.html"] {
+        let page = std::fs::read_to_string(scene.path("chosen/report").join(file)).unwrap();
+        assert!(page.contains("validation items of"), "{file}: {page}");
+    }
+    let results = ["results", "--collect", "chosen", "--kept", "kept", "--page", "page.md"];
+    let collected = scene.evaluate(&results);
+    assert_eq!(collected.code, 2, "{}", collected.err);
+    assert!(collected.err.contains("is judged by validation items"), "{}", collected.err);
+    assert!(!scene.path("page.md").exists() && !scene.path("kept").exists());
     let unseen = [by_validation[0], by_validation[1], "--set", "evaluate.exclude_seen=true"];
     expect_done(&evaluate(&scene, "target", None, "unseen", &unseen));
     for (user, (kept, out)) in found.iter().zip(scene.ranks("unseen", "target_rank")).enumerate() {
