@@ -4,8 +4,9 @@
 //! deviation and its epsilon outside the root, tanh GELU, scores tied to the token embedding, over n + 2 ids
 //! (padding 0, items, the mask n + 1). To predict, the mask is appended and its state read.
 //!
-//! Differences, none of which changes a number: padding is never computed (packed rows), and the last block
-//! computes queries, feed-forward and head for the picked places only.
+//! Differences, none of which changes a number but by rounding: padding is never computed (packed rows), the last block
+//! computes queries, feed-forward and head for the picked places only, and where each row has one of these, as in prediction and
+//! distillation, it computes neither keys nor values.
 //!
 //! One difference in sampling: a window in which no item was drawn to be hidden hides its last item, where the
 //! authors' code would spend the sample on nothing. For windows of 50 at the published mask probabilities this

@@ -128,16 +128,24 @@ pub(crate) fn transformer_sizes(shapes: &Shapes<'_>, others: usize, base: &Sizes
 }
 
 /// Floating-point operations of the matrix products of one pass over a row of `tokens` through the blocks of a transformer, the
-/// last block for `states` query tokens only. `output`: whether attention has an output projection. A causal one, which has
-/// none, needs half of the attention: each token sees only those before it.
-pub(crate) fn transformer_operations(sizes: &Sizes, tokens: f64, states: f64, output: bool) -> f64 {
+/// last block for `states` query tokens only. `bidirectional`: whether every token sees the whole row, and attention has an output
+/// projection; a causal one, which has none, needs half of the attention: each token sees only those before it. A single query of a
+/// bidirectional block needs no keys and values: one direction a head and one weighted sum stand for them.
+pub(crate) fn transformer_operations(sizes: &Sizes, tokens: f64, states: f64, bidirectional: bool) -> f64 {
     let hidden = sizes.hidden as f64;
     let block = |queries: f64| {
-        let maps = 4.0 * tokens + 2.0 * queries + if output { 2.0 * queries } else { 0.0 } + 16.0 * queries;
-        let attention = 4.0 * tokens * queries * if output { 1.0 } else { 0.5 };
+        let maps =
+            4.0 * tokens + 2.0 * queries + if bidirectional { 2.0 * queries } else { 0.0 } + 16.0 * queries;
+        let attention = 4.0 * tokens * queries * if bidirectional { 1.0 } else { 0.5 };
         maps * hidden * hidden + attention * hidden
     };
-    (sizes.blocks as f64 - 1.0) * block(tokens) + block(states)
+    let last = if bidirectional && states == 1.0 {
+        // Query, directions, value and output; then products and sums as wide as a token in each head.
+        (4.0 * 2.0 + 16.0) * hidden * hidden + 4.0 * tokens * sizes.heads as f64 * hidden
+    } else {
+        block(states)
+    };
+    (sizes.blocks as f64 - 1.0) * block(tokens) + last
 }
 
 #[cfg(test)]
@@ -165,6 +173,9 @@ mod tests {
         let head = 2.0 * tokens * hidden * hidden;
         let all = (bert4rec::ARCHITECTURE.operations)(&sizes, tokens, tokens);
         assert!((all / (2.0 * block + head) - 1.0).abs() < 1e-12);
-        assert!((bert4rec::ARCHITECTURE.operations)(&sizes, tokens, 1.0) < 0.6 * all);
+        // For one state, its last block takes every token through no map but two products and two sums a head.
+        let last = 2.0 * hidden * hidden * (4.0 + 8.0) + 2.0 * 2.0 * 2.0 * tokens * hidden;
+        let one = (bert4rec::ARCHITECTURE.operations)(&sizes, tokens, 1.0);
+        assert!((one / (block + last + 2.0 * hidden * hidden) - 1.0).abs() < 1e-12);
     }
 }

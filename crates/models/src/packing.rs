@@ -85,7 +85,8 @@ impl Contexts {
             positions: Tensor::from_vec(positions, total, device)?,
             rows: Rows::from_lengths(self.lengths.iter().copied()),
             picked: if everything { None } else { Some(Tensor::from_slice(&picked, picked.len(), device)?) },
-            queries: if everything {
+            // A row of one token has one query that is picked, beside longer rows as among its like: the same bytes.
+            queries: if everything && self.lengths.iter().any(|&length| length > 1) {
                 QueryTokens::All
             } else {
                 QueryTokens::Picked {

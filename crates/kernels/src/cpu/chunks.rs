@@ -3,6 +3,8 @@
 //! Every task writes its own part of a result or returns a partial sum, and partial sums are added in chunk order. Nothing
 //! depends on how many threads there are, so results are the same bytes for any number of them.
 
+use std::mem::MaybeUninit;
+
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 
@@ -40,23 +42,42 @@ pub(crate) fn build_with<T: Send>(
 ) -> (Vec<f32>, Vec<T>) {
     let mut values: Vec<f32> = Vec::with_capacity(length);
     let parts = values.spare_capacity_mut()[..length].par_chunks_mut(chunk.max(1)).enumerate();
-    let returned = parts
-        .map(|(index, part)| {
-            for element in part.iter_mut() {
-                element.write(0.0);
-            }
-            // SAFETY: every element of the part was written just above, and `MaybeUninit<f32>` is laid out as `f32`.
-            let part = unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast::<f32>(), part.len()) };
-            fill(index, part)
-        })
-        .collect();
+    let returned = parts.map(|(index, part)| fill(index, zeroed(part))).collect();
     // SAFETY: the parts cover the first `length` elements, and each was initialised by its task.
     unsafe { values.set_len(length) };
     (values, returned)
 }
 
+/// As [`build_with`], in parts of different lengths: part `i` is `offsets[i] * width .. offsets[i + 1] * width`, the first offset 0. Each
+/// is a task of its own, with scratch space that may have been another's.
+pub(crate) fn build_parts<S: Default, T: Send>(
+    offsets: &[usize],
+    width: usize,
+    fill: impl Fn(&mut S, usize, &mut [f32]) -> T + Sync,
+) -> (Vec<f32>, Vec<T>) {
+    let length = offsets.last().map_or(0, |end| end * width);
+    assert_eq!(offsets.first().copied().unwrap_or(0), 0, "parts begin at 0");
+    let mut values: Vec<f32> = Vec::with_capacity(length);
+    let parts = split(&mut values.spare_capacity_mut()[..length], offsets, width);
+    let parts = parts.into_par_iter().with_max_len(1).enumerate();
+    let returned =
+        parts.map_init(S::default, |scratch, (index, part)| fill(scratch, index, zeroed(part))).collect();
+    // SAFETY: the parts cover the first `length` elements one after another, and each was initialised by its task.
+    unsafe { values.set_len(length) };
+    (values, returned)
+}
+
+/// A part of a vector after zeros were written to all of it.
+fn zeroed(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    for element in part.iter_mut() {
+        element.write(0.0);
+    }
+    // SAFETY: every element was written just above, and `MaybeUninit<f32>` is laid out as `f32`.
+    unsafe { std::slice::from_raw_parts_mut(part.as_mut_ptr().cast::<f32>(), part.len()) }
+}
+
 /// Cuts `values` into parts of different lengths: part `i` is `offsets[i] * width .. offsets[i + 1] * width`.
-pub(crate) fn split<'a>(mut values: &'a mut [f32], offsets: &[usize], width: usize) -> Vec<&'a mut [f32]> {
+pub(crate) fn split<'a, T>(mut values: &'a mut [T], offsets: &[usize], width: usize) -> Vec<&'a mut [T]> {
     let mut parts = Vec::with_capacity(offsets.len());
     for pair in offsets.windows(2) {
         let (part, rest) = values.split_at_mut((pair[1] - pair[0]) * width);
@@ -120,6 +141,23 @@ mod tests {
     fn few_tokens_are_cut_into_equal_chunks_and_many_into_full_ones() {
         for (count, expected) in [(0, 1), (1, 1), (95, 95), (96, 48), (199, 50), (800, 100), (5000, TOKENS)] {
             assert_eq!(tokens(count), expected, "{count}");
+        }
+    }
+
+    /// Small, so that Miri (`make sanitize`) reads along.
+    #[test]
+    fn parts_of_different_lengths_cover_the_whole() {
+        for offsets in [&[0][..], &[0, 0], &[0, 3], &[0, 1, 1, 4, 9], &[]] {
+            let (values, lengths) = build_parts(offsets, 2, |seen: &mut Vec<usize>, index, part| {
+                assert!(part.iter().all(|&value| value == 0.0));
+                part.fill(index as f32 + 1.0);
+                seen.push(index);
+                part.len()
+            });
+            let expected = offsets.windows(2).map(|pair| 2 * (pair[1] - pair[0]));
+            assert!(lengths.iter().copied().eq(expected), "{offsets:?}: {lengths:?}");
+            let parts = (1..).zip(&lengths).flat_map(|(part, &length)| vec![part as f32; length]);
+            assert!(values.iter().copied().eq(parts), "{offsets:?}: {values:?}");
         }
     }
 

@@ -117,6 +117,16 @@ impl Attention {
         if self.causal { self.queries.visible(r, i) } else { self.rows.length(r) }
     }
 
+    /// Whether every row has one query token that was picked for it and sees the whole row.
+    pub(crate) fn is_single_query(&self) -> bool {
+        match &self.queries {
+            QueryTokens::All => false,
+            QueryTokens::Picked { rows, .. } => {
+                !self.causal && (0..rows.len()).all(|row| rows.length(row) == 1)
+            }
+        }
+    }
+
     /// Checks that this describes `tokens` tokens of width `hidden`.
     pub(crate) fn check(&self, tokens: usize, hidden: usize) -> Result<()> {
         if tokens != self.rows.tokens() {
@@ -331,6 +341,14 @@ pub(crate) struct Scratch {
     inner: Vec<f32>,
 }
 
+/// The first `length` numbers of a buffer, which grows where it is shorter: whatever they hold is written over.
+fn room(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+    &mut buffer[..length]
+}
+
 /// The keys and values of the tokens that one row has so far, to which the row's next token attends.
 ///
 /// Keys lie transposed, `(hidden, room)`, so that the scores of a query over all keys are vector sums.
@@ -451,8 +469,7 @@ impl Attention {
     fn score(&self, row: usize, [q, k]: [Strided<'_>; 2], size: usize, head: usize, scratch: &mut Scratch) {
         let (nq, nk) = (self.query_rows().length(row), self.rows.length(row));
         let Scratch { keys_transposed, scores, .. } = scratch;
-        keys_transposed.resize(size * nk, 0.0);
-        scores.resize(nq * nk, 0.0);
+        let (keys_transposed, scores) = (room(keys_transposed, size * nk), room(scores, nq * nk));
         transpose_columns(keys_transposed, k, nk, head * size);
         let (q, k) = (q.columns(nq, head * size, size), View::new(keys_transposed, size, nk));
         multiply(ViewMut::new(scores, nq, nk), Store::Overwrite, q, k, 1.0 / (size as f32).sqrt());
@@ -461,6 +478,25 @@ impl Attention {
     fn row_head(&self, row: usize, head: usize) -> RowHead<'_> {
         let (queries, keys) = (self.query_rows().length(row), self.rows.length(row));
         RowHead { attention: self, row, queries, keys, mask: self.mask(row, head) }
+    }
+
+    /// Turns the scores of a single query of this row and head into masked probabilities, and writes the logarithm of the sum of their
+    /// exponentials to the first of `logarithms`.
+    pub(crate) fn softmax_of(&self, (row, head): (usize, usize), scores: &mut [f32], logarithms: &mut [f32]) {
+        softmax(&self.row_head(row, head), scores, logarithms, self.heads);
+    }
+
+    /// The backward pass of [`Attention::softmax_of`]: the scores become masked probabilities again, and the gradient of these becomes that
+    /// of the scores. `inner` is the inner product of the query's result and its gradient.
+    pub(crate) fn softmax_backward_of(
+        &self,
+        (row, head): (usize, usize),
+        (scores, gradient): (&mut [f32], &mut [f32]),
+        inner: f32,
+        logarithms: &[f32],
+    ) {
+        let row_head = self.row_head(row, head);
+        softmax_backward(&row_head, scores, gradient, &[inner], logarithms, self.heads);
     }
 
     /// Attends within row `row` in one head, from the row's queries `(queries, hidden)`, keys and values `(keys, hidden)`. Writes the
@@ -505,10 +541,9 @@ impl Attention {
         let (hidden, Columns { width, size, .. }) = (g.len() / nq, to);
         let root = 1.0 / (size as f32).sqrt();
         let first = head * size;
-        scratch.gradient.resize(nq * nk, 0.0);
-        scratch.inner.resize(nq, 0.0);
         self.score(row, [q, k], size, head, scratch);
         let Scratch { scores, gradient, inner, .. } = &mut *scratch;
+        let (gradient, inner) = (room(gradient, nq * nk), room(inner, nq));
         let g_view = View::strided(&g[first..], nq, size, hidden);
         let (q, k, v) = (q.columns(nq, first, size), k.columns(nk, first, size), v.columns(nk, first, size));
         multiply(ViewMut::new(gradient, nq, nk), Store::Overwrite, g_view, v.t(), 1.0);

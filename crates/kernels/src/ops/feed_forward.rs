@@ -217,9 +217,8 @@ impl Fused {
         let chunk = chunks::tokens(x.len() / hidden);
         chunks::build_with(x.len(), chunk * hidden, |index, y| {
             let x = &x[index * chunk * hidden..][..y.len()];
-            let mut narrow = vec![0.0; y.len()];
+            let mut narrow = parameters.down_bias.repeat(y.len() / hidden);
             let mut wide = vec![0.0; BLOCK.min(y.len() / hidden) * self.wide];
-            fill_rows(&mut narrow, parameters.down_bias);
             for (block, (narrow, x)) in
                 narrow.chunks_mut(BLOCK * hidden).zip(x.chunks(BLOCK * hidden)).enumerate()
             {

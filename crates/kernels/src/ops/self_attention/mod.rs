@@ -4,20 +4,24 @@
 //!
 //! Fused, a task takes a few rows of the batch through all of it. Queries, keys, values and scores exist while the task works
 //! on its rows, in its core's cache, and the backward pass computes them again. Kept are the results of the attention and of the
-//! output map, and the logarithms of the softmax. The plain twin is the chain of the plain operations.
+//! output map, and the logarithms of the softmax. The plain twin is the chain of the plain operations. Rows of a single query each
+//! need no keys and values: [`single_query`].
+
+mod single_query;
 
 use std::{borrow::Cow, ops::Range, sync::OnceLock};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use self::single_query::Maps;
 use super::{
     attention::{Attention, Columns, KeyValueCache, QueryTokens, Scratch, Strided, attend_one},
     dropout::{self, Dropout, Mask},
     embedding, linear, norm,
 };
 use crate::cpu::{
-    bias::{column_sums, fill_rows},
+    bias::column_sums,
     chunks::{self, TOKENS, add},
     matrix::{Store, View, ViewMut, multiply, multiply_parallel},
     panels::transposed,
@@ -118,6 +122,7 @@ impl SelfAttention<'_> {
             projections.into_iter().chain(others).map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
         let parameters = Tensor::cat(&parameters, 0)?;
         let op = Fused {
+            single_query: self.attention.is_single_query(),
             attention: self.attention.clone(),
             layout: ParameterLayout::new(x.dim(1)?, self.output.is_some(), self.query_norm.is_some()),
             mask: self.dropout.and_then(|dropout| dropout.mask(0)),
@@ -230,7 +235,7 @@ struct Projected<'a> {
     normed: Vec<f32>,
     /// `(queries, hidden)`
     query: Vec<f32>,
-    /// Keys and values side by side, `(tokens, 2 hidden)`.
+    /// Keys and values side by side, `(tokens, 2 hidden)`; empty where each row has a single query.
     key_value: Vec<f32>,
 }
 
@@ -246,6 +251,8 @@ struct Fused {
     attention: Attention,
     layout: ParameterLayout,
     mask: Option<Mask>,
+    /// Whether every row has a single query, so that keys and values are not needed.
+    single_query: bool,
     /// Whether there may be a backward pass.
     tracked: bool,
     kept: OnceLock<Vec<Kept>>,
@@ -257,8 +264,7 @@ type Multiply = fn(ViewMut<'_>, Store, View<'_>, View<'_>, f32);
 /// `x W^T + b`, `(rows, out)`, of `x` `(rows, hidden)` and the transposed weight `(hidden, out)`.
 fn map(x: &[f32], transposed: &[f32], bias: &[f32], hidden: usize, multiply: Multiply) -> Vec<f32> {
     let (rows, columns) = (x.len() / hidden, bias.len());
-    let mut y = vec![0.0; rows * columns];
-    fill_rows(&mut y, bias);
+    let mut y = bias.repeat(rows);
     let (x, weight) = (View::new(x, rows, hidden), View::new(transposed, hidden, columns));
     multiply(ViewMut::new(&mut y, rows, columns), Store::Add, x, weight, 1.0);
     y
@@ -333,8 +339,19 @@ impl Fused {
         let (query_bias, key_value_bias) = (layout.query_bias.clone(), layout.key_value_bias.clone());
         let multiply = group.multiply();
         let query = map(query_tokens, &transposed.query, &parameters[query_bias], hidden, multiply);
-        let key_value = map(x, &transposed.key_value, &parameters[key_value_bias], hidden, multiply);
+        let key_value = if self.single_query {
+            Vec::new()
+        } else {
+            map(x, &transposed.key_value, &parameters[key_value_bias], hidden, multiply)
+        };
         Projected { picked, normed, query, key_value }
+    }
+
+    /// The maps of tokens to keys and values.
+    fn maps<'a>(&self, parameters: &'a [f32]) -> Maps<'a> {
+        let (key, value) = parameters[self.layout.key_value.clone()].split_at(self.layout.hidden.pow(2));
+        let value_bias = &parameters[self.layout.key_value_bias.clone()][self.layout.hidden..];
+        Maps { key, value, value_bias }
     }
 
     /// The indices of a group's query tokens, counted from its first token.
@@ -345,11 +362,17 @@ impl Fused {
         })
     }
 
+    /// The tokens of one row of a group, counted from the group's first.
+    fn token_range(&self, group: &Group, row: usize) -> Range<usize> {
+        let range = self.attention.rows.row(row);
+        range.start - group.tokens.start..range.end - group.tokens.start
+    }
+
     /// The queries, keys and values of one row of a group.
     fn row<'a>(&self, group: &Group, row: usize, projected: &'a Projected<'_>) -> [Strided<'a>; 3] {
         let hidden = self.layout.hidden;
         let query = (self.attention.query_rows().row(row).start - group.queries.start) * hidden;
-        let key = (self.attention.rows.row(row).start - group.tokens.start) * 2 * hidden;
+        let key = self.token_range(group, row).start * 2 * hidden;
         let strided = |values, stride| Strided { values, stride };
         [
             strided(&projected.query[query..], hidden),
@@ -368,28 +391,26 @@ impl Fused {
         let (layout, hidden) = (&self.layout, self.layout.hidden);
         let transposed = self.transposed(parameters);
         let groups = self.groups();
-        let mut y = vec![0.0; self.attention.query_rows().tokens() * hidden];
-        let kept = split(&mut y, &groups, |group| &group.queries, hidden)
-            .into_par_iter()
-            .zip(&groups)
-            .with_max_len(1)
-            .map_init(Scratch::default, |scratch, (y, group)| {
-                let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
-                let projected = self.project(group, x, parameters, &transposed);
-                let (attended, logarithms) = self.attend(group, &projected, scratch);
-                let mut narrow = Vec::new();
-                if !layout.output.is_empty() {
-                    let bias = &parameters[layout.output_bias.clone()];
-                    narrow = map(&attended, &transposed.output, bias, hidden, group.multiply());
-                }
-                let sum = if narrow.is_empty() { &attended } else { &narrow };
-                let start = group.queries.start * hidden;
-                let norm = &parameters[layout.norm.clone()];
-                norm::forward(y, sum, Some(projected.query_tokens()), self.mask, norm, start);
-                Kept { attended, narrow, logarithms }
-            })
-            .collect::<Vec<_>>();
-        (y, kept)
+        chunks::build_parts(&ends(&groups, |group| &group.queries), hidden, |scratch, index, y| {
+            let group = &groups[index];
+            let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
+            let projected = self.project(group, x, parameters, &transposed);
+            let (attended, logarithms) = if self.single_query {
+                self.attend_single(group, &projected.query, x, &self.maps(parameters))
+            } else {
+                self.attend(group, &projected, scratch)
+            };
+            let mut narrow = Vec::new();
+            if !layout.output.is_empty() {
+                let bias = &parameters[layout.output_bias.clone()];
+                narrow = map(&attended, &transposed.output, bias, hidden, group.multiply());
+            }
+            let sum = if narrow.is_empty() { &attended } else { &narrow };
+            let start = group.queries.start * hidden;
+            let norm = &parameters[layout.norm.clone()];
+            norm::forward(y, sum, Some(projected.query_tokens()), self.mask, norm, start);
+            Kept { attended, narrow, logarithms }
+        })
     }
 
     /// The results of a group's attention `(queries, hidden)`, and the logarithms `(queries, heads)`.
@@ -444,7 +465,7 @@ impl Fused {
             for row in group.rows.clone() {
                 let range = self.query_range(group, row);
                 let elements = range.start * hidden..range.end * hidden;
-                let key = self.attention.rows.row(row).start - group.tokens.start;
+                let key = self.token_range(group, row).start;
                 self.attention.attend_backward(
                     (row, head),
                     self.row(group, row, projected),
@@ -526,19 +547,15 @@ impl Fused {
         let transposed = self.transposed(parameters);
         let groups = self.groups();
         let kept = self.kept.get_or_init(|| self.run(x, parameters).1);
-        let mut dx = vec![0.0; x.len()];
-        let parts: Vec<Vec<f32>> = split(&mut dx, &groups, |group| &group.tokens, hidden)
-            .into_par_iter()
-            .zip(groups.par_iter().zip(kept))
-            .with_max_len(1)
-            .map_init(Scratch::default, |scratch, (dx, (group, kept))| {
-                let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
-                let g = &g[group.queries.start * hidden..group.queries.end * hidden];
-                let mut part = vec![0.0; parameters.len()];
-                self.group_gradients(group, kept, (x, parameters, g), &transposed, dx, &mut part, scratch);
-                part
-            })
-            .collect();
+        let tokens = ends(&groups, |group| &group.tokens);
+        let (dx, parts) = chunks::build_parts(&tokens, hidden, |scratch, index, dx| {
+            let (group, kept) = (&groups[index], &kept[index]);
+            let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
+            let g = &g[group.queries.start * hidden..group.queries.end * hidden];
+            let mut part = vec![0.0; parameters.len()];
+            self.group_gradients(group, kept, (x, parameters, g), &transposed, dx, &mut part, scratch);
+            part
+        });
         [dx, chunks::add_up(&parts, parameters.len())]
     }
 
@@ -585,16 +602,36 @@ impl Fused {
             map_backward((&kept.attended, weight, &d_narrow), (output, bias), to, hidden, group.multiply());
         }
 
-        // Through the attention of each row.
-        let (dq, dkv) = self.attend_backward(group, &projected, (kept, &d_attended), scratch);
+        // Through the attention of each row, and the projections of its tokens, into x.
+        let dq = if self.single_query {
+            let (weight, bias) = two_parts(part, &layout.key_value, &layout.key_value_bias);
+            let ((d_key, d_value), d_value_bias) =
+                (weight.split_at_mut(hidden * hidden), &mut bias[hidden..]);
+            self.attend_single_backward(
+                group,
+                (&projected.query, x, &self.maps(parameters)),
+                (&kept.attended, &kept.logarithms, &d_attended),
+                dx,
+                [d_key, d_value, d_value_bias],
+            )
+        } else {
+            let (dq, dkv) = self.attend_backward(group, &projected, (kept, &d_attended), scratch);
+            let (key_value, bias) = two_parts(part, &layout.key_value, &layout.key_value_bias);
+            let arguments = (x, &parameters[layout.key_value.clone()], dkv.as_slice());
+            map_backward(
+                arguments,
+                (key_value, bias),
+                (&mut *dx, Store::Overwrite),
+                hidden,
+                group.multiply(),
+            );
+            dq
+        };
 
-        // Through the projections, and the norm of the query tokens, into x.
+        // Through the projection of the query tokens, and their norm, into x.
         let (query, bias) = two_parts(part, &layout.query, &layout.query_bias);
         let arguments = (projected.query_tokens(), &parameters[layout.query.clone()], dq.as_slice());
         map_backward(arguments, (query, bias), (&mut d_query_tokens, Store::Add), hidden, group.multiply());
-        let (key_value, bias) = two_parts(part, &layout.key_value, &layout.key_value_bias);
-        let arguments = (x, &parameters[layout.key_value.clone()], dkv.as_slice());
-        map_backward(arguments, (key_value, bias), (&mut *dx, Store::Overwrite), hidden, group.multiply());
         if !layout.query_norm.is_empty() {
             let d_normed = std::mem::replace(&mut d_query_tokens, vec![0.0; g.len()]);
             let weight = &parameters[layout.query_norm.clone()][..hidden];
@@ -615,15 +652,9 @@ impl Fused {
     }
 }
 
-/// The parts of `values` that belong to groups, by the range of each.
-fn split<'a>(
-    values: &'a mut [f32],
-    groups: &[Group],
-    range: impl Fn(&Group) -> &Range<usize>,
-    width: usize,
-) -> Vec<&'a mut [f32]> {
-    let offsets: Vec<usize> = std::iter::once(0).chain(groups.iter().map(|group| range(group).end)).collect();
-    chunks::split(values, &offsets, width)
+/// Where the range of each group ends, after the 0 where the first begins.
+fn ends(groups: &[Group], range: impl Fn(&Group) -> &Range<usize>) -> Vec<usize> {
+    std::iter::once(0).chain(groups.iter().map(|group| range(group).end)).collect()
 }
 
 /// Writes a matrix of `size` columns to those from column `first` on of one that is `width` wide.
@@ -697,10 +728,25 @@ mod tests {
         let many = Rows::from_lengths((0..40).map(|row| 1 + row * 7 % 60));
         let single = (Rows::from_lengths([1]), QueryTokens::All);
         let long = (Rows::from_lengths([LONG]), QueryTokens::All);
+        // One query a row, in bidirectional attention without keys and values: few rows, more than one task takes, and one.
+        let one_each = |rows: &Rows| {
+            let places: Vec<u32> = (0..rows.len()).map(|row| rows.length(row) as u32 * 2 / 3).collect();
+            let queries = Rows::from_lengths(vec![1; rows.len()]);
+            (rows.clone(), QueryTokens::Picked { rows: queries, places: places.into() })
+        };
+        let [few_single, many_single] = [&rows, &many].map(one_each);
+        let one_single = one_each(&Rows::from_lengths([LONG]));
         let mut cases = Vec::new();
-        for (rows, queries) in
-            [(rows.clone(), QueryTokens::All), (rows, picked), single, (many, QueryTokens::All), long]
-        {
+        for (rows, queries) in [
+            few_single,
+            (rows.clone(), QueryTokens::All),
+            (rows, picked),
+            single,
+            (many, QueryTokens::All),
+            long,
+            many_single,
+            one_single,
+        ] {
             for causal in [false, true] {
                 for dropout in [None, Some(Dropout { probability: 0.3, key: 5 })] {
                     let (rows, queries) = (rows.clone(), queries.clone());
@@ -768,7 +814,7 @@ mod tests {
 
     #[test]
     fn gradients_are_differences() {
-        for attention in cases().into_iter().take(8) {
+        for attention in cases().into_iter().take(12) {
             for cloze in [false, true] {
                 let v = used(inputs(attention.rows.tokens(), 6), cloze);
                 assert_gradients("self-attention", &v, 1e-2, 2e-2, |v| {
@@ -789,6 +835,23 @@ mod tests {
         let together = attend(Rows::from_lengths([30, 11]), &v[0]);
         let alone = attend(Rows::from_lengths([11]), &v[0].narrow(0, 30, 11).unwrap());
         assert_eq!(together[30 * 24..], alone);
+    }
+
+    #[test]
+    fn a_row_of_a_single_query_means_the_same_alone() {
+        let v = inputs(42, 24);
+        let attend = |lengths: &[usize], x: &Tensor| {
+            let rows = Rows::from_lengths(lengths.iter().copied());
+            let places = lengths.iter().map(|&length| length as u32 - 1).collect();
+            let queries = QueryTokens::Picked { rows: Rows::from_lengths(lengths.iter().map(|_| 1)), places };
+            let attention = Attention { rows, queries, heads: 2, causal: false, dropout: None };
+            values(&layer(&v, &attention, true).fused(x).unwrap())
+        };
+        let together = attend(&[30, 11, 1], &v[0]);
+        for (row, first, length) in [(0, 0, 30), (1, 30, 11), (2, 41, 1)] {
+            let alone = attend(&[length], &v[0].narrow(0, first, length).unwrap());
+            assert_eq!(together[row * 24..][..24], alone);
+        }
     }
 
     #[test]
