@@ -32,10 +32,6 @@ use crate::suspicions::{Doubt, SUSPICIONS, Suspecting};
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
 
-/// Prefixes of one sequence that are learned one after another where each is a row of its own: an eighth of the step by default, so that a
-/// step is of several sequences still.
-const TOGETHER: usize = 16;
-
 /// A surrogate in training.
 pub struct Surrogate {
     lessons: Lessons,
@@ -212,16 +208,10 @@ impl Surrogate {
         let (mut held_out, mut doubted) = (HeldOut::default(), 0);
         for group in 0..lessons.groups() {
             let queries = lessons.read_group(group)?;
-            let examples = examples(&queries, k);
-            let prefixes = examples.iter().map(|(_, prefixes)| prefixes.len());
-            let count = prefixes.clone().sum::<usize>();
-            samples += count;
-            if reading == Reading::Causal {
-                longest = prefixes.fold(longest, usize::max);
-                group_examples.push(examples.len());
-            } else {
-                group_examples.push(count);
-            }
+            let examples = examples(&queries, k, reading);
+            samples += examples.iter().map(|(_, prefixes)| prefixes.len()).sum::<usize>();
+            longest = examples.iter().map(|(_, prefixes)| prefixes.len()).fold(longest, usize::max);
+            group_examples.push(examples.len());
             for lesson in queries {
                 doubted += lesson.believed.iter().flatten().filter(|believed| !**believed).count();
                 if lesson.believes(lesson.query.sequence.len()) {
@@ -354,9 +344,9 @@ impl Surrogate {
             return Ok(());
         }
         let queries = self.lessons.read_group(order[place])?;
+        let mut examples = examples(&queries, self.lessons.log.k(), self.trainee.model.reading());
         let mut stream = self.streams.open(Purpose::Shuffle, epoch as u64, 1 + order[place] as u64, 0);
-        let examples = examples(&queries, self.lessons.log.k());
-        let examples = in_order(examples, self.trainee.model.reading(), &mut stream);
+        shuffle(&mut examples, &mut stream);
         self.current = Some(Group { epoch, place, first_step, queries, examples });
         Ok(())
     }
@@ -398,37 +388,20 @@ fn agreement(
     Ok(shares)
 }
 
-/// Of every sequence the prefixes whose list is believed and has an order, of two items at least, but the whole sequence, whose answer is
-/// held out.
-fn examples(queries: &[Lesson], k: usize) -> Vec<Example> {
+/// Every prefix of every sequence whose list is believed and has an order, of two items at least, but the whole sequence, whose answer is
+/// held out: each prefix an example, or all of a sequence where one pass gives their states.
+fn examples(queries: &[Lesson], k: usize, reading: Reading) -> Vec<Example> {
     let prefixes = |lesson: &Lesson| {
         let learned = |length: &usize| lesson.believes(*length) && lesson.list(*length, k).len() > 1;
         (1..lesson.query.sequence.len()).filter(learned).collect::<Vec<_>>()
     };
-    let of_queries = queries.iter().map(prefixes).enumerate();
-    of_queries.filter(|(_, prefixes)| !prefixes.is_empty()).collect()
-}
-
-/// Examples in the order of an epoch: whole sequences where one pass gives the states of all prefixes, else each prefix by itself.
-/// In the latter case a few of one sequence ([`TOGETHER`], drawn anew) follow one another, shorter ones first: they begin alike, and a model
-/// computes once what they have in common.
-fn in_order(mut examples: Vec<Example>, reading: Reading, stream: &mut ChaCha8Rng) -> Vec<Example> {
-    if reading == Reading::Causal {
-        shuffle(&mut examples, stream);
-        return examples;
+    let of_query = queries.iter().map(prefixes).enumerate();
+    match reading {
+        Reading::Causal => of_query.filter(|(_, prefixes)| !prefixes.is_empty()).collect(),
+        Reading::Cloze => {
+            of_query.flat_map(|(i, prefixes)| prefixes.into_iter().map(move |p| (i, vec![p]))).collect()
+        }
     }
-    let mut runs: Vec<Example> = Vec::new();
-    for (query, mut prefixes) in examples {
-        shuffle(&mut prefixes, stream);
-        runs.extend(prefixes.chunks(TOGETHER).map(|run| (query, run.to_vec())));
-    }
-    shuffle(&mut runs, stream);
-    for (_, run) in &mut runs {
-        run.sort_unstable();
-    }
-    runs.into_iter()
-        .flat_map(|(query, run)| run.into_iter().map(move |prefix| (query, vec![prefix])))
-        .collect()
 }
 
 impl Learner for Surrogate {

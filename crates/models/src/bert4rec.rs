@@ -175,11 +175,8 @@ impl Recommender for Bert4Rec {
             dropout: mode.dropout(self.sizes.dropout, 0),
             activations: mode.activations(),
         };
-        let shared = batch.shared.as_ref();
-        let (tokens, positions) =
-            shared.map_or((&batch.tokens, &batch.positions), |shared| (&shared.tokens, &shared.positions));
-        let x = embed.forward(tokens, positions)?; // (tokens, hidden)
-        let x = transform(&self.blocks, (x, shared), batch, false, &self.sizes, mode)?;
+        let x = embed.forward(&batch.tokens, &batch.positions)?; // (tokens, hidden)
+        let x = transform(&self.blocks, x, batch, false, &self.sizes, mode)?;
         Ok(kernels::gelu(&self.head.linear(&x)?)?) // (positions, hidden)
     }
 

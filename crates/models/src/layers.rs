@@ -6,7 +6,7 @@ use artifact::settings::Network;
 use candle_core::Tensor;
 use kernels::{Attention, FeedForward, QueryTokens, SelfAttention};
 
-use crate::{Declared, Error, Initial, Mode, PackedBatch, Result, Shapes, Shared, Sizes, Weights};
+use crate::{Declared, Error, Initial, Mode, PackedBatch, Result, Shapes, Sizes, Weights};
 
 /// The tensor of this name.
 ///
@@ -61,11 +61,11 @@ pub(crate) trait Block {
     ) -> (SelfAttention<'_>, FeedForward<'_>);
 }
 
-/// Runs a batch, embedded as `x` `(tokens, hidden)`, or only its distinct tokens where it is told which are shared, through all blocks,
-/// the last for its picked places only: `(positions, hidden)`. The dropout layer 0 is the embedding's.
+/// Runs a batch, embedded as `x` `(tokens, hidden)`, through all blocks, the last for its picked places only:
+/// `(positions, hidden)`. The dropout layer 0 is the embedding's.
 pub(crate) fn transform<B: Block>(
     blocks: &[B],
-    (mut x, shared): (Tensor, Option<&Shared>),
+    mut x: Tensor,
     batch: &PackedBatch,
     causal: bool,
     sizes: &Sizes,
@@ -82,11 +82,7 @@ pub(crate) fn transform<B: Block>(
             dropout: mode.dropout(sizes.attention_dropout, layer),
         };
         let (attention, feed_forward) = block.sublayers(attention, sizes.dropout, mode, layer + 1);
-        let attended = match shared.filter(|_| index == 0) {
-            Some(shared) => attention.forward_shared(&x, &shared.of)?,
-            None => attention.forward(&x)?,
-        };
-        x = feed_forward.forward(&attended)?;
+        x = feed_forward.forward(&attention.forward(&x)?)?;
     }
     Ok(x)
 }

@@ -34,7 +34,7 @@ pub use architecture::{Architecture, SETTINGS, Shapes};
 pub use device::{device, name_of};
 pub use error::{Error, Result, is_input};
 pub use kv_cache::KvCache;
-pub use packing::{Contexts, PackedBatch, Shared};
+pub use packing::{Contexts, PackedBatch};
 pub use parameters::{Declared, Initial, Parameters, Weights};
 pub use recommender::{Mode, Reading, Recommender, TrainingBatch};
 pub use sizes::Sizes;

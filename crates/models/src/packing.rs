@@ -80,9 +80,7 @@ impl Contexts {
             next += picks;
         }
         let everything = picked.len() == total;
-        let shared = self.shared(&positions, device)?;
         Ok(PackedBatch {
-            shared,
             tokens: Tensor::from_slice(&self.tokens, total, device)?,
             positions: Tensor::from_vec(positions, total, device)?,
             rows: Rows::from_lengths(self.lengths.iter().copied()),
@@ -100,46 +98,6 @@ impl Contexts {
     }
 }
 
-impl Contexts {
-    /// The tokens that rows have in common with the row before them, from its beginning, once; `None` where that saves less than half of
-    /// them. `positions` are those of all tokens.
-    fn shared(&self, positions: &[u32], device: &Device) -> Result<Option<Shared>> {
-        let mut of: Vec<u32> = Vec::with_capacity(self.tokens.len());
-        let (mut tokens, mut places) = (Vec::new(), Vec::new());
-        let (mut start, mut before) = (0, 0..0);
-        for &length in &self.lengths {
-            let row = &self.tokens[start..start + length];
-            let common = row.iter().zip(&self.tokens[before.clone()]).take_while(|(a, b)| a == b).count();
-            of.extend_from_within(before.start..before.start + common);
-            of.extend((tokens.len() as u32..).take(length - common));
-            tokens.extend_from_slice(&row[common..]);
-            places.extend_from_slice(&positions[start + common..start + length]);
-            before = start..start + length;
-            start += length;
-        }
-        if 2 * tokens.len() > self.tokens.len() {
-            return Ok(None);
-        }
-        let count = tokens.len();
-        Ok(Some(Shared {
-            tokens: Tensor::from_vec(tokens, count, device)?,
-            positions: Tensor::from_vec(places, count, device)?,
-            of: of.into(),
-        }))
-    }
-}
-
-/// Tokens of a packed batch, each once that rows have in common: prefixes of one history, one after another, begin alike.
-#[derive(Clone, Debug)]
-pub struct Shared {
-    /// Token ids, `(distinct)`.
-    pub tokens: Tensor,
-    /// Their position ids, `(distinct)`.
-    pub positions: Tensor,
-    /// For each token of the rows, which of these it is.
-    pub of: Arc<[u32]>,
-}
-
 /// A packed batch on a device.
 #[derive(Clone, Debug)]
 pub struct PackedBatch {
@@ -149,8 +107,6 @@ pub struct PackedBatch {
     pub positions: Tensor,
     /// Where each row begins and ends.
     pub rows: Rows,
-    /// The tokens, each once that rows have in common, where that saves half of them or more.
-    pub shared: Option<Shared>,
     /// Index of each picked place among the tokens, `(positions)`; none where every place is picked.
     pub picked: Option<Tensor>,
     /// The picked places as attention wants them.
@@ -182,23 +138,6 @@ mod tests {
         assert_eq!((thin.rows(), thin.tokens(), thin.positions()), (2, 5, 3));
         assert!(kept[0] < kept[1] && kept[1] < 4 && kept[2] == 4, "{kept:?}");
         assert_eq!(thin.places, [kept[0], kept[1], 0]);
-    }
-
-    #[test]
-    fn rows_that_begin_alike_share_their_tokens() -> Result<()> {
-        let mut contexts = Contexts::new();
-        let (longest, last) = (&[5, 6, 7, 8, 4, 2, 9][..], &[3, 9]);
-        for row in [&[5, 6, 9][..], &[5, 6, 7, 9], &[5, 6, 7, 8, 9], &[5, 6, 7, 8, 4, 9], longest, last] {
-            contexts.push(row.iter().copied(), [row.len() as u32 - 1]);
-        }
-        let shared = contexts.upload(&Device::Cpu)?.shared.expect("most are shared");
-        assert_eq!(shared.tokens.to_vec1::<u32>()?, [5, 6, 9, 7, 9, 8, 9, 4, 9, 2, 9, 3, 9]);
-        assert_eq!(shared.positions.to_vec1::<u32>()?, [1, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 1, 2]);
-        let expected = [0, 1, 2, 0, 1, 3, 4, 0, 1, 3, 5, 6, 0, 1, 3, 5, 7, 8, 0, 1, 3, 5, 7, 9, 10, 11, 12];
-        assert_eq!(*shared.of, expected);
-        contexts.push([1, 2, 3, 4, 5, 6], [0]);
-        assert!(contexts.upload(&Device::Cpu)?.shared.is_none(), "19 of 33 tokens are distinct");
-        Ok(())
     }
 
     #[test]

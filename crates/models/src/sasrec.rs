@@ -169,7 +169,7 @@ impl Recommender for SasRec {
 
     fn encode(&self, batch: &PackedBatch, mode: Mode) -> Result<Tensor> {
         let x = self.embed(mode).forward(&batch.tokens, &batch.positions)?; // (tokens, hidden)
-        transform(&self.blocks, (x, None), batch, true, &self.sizes, mode) // (positions, hidden)
+        transform(&self.blocks, x, batch, true, &self.sizes, mode) // (positions, hidden)
     }
 
     fn extend(&self, cache: &mut KvCache, items: &Tensor) -> Result<Option<Tensor>> {

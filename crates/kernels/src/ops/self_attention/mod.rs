@@ -5,16 +5,11 @@
 //! Fused, a task takes a few rows of the batch through all of it. Queries, keys, values and scores exist while the task works
 //! on its rows, in its core's cache, and the backward pass computes them again. Kept are the results of the attention and of the
 //! output map, and the logarithms of the softmax. The plain twin is the chain of the plain operations. Rows of a single query each
-//! need no keys and values: [`single_query`]. Tokens that rows have in common can be given once: [`shared`].
+//! need no keys and values: [`single_query`].
 
-mod shared;
 mod single_query;
 
-use std::{
-    borrow::Cow,
-    ops::Range,
-    sync::{Arc, OnceLock},
-};
+use std::{borrow::Cow, ops::Range, sync::OnceLock};
 
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -65,27 +60,7 @@ impl SelfAttention<'_> {
         if let Some(dropout) = self.dropout {
             dropout.check(self.attention.query_rows().tokens() * hidden)?;
         }
-        if crate::fused(x.device()) { self.fused(x, None) } else { self.plain(x) }
-    }
-
-    /// As [`SelfAttention::forward`], of distinct tokens `x` `(distinct, hidden)`, of which `shared` says for each token of the rows which it
-    /// is: a token that several rows have in common is computed once, as far as that goes.
-    pub fn forward_shared(&self, x: &Tensor, shared: &Arc<[u32]>) -> Result<Tensor> {
-        let (distinct, hidden) = x.dims2()?;
-        if let Some(outside) = shared.iter().find(|&&token| token as usize >= distinct) {
-            bail!("self-attention: token {outside} of {distinct} distinct ones");
-        }
-        let everywhere = matches!(self.attention.queries, QueryTokens::All) && self.query_norm.is_none();
-        if !crate::fused(x.device()) || !everywhere {
-            let shared = Tensor::from_slice(shared, shared.len(), x.device())?;
-            return self.forward(&embedding::embedding(x, &shared)?);
-        }
-        self.attention.check(shared.len(), hidden)?;
-        self.check(hidden)?;
-        if let Some(dropout) = self.dropout {
-            dropout.check(shared.len() * hidden)?;
-        }
-        self.fused(x, Some(shared))
+        if crate::fused(x.device()) { self.fused(x) } else { self.plain(x) }
     }
 
     /// Checks that the parameters fit tokens of width `hidden`.
@@ -131,9 +106,8 @@ impl SelfAttention<'_> {
         norm::plain(&narrow, Some(&query_tokens), self.dropout, self.norm.0, self.norm.1)
     }
 
-    pub(crate) fn fused(&self, x: &Tensor, shared: Option<&Arc<[u32]>>) -> Result<Tensor> {
-        let (mut op, parameters) = self.operation(x)?;
-        op.shared = shared.cloned();
+    pub(crate) fn fused(&self, x: &Tensor) -> Result<Tensor> {
+        let (op, parameters) = self.operation(x)?;
         x.contiguous()?.apply_op2(&parameters, op)
     }
 
@@ -154,7 +128,6 @@ impl SelfAttention<'_> {
             mask: self.dropout.and_then(|dropout| dropout.mask(0)),
             tracked: x.track_op() || parameters.track_op(),
             kept: OnceLock::new(),
-            shared: None,
         };
         Ok((op, parameters))
     }
@@ -283,8 +256,6 @@ struct Fused {
     /// Whether there may be a backward pass.
     tracked: bool,
     kept: OnceLock<Vec<Kept>>,
-    /// Which of the distinct tokens each token is, where these were given.
-    shared: Option<Arc<[u32]>>,
 }
 
 /// A matrix product: on this thread ([`multiply`]) or on all ([`multiply_parallel`]), the same bytes.
@@ -417,45 +388,29 @@ impl Fused {
     }
 
     fn run(&self, x: &[f32], parameters: &[f32]) -> (Vec<f32>, Vec<Kept>) {
-        let hidden = self.layout.hidden;
+        let (layout, hidden) = (&self.layout, self.layout.hidden);
         let transposed = self.transposed(parameters);
-        if let Some(shared) = &self.shared {
-            return self.run_shared(shared, x, parameters, &transposed);
-        }
         let groups = self.groups();
         chunks::build_parts(&ends(&groups, |group| &group.queries), hidden, |scratch, index, y| {
             let group = &groups[index];
             let x = &x[group.tokens.start * hidden..group.tokens.end * hidden];
             let projected = self.project(group, x, parameters, &transposed);
-            let results = if self.single_query {
+            let (attended, logarithms) = if self.single_query {
                 self.attend_single(group, &projected.query, x, &self.maps(parameters))
             } else {
                 self.attend(group, &projected, scratch)
             };
-            self.finish(group, &projected, results, (parameters, &transposed), y)
+            let mut narrow = Vec::new();
+            if !layout.output.is_empty() {
+                let bias = &parameters[layout.output_bias.clone()];
+                narrow = map(&attended, &transposed.output, bias, hidden, group.multiply());
+            }
+            let sum = if narrow.is_empty() { &attended } else { &narrow };
+            let start = group.queries.start * hidden;
+            let norm = &parameters[layout.norm.clone()];
+            norm::forward(y, sum, Some(projected.query_tokens()), self.mask, norm, start);
+            Kept { attended, narrow, logarithms }
         })
-    }
-
-    /// From the results of a group's attention to those of the sublayer, which are written to `y`.
-    fn finish(
-        &self,
-        group: &Group,
-        projected: &Projected<'_>,
-        (attended, logarithms): (Vec<f32>, Vec<f32>),
-        (parameters, transposed): (&[f32], &Transposed),
-        y: &mut [f32],
-    ) -> Kept {
-        let (layout, hidden) = (&self.layout, self.layout.hidden);
-        let mut narrow = Vec::new();
-        if !layout.output.is_empty() {
-            let bias = &parameters[layout.output_bias.clone()];
-            narrow = map(&attended, &transposed.output, bias, hidden, group.multiply());
-        }
-        let sum = if narrow.is_empty() { &attended } else { &narrow };
-        let start = group.queries.start * hidden;
-        let norm = &parameters[layout.norm.clone()];
-        norm::forward(y, sum, Some(projected.query_tokens()), self.mask, norm, start);
-        Kept { attended, narrow, logarithms }
     }
 
     /// The results of a group's attention `(queries, hidden)`, and the logarithms `(queries, heads)`.
@@ -592,9 +547,6 @@ impl Fused {
         let transposed = self.transposed(parameters);
         let groups = self.groups();
         let kept = self.kept.get_or_init(|| self.run(x, parameters).1);
-        if let Some(shared) = &self.shared {
-            return self.gradients_shared(shared, kept, (x, parameters, g), &transposed);
-        }
         let tokens = ends(&groups, |group| &group.tokens);
         let (dx, parts) = chunks::build_parts(&tokens, hidden, |scratch, index, dx| {
             let (group, kept) = (&groups[index], &kept[index]);
@@ -605,39 +557,6 @@ impl Fused {
             part
         });
         [dx, chunks::add_up(&parts, parameters.len())]
-    }
-
-    /// The gradients of a group's query tokens, as far as they are part of the residual sum, and of the results of its attention, both `(queries,
-    /// hidden)`: through the norm into the sum, and from there through the output map. Adds to these parameters' gradients in `part`.
-    fn through_output(
-        &self,
-        group: &Group,
-        kept: &Kept,
-        projected: &Projected<'_>,
-        (parameters, g): (&[f32], &[f32]),
-        part: &mut [f32],
-    ) -> (Vec<f32>, Vec<f32>) {
-        let (layout, hidden) = (&self.layout, self.layout.hidden);
-        let start = group.queries.start * hidden;
-        let mut d_query_tokens = vec![0.0; g.len()];
-        let sum = if kept.narrow.is_empty() { &kept.attended } else { &kept.narrow };
-        let arguments = (sum.as_slice(), Some(projected.query_tokens()));
-        let weight = &parameters[layout.norm.clone()][..hidden];
-        let norm_part = &mut part[layout.norm.clone()];
-        norm::backward(&mut d_query_tokens, norm_part, g, arguments, self.mask, weight, start);
-        let mut d_attended = d_query_tokens.clone();
-        if let Some(mask) = self.mask {
-            dropout::masked(mask, start as u32, &mut d_attended, &d_query_tokens);
-        }
-        if !layout.output.is_empty() {
-            let d_narrow = d_attended;
-            d_attended = vec![0.0; d_narrow.len()];
-            let (output, bias) = two_parts(part, &layout.output, &layout.output_bias);
-            let weight = &parameters[layout.output.clone()];
-            let to = (d_attended.as_mut_slice(), Store::Overwrite);
-            map_backward((&kept.attended, weight, &d_narrow), (output, bias), to, hidden, group.multiply());
-        }
-        (d_query_tokens, d_attended)
     }
 
     /// Writes the gradients of a group's tokens to `dx`, and its share of the parameters' gradients to `part`, both zero before.
@@ -654,8 +573,34 @@ impl Fused {
     ) {
         let (layout, hidden) = (&self.layout, self.layout.hidden);
         let projected = self.project(group, x, parameters, transposed);
-        let (mut d_query_tokens, d_attended) =
-            self.through_output(group, kept, &projected, (parameters, g), part);
+        let start = group.queries.start * hidden;
+
+        // Through the norm into the residual sum, and from there into the query tokens and the attention's results.
+        let mut d_query_tokens = vec![0.0; g.len()];
+        let sum = if kept.narrow.is_empty() { &kept.attended } else { &kept.narrow };
+        let arguments = (sum.as_slice(), Some(projected.query_tokens()));
+        let weight = &parameters[layout.norm.clone()][..hidden];
+        norm::backward(
+            &mut d_query_tokens,
+            &mut part[layout.norm.clone()],
+            g,
+            arguments,
+            self.mask,
+            weight,
+            start,
+        );
+        let mut d_attended = d_query_tokens.clone();
+        if let Some(mask) = self.mask {
+            dropout::masked(mask, start as u32, &mut d_attended, &d_query_tokens);
+        }
+        if !layout.output.is_empty() {
+            let d_narrow = d_attended;
+            d_attended = vec![0.0; d_narrow.len()];
+            let (output, bias) = two_parts(part, &layout.output, &layout.output_bias);
+            let weight = &parameters[layout.output.clone()];
+            let to = (d_attended.as_mut_slice(), Store::Overwrite);
+            map_backward((&kept.attended, weight, &d_narrow), (output, bias), to, hidden, group.multiply());
+        }
 
         // Through the attention of each row, and the projections of its tokens, into x.
         let dq = if self.single_query {
@@ -860,58 +805,11 @@ mod tests {
                     &format!("{attention:?}"),
                     &v,
                     1e-4,
-                    |v| layer(v, &attention, cloze).fused(v[0].as_tensor(), None),
+                    |v| layer(v, &attention, cloze).fused(v[0].as_tensor()),
                     |v| layer(v, &attention, cloze).plain(v[0].as_tensor()),
                 );
             }
         }
-    }
-
-    /// Rows of 1, 5, 3 and 40 tokens, of 23 distinct ones: each begins with tokens of the row before it, or repeats one.
-    fn shared() -> (Rows, Arc<[u32]>) {
-        let rows =
-            [vec![0], vec![0, 1, 2, 3, 4], vec![0, 1, 5], (0..40).map(|place| place * 7 % 23).collect()];
-        (Rows::from_lengths(rows.iter().map(Vec::len)), rows.concat().into())
-    }
-
-    #[test]
-    fn tokens_that_rows_share_are_tokens_like_others() {
-        let (rows, shared) = shared();
-        for causal in [false, true] {
-            for dropout in [None, Some(Dropout { probability: 0.3, key: 5 })] {
-                let queries = QueryTokens::All;
-                let attention = Attention { rows: rows.clone(), queries, heads: 3, causal, dropout };
-                let v = used(inputs(23, 24), true);
-                let plain = |v: &[Var]| {
-                    let x =
-                        embedding::plain(&v[0], &Tensor::from_slice(&shared, shared.len(), v[0].device())?)?;
-                    layer(v, &attention, true).plain(&x)
-                };
-                let together = |v: &[Var]| layer(v, &attention, true).forward_shared(&v[0], &shared);
-                assert_twins(&format!("{attention:?}"), &v, 1e-4, together, plain);
-                let v = used(inputs(23, 6), true);
-                assert_gradients("shared tokens", &v, 1e-2, 2e-2, |v| {
-                    layer(v, &attention, true).forward_shared(v[0].as_tensor(), &shared)
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn a_shared_token_gives_the_bytes_of_its_copies() {
-        let (rows, shared) = shared();
-        let v = inputs(23, 24);
-        let attention = Attention { rows, queries: QueryTokens::All, heads: 2, causal: false, dropout: None };
-        // With a norm of the query tokens (SASRec's) they are copied.
-        for cloze in [true, false] {
-            let layer = layer(&v, &attention, cloze);
-            let ids = Tensor::from_slice(&shared, shared.len(), v[0].device()).unwrap();
-            let copies = layer.forward(&embedding::embedding(&v[0], &ids).unwrap()).unwrap();
-            assert_eq!(values(&layer.forward_shared(&v[0], &shared).unwrap()), values(&copies));
-        }
-        assert!(
-            layer(&v, &attention, true).forward_shared(&v[0].narrow(0, 0, 22).unwrap(), &shared).is_err()
-        );
     }
 
     #[test]
@@ -920,7 +818,7 @@ mod tests {
             for cloze in [false, true] {
                 let v = used(inputs(attention.rows.tokens(), 6), cloze);
                 assert_gradients("self-attention", &v, 1e-2, 2e-2, |v| {
-                    layer(v, &attention, cloze).fused(v[0].as_tensor(), None)
+                    layer(v, &attention, cloze).fused(v[0].as_tensor())
                 });
             }
         }
@@ -932,7 +830,7 @@ mod tests {
         let attend = |rows: Rows, x: &Tensor| {
             let attention =
                 Attention { rows, queries: QueryTokens::All, heads: 2, causal: true, dropout: None };
-            values(&layer(&v, &attention, true).fused(x, None).unwrap())
+            values(&layer(&v, &attention, true).fused(x).unwrap())
         };
         let together = attend(Rows::from_lengths([30, 11]), &v[0]);
         let alone = attend(Rows::from_lengths([11]), &v[0].narrow(0, 30, 11).unwrap());
@@ -947,7 +845,7 @@ mod tests {
             let places = lengths.iter().map(|&length| length as u32 - 1).collect();
             let queries = QueryTokens::Picked { rows: Rows::from_lengths(lengths.iter().map(|_| 1)), places };
             let attention = Attention { rows, queries, heads: 2, causal: false, dropout: None };
-            values(&layer(&v, &attention, true).fused(x, None).unwrap())
+            values(&layer(&v, &attention, true).fused(x).unwrap())
         };
         let together = attend(&[30, 11, 1], &v[0]);
         for (row, first, length) in [(0, 0, 30), (1, 30, 11), (2, 41, 1)] {
@@ -970,7 +868,7 @@ mod tests {
                 dropout: None,
             };
             let layer = layer(&v, &attention, cloze);
-            let whole = layer.fused(&v[0], None).unwrap();
+            let whole = layer.fused(&v[0]).unwrap();
             let mut caches = vec![KeyValueCache::default(); 3];
             for length in 1..=lengths[0] {
                 let running = lengths.iter().filter(|&&row| row >= length).count();
