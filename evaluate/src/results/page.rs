@@ -9,7 +9,7 @@ use metrics::LEVEL;
 
 use super::cost::Spent;
 use super::kept::{AGREEMENT, KEPT, Kept, Suspected};
-use crate::figures::{grouped, price_of};
+use crate::figures::{Network, grouped, price_of};
 use crate::report::inference::Difference;
 use crate::report::markdown::{align, plain};
 use crate::report::references::{references, rows as references_rows};
@@ -139,8 +139,8 @@ fn rows(one: &Kept) -> Vec<Vec<String>> {
         row.push(verdict.thief.as_ref().map_or_else(
             || "none".to_owned(),
             |thief| {
-                let way = thief.way.as_deref().map_or_else(|| "not recorded".to_owned(), in_short);
-                format!("{way}: {}", percent(thief.share))
+                let way = named(thief.way.as_deref(), Some(thief.surrogate), Some(verdict.target));
+                format!("{}: {}", in_short(&way), percent(thief.share))
             },
         ));
         row.push(lost(verdict));
@@ -211,10 +211,15 @@ fn ways(table: &Table) -> Vec<String> {
 }
 
 fn one_way(row: &Row) -> String {
-    let way = row.way.clone().unwrap_or_else(|| "not recorded".to_owned());
-    match row.surrogate.filter(|copy| Some(*copy) != row.target) {
+    named(row.way.as_deref(), row.surrogate, row.target)
+}
+
+/// A way to ask and learn, and the copy's network where it is not the target's.
+fn named(way: Option<&str>, copy: Option<Network>, target: Option<Network>) -> String {
+    let way = way.unwrap_or("not recorded");
+    match copy.filter(|copy| Some(*copy) != target) {
         Some(copy) => format!("{way}; {}", copy.title),
-        None => way,
+        None => way.to_owned(),
     }
 }
 
@@ -437,4 +442,18 @@ fn cost(one: &Kept, text: &mut String) {
         cost.machine,
         parts.join("; ")
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_of_a_copy_is_named_where_it_is_not_the_targets() {
+        let (bert, sas) =
+            (Network { name: "bert", title: "BERT4Rec" }, Network { name: "sas", title: "SASRec" });
+        assert_eq!(named(Some("random, hinge"), Some(bert), Some(bert)), "random, hinge");
+        assert_eq!(named(Some("random, hinge"), Some(sas), Some(bert)), "random, hinge; SASRec");
+        assert_eq!(named(None, Some(sas), None), "not recorded; SASRec");
+    }
 }
