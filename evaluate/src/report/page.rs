@@ -20,7 +20,7 @@ use super::markdown::{explained, names, plain, seeds, signed, spread, tested};
 use super::payers::Payers;
 use super::references::{CAPTION, references, rows};
 use super::table::Table;
-use super::words::{chance, name_of, percent, what_was_found, what_was_run};
+use super::words::{chance, name_of, named, percent, what_was_found, what_was_run};
 use crate::figures::{budget_of, grouped};
 pub(crate) use svg::escape;
 use svg::table as table_of;
@@ -102,7 +102,10 @@ fn verdicts(table: &Table) -> String {
                 p(verdict.users),
                 thief.map_or("no copy".to_owned(), |thief| percent(thief.share)),
                 p(thief.and_then(|thief| thief.difference)),
-                thief.and_then(|thief| thief.way.clone()).unwrap_or_default(),
+                thief
+                    .filter(|thief| thief.way.is_some())
+                    .map(|thief| named(thief.way.as_deref(), Some(thief.surrogate), Some(verdict.target)))
+                    .unwrap_or_default(),
                 thief.and_then(|thief| thief.price).map_or(String::new(), |price| grouped(price.questions)),
             ]
         })

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::inference::Difference;
 use super::table::Table;
 use super::verdict::{Strongest, Verdict};
-use crate::figures::{grouped, price_of};
+use crate::figures::{Network, grouped, price_of};
 
 /// Defences that the second sentence speaks of, at most.
 const SPOKEN: usize = 3;
@@ -194,6 +194,15 @@ pub(super) fn capitalised(sentence: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// A thief's way to ask and learn, and his copy's network where it is not the target's.
+pub(crate) fn named(way: Option<&str>, copy: Option<Network>, target: Option<Network>) -> String {
+    let way = way.unwrap_or("not recorded");
+    match copy.filter(|copy| Some(*copy) != target) {
+        Some(copy) => format!("{way}; {}", copy.title),
+        None => way.to_owned(),
+    }
+}
+
 /// A thief's way, `random, lists of 100: listmle`, as `random, listmle`: how long his lists are stands elsewhere.
 pub(crate) fn in_short(way: &str) -> String {
     let Some((asked, learned)) = way.split_once(": ") else { return way.to_owned() };
@@ -229,6 +238,15 @@ pub(super) fn needed(count: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_network_of_a_copy_is_named_where_it_is_not_the_targets() {
+        let (bert, sas) =
+            (Network { name: "bert", title: "BERT4Rec" }, Network { name: "sas", title: "SASRec" });
+        assert_eq!(named(Some("random, hinge"), Some(bert), Some(bert)), "random, hinge");
+        assert_eq!(named(Some("random, hinge"), Some(sas), Some(bert)), "random, hinge; SASRec");
+        assert_eq!(named(None, Some(sas), None), "not recorded; SASRec");
+    }
 
     #[test]
     fn the_end_that_fits_is_kept() {

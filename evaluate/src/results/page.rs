@@ -9,13 +9,13 @@ use metrics::LEVEL;
 
 use super::cost::Spent;
 use super::kept::{AGREEMENT, KEPT, Kept, Suspected};
-use crate::figures::{Network, grouped, price_of};
+use crate::figures::{grouped, price_of};
 use crate::report::inference::Difference;
 use crate::report::markdown::{align, plain};
 use crate::report::references::{references, rows as references_rows};
 use crate::report::table::{Model, Row, Table};
 use crate::report::verdict::{Outcome, Verdict};
-use crate::report::words::{chance, in_short, percent, what_was_found, what_was_run};
+use crate::report::words::{chance, in_short, named, percent, what_was_found, what_was_run};
 use crate::report::{FRONTIER, PAGE};
 
 /// Seeds from which a table says something of other training runs.
@@ -212,15 +212,6 @@ fn ways(table: &Table) -> Vec<String> {
 
 fn one_way(row: &Row) -> String {
     named(row.way.as_deref(), row.surrogate, row.target)
-}
-
-/// A way to ask and learn, and the copy's network where it is not the target's.
-fn named(way: Option<&str>, copy: Option<Network>, target: Option<Network>) -> String {
-    let way = way.unwrap_or("not recorded");
-    match copy.filter(|copy| Some(*copy) != target) {
-        Some(copy) => format!("{way}; {}", copy.title),
-        None => way.to_owned(),
-    }
 }
 
 /// Who the thieves are, and what they paid.
@@ -442,18 +433,4 @@ fn cost(one: &Kept, text: &mut String) {
         cost.machine,
         parts.join("; ")
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_network_of_a_copy_is_named_where_it_is_not_the_targets() {
-        let (bert, sas) =
-            (Network { name: "bert", title: "BERT4Rec" }, Network { name: "sas", title: "SASRec" });
-        assert_eq!(named(Some("random, hinge"), Some(bert), Some(bert)), "random, hinge");
-        assert_eq!(named(Some("random, hinge"), Some(sas), Some(bert)), "random, hinge; SASRec");
-        assert_eq!(named(None, Some(sas), None), "not recorded; SASRec");
-    }
 }
