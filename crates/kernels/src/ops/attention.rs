@@ -304,7 +304,14 @@ fn softmax_backward(
 
 /// Inner products of the rows of two `(queries, hidden)` parts within the columns of one head.
 #[apply(vectorized!)]
-fn row_products(products: &mut [f32], a: &[f32], b: &[f32], hidden: usize, first: usize, size: usize) {
+pub(crate) fn row_products(
+    products: &mut [f32],
+    a: &[f32],
+    b: &[f32],
+    hidden: usize,
+    first: usize,
+    size: usize,
+) {
     for ((product, a), b) in products.iter_mut().zip(a.chunks_exact(hidden)).zip(b.chunks_exact(hidden)) {
         *product = lanes::dot(&a[first..first + size], &b[first..first + size]);
     }

@@ -11,11 +11,14 @@
 //! a whole row.
 
 use super::{Fused, Group};
-use crate::cpu::{
-    apply,
-    lanes::{self, LANES},
-    matrix::{Store, View, ViewMut, multiply},
-    vectorized,
+use crate::{
+    cpu::{
+        apply,
+        lanes::{self, LANES},
+        matrix::{Store, View, ViewMut, multiply},
+        vectorized,
+    },
+    ops::attention::row_products,
 };
 
 /// Key and value maps as they lie in the parameters, or their gradients: weights `(hidden, hidden)`, biases `(hidden)`.
@@ -91,14 +94,6 @@ fn add_to_tokens(
 fn row_sums(sums: &mut [f32], values: &[f32], width: usize) {
     for (sum, values) in sums.iter_mut().zip(values.chunks_exact(width)) {
         *sum = lanes::sum(values);
-    }
-}
-
-/// Inner products of corresponding rows of two `(rows, width)`.
-#[apply(vectorized!)]
-fn row_products(products: &mut [f32], a: &[f32], b: &[f32], width: usize) {
-    for ((product, a), b) in products.iter_mut().zip(a.chunks_exact(width)).zip(b.chunks_exact(width)) {
-        *product = lanes::dot(a, b);
     }
 }
 
@@ -217,8 +212,8 @@ impl Fused {
             gradient.resize(heads * tokens, 0.0);
             products(&mut scores, directions, x, hidden);
             products(&mut gradient, d_sums, x, hidden);
-            row_products(&mut d_totals, g, maps.value_bias, size);
-            row_products(&mut inner, &attended[of_row], g, size);
+            row_products(&mut d_totals, g, maps.value_bias, size, 0, size);
+            row_products(&mut inner, &attended[of_row], g, size, 0, size);
             let of_each = scores.chunks_exact_mut(tokens).zip(gradient.chunks_exact_mut(tokens)).enumerate();
             for (head, (scores, gradient)) in of_each {
                 for gradient in gradient.iter_mut() {
