@@ -376,7 +376,7 @@ fn lists_of_the_whole_catalogue_are_refused_before_they_are_asked_for() {
     let message = place.refused("attack", words);
     assert!(message.contains("generate.top_k is 40, expected less than the 40 items"), "{message}");
     for (set, expected) in [
-        ("generate.length=1", "`generate.length` is 1, expected at least 2"),
+        ("generate.length=0", "`generate.length` is 0, expected at least 1"),
         (
             "generate.seed_sequences=0.001",
             "`generate.seed_sequences` is 0.001, which is none of 20 sequences",

@@ -17,6 +17,8 @@ pub struct Campaign<'a> {
     pub settings: &'a Generate,
     /// How the next item is chosen.
     pub strategy: &'static Strategy,
+    /// Items of the target's catalogue.
+    pub items: usize,
     /// Number of accounts, of which each asks about one sequence.
     pub accounts: usize,
     /// Questions of an account, on average where they differ.
@@ -30,28 +32,27 @@ pub struct Campaign<'a> {
 }
 
 impl<'a> Campaign<'a> {
-    /// The campaign of the settings, against a target that reads `max_len` items of a history.
+    /// The campaign of the settings, against a target that reads `max_len` items of a history and ranks `items`.
     ///
     /// # Errors
-    /// A strategy that is not known, settings it cannot use, fewer than two questions an account: one to learn from, one to check.
+    /// A strategy that is not known, settings it cannot use, accounts without a question.
     pub fn new(
         settings: &'a Generate,
-        max_len: usize,
+        (max_len, items): (usize, usize),
         seeds: &[&'a [u32]],
         streams: Streams,
     ) -> Result<Self, Invalid> {
         let strategy =
             STRATEGIES.find(&settings.strategy).map_err(|unknown| Invalid::new(unknown.to_string()))?;
-        let (accounts, questions) = (strategy.divide)(settings, max_len)?;
+        let (accounts, questions) = (strategy.divide)(settings, max_len, items)?;
         let key = if settings.questions.is_none() && settings.length.is_some() {
             "generate.length"
         } else {
             "generate.questions"
         };
-        at_least(key, questions, 2)
-            .map_err(|invalid| Invalid::new(format!("{invalid}: one item to learn from, one to check")))?;
+        at_least(key, questions, 1)?;
         let longest = settings.length.unwrap_or(max_len).max(questions);
-        Ok(Self { settings, strategy, accounts, questions, longest, seeds: seeds.to_vec(), streams })
+        Ok(Self { settings, strategy, items, accounts, questions, longest, seeds: seeds.to_vec(), streams })
     }
 
     /// Questions of all accounts together.
@@ -59,21 +60,21 @@ impl<'a> Campaign<'a> {
         self.accounts * self.questions
     }
 
-    /// Refuses what a catalogue of `items` cannot answer.
+    /// Refuses what the catalogue cannot answer.
     ///
     /// # Errors
     /// More clients than accounts, or any where all accounts grow at once; lists longer than the catalogue; sequences longer than it, where no item may stand in one twice; more real histories than
     /// accounts, or one that is empty or longer than a sequence.
-    pub fn check(&self, items: usize) -> Result<(), Invalid> {
-        let Self { settings, accounts, questions, longest, seeds, .. } = self;
+    pub fn check(&self) -> Result<(), Invalid> {
+        let Self { settings, items, accounts, questions, longest, seeds, .. } = self;
         let refused = |message: String| Err(Invalid::new(message));
-        if settings.top_k > items {
+        if settings.top_k > *items {
             return refused(format!(
                 "`generate.top_k` is {}, expected at most the {items} items",
                 settings.top_k
             ));
         }
-        if !settings.repeats && *longest > items {
+        if !settings.repeats && longest > items {
             return refused(format!(
                 "`generate.repeats` is false, but {longest} different items cannot be had of {items}; ask fewer questions an account"
             ));

@@ -6,8 +6,9 @@
 //! A surrogate that reads causally has the states after all prefixes of a sequence from one pass, and takes whole
 //! sequences, as many as hold `batch` prefixes; one that reads by cloze takes `batch` prefixes, each a row.
 //!
-//! The last query of each sequence is held out for validation: does the surrogate rank the answered first item
-//! first, and how many of the first ten does it share? Of a log, the first questions can be taken alone (`distill.budget`): what a
+//! The last list that is believed of a sequence is held out for validation: does the surrogate rank the answered first item
+//! first, and how many of the first ten does it share? Of short sequences only some are held out, a tenth of all lists at most: who asks two questions
+//! by each of many accounts would learn of half of the answers otherwise. Of a log, the first questions can be taken alone (`distill.budget`): what a
 //! thief would know who had stopped there. Answers are read from disk group by group; of the whole log only the sequences are held in memory, a hundredth of
 //! it. An epoch visits the groups in a new order, and within a group all its examples in a new order.
 
@@ -31,6 +32,9 @@ use crate::suspicions::{Doubt, SUSPICIONS, Suspecting};
 
 /// Prefixes validated at a time.
 const VALIDATION_BATCH: usize = 256;
+
+/// Of so many lists one is held out at most, and one of a sequence.
+const HELD_OUT_OF: u64 = 10;
 
 /// A surrogate in training.
 pub struct Surrogate {
@@ -57,7 +61,7 @@ pub struct Surrogate {
     current: Option<Group>,
 }
 
-/// The queries that are not learned from: the whole sequences, the first item answered to each, and its first ten.
+/// The queries that are not learned from: their sequences, the first item answered to each, and its first ten.
 #[derive(Default)]
 struct HeldOut {
     sequences: Vec<Vec<u32>>,
@@ -84,12 +88,22 @@ struct Lesson {
     query: Query,
     /// Which lists he believes; none for all.
     believed: Option<Vec<bool>>,
+    /// The length of the prefix whose list he holds out, if any.
+    held_out: Option<usize>,
 }
 
 impl Lesson {
     /// Whether the list to the prefix of this length is believed.
     fn believes(&self, length: usize) -> bool {
         self.believed.as_ref().is_none_or(|believed| believed[length - 1])
+    }
+
+    /// The longest prefix whose list could be held out: a shorter one is left to learn from, or there was one question only.
+    fn could_be_held_out(&self) -> Option<usize> {
+        let questions = self.query.sequence.len();
+        let mut believed = (1..=questions).rev().filter(|&length| self.believes(length));
+        let last = believed.next()?;
+        (questions == 1 || believed.next().is_some()).then_some(last)
     }
 
     /// The items of the list to the prefix of this length, of lists of `k` at most.
@@ -108,6 +122,8 @@ struct Lessons {
     /// Sequences that they are in.
     sequences: u64,
     doubt: Option<Box<dyn Doubt>>,
+    /// Of every so many sequences of a group, one has a list held out.
+    hold_out_every: usize,
 }
 
 impl Lessons {
@@ -123,7 +139,8 @@ impl Lessons {
         if settings.budget.is_none() && SUSPICIONS.find(&settings.suspicion)?.build.is_none() {
             // All of it as it is: nothing has to be known beforehand.
             let (questions, sequences) = (vec![u64::MAX; log.groups()], log.header().sequences);
-            return Ok(Self { log, questions, asked, sequences, doubt: None });
+            let hold_out_every = hold_out_every(asked, sequences);
+            return Ok(Self { log, questions, asked, sequences, doubt: None, hold_out_every });
         }
         let mut suspecting =
             SUSPICIONS.find(&settings.suspicion)?.build.map(|build| build(settings, log.k()));
@@ -146,7 +163,21 @@ impl Lessons {
             }
         }
         let doubt = suspecting.map(Suspecting::conclude);
-        Ok(Self { log, questions, asked: budget, sequences, doubt })
+        let hold_out_every = hold_out_every(budget, sequences);
+        let mut lessons = Self { log, questions, asked: budget, sequences, doubt, hold_out_every };
+        if lessons.doubt.is_some() {
+            let (mut believed, mut sequences) = (0, 0);
+            for group in 0..lessons.groups() {
+                for lesson in lessons.read_group(group)? {
+                    believed += (1..=lesson.query.sequence.len())
+                        .filter(|&length| lesson.believes(length))
+                        .count() as u64;
+                    sequences += u64::from(lesson.could_be_held_out().is_some());
+                }
+            }
+            lessons.hold_out_every = self::hold_out_every(believed, sequences);
+        }
+        Ok(lessons)
     }
 
     fn groups(&self) -> usize {
@@ -158,10 +189,21 @@ impl Lessons {
         cut(&mut queries, self.questions[group], self.log.k());
         let lesson = |mut query| {
             let believed = self.doubt.as_ref().and_then(|doubt| doubt.read(&mut query));
-            Lesson { query, believed }
+            Lesson { query, believed, held_out: None }
         };
-        Ok(queries.into_iter().map(lesson).collect())
+        let mut lessons: Vec<Lesson> = queries.into_iter().map(lesson).collect();
+        let could_be =
+            lessons.iter_mut().filter_map(|lesson| lesson.could_be_held_out().map(|last| (lesson, last)));
+        for (lesson, last) in could_be.step_by(self.hold_out_every) {
+            lesson.held_out = Some(last);
+        }
+        Ok(lessons)
     }
+}
+
+/// Of how many sequences one has a list held out, so that of `lists` in all no more than one in [`HELD_OUT_OF`] is, and no more than one a sequence.
+fn hold_out_every(lists: u64, sequences: u64) -> usize {
+    (sequences * HELD_OUT_OF).div_ceil(lists.max(1)).max(1) as usize
 }
 
 /// Leaves the first `questions` of some queries.
@@ -214,11 +256,11 @@ impl Surrogate {
             group_examples.push(examples.len());
             for lesson in queries {
                 doubted += lesson.believed.iter().flatten().filter(|believed| !**believed).count();
-                if lesson.believes(lesson.query.sequence.len()) {
-                    let list = lesson.list(lesson.query.sequence.len(), k);
+                if let Some(length) = lesson.held_out {
+                    let list = lesson.list(length, k);
                     held_out.first.push(list[0]);
                     held_out.lists.push(list[..agreement_at.min(list.len())].to_vec());
-                    held_out.sequences.push(lesson.query.sequence);
+                    held_out.sequences.push(lesson.query.sequence[..length].to_vec());
                 }
             }
         }
@@ -234,9 +276,9 @@ impl Surrogate {
                     "every list that could be learned from, or checked with, is doubted; lower distill.least_overlap"
                 }
                 (_, Some(_)) => {
-                    "distill.budget buys no sequence of two items, one to learn from and one to check; raise it"
+                    "distill.budget buys a single question, and one to learn from and one to check are needed; raise it"
                 }
-                _ => "no prefix to learn from: every sequence has a single item",
+                _ => "the log holds a single question, and one to learn from and one to check are needed",
             };
             return Err(Refusal::new(message).into());
         }
@@ -388,12 +430,14 @@ fn agreement(
     Ok(shares)
 }
 
-/// Every prefix of every sequence whose list is believed and has an order, of two items at least, but the whole sequence, whose answer is
-/// held out: each prefix an example, or all of a sequence where one pass gives their states.
+/// Every prefix of every sequence whose list is believed and has an order, of two items at least, but those that are held out: each
+/// prefix an example, or all of a sequence where one pass gives their states.
 fn examples(queries: &[Lesson], k: usize, reading: Reading) -> Vec<Example> {
     let prefixes = |lesson: &Lesson| {
-        let learned = |length: &usize| lesson.believes(*length) && lesson.list(*length, k).len() > 1;
-        (1..lesson.query.sequence.len()).filter(learned).collect::<Vec<_>>()
+        let learned = |&length: &usize| {
+            lesson.believes(length) && lesson.held_out != Some(length) && lesson.list(length, k).len() > 1
+        };
+        (1..=lesson.query.sequence.len()).filter(learned).collect::<Vec<_>>()
     };
     let of_query = queries.iter().map(prefixes).enumerate();
     match reading {

@@ -49,7 +49,7 @@ pub fn generate(
 ) -> Result<u64> {
     let items = target.items();
     ensure!(items > 0, "the target's catalogue is empty");
-    campaign.check(items)?;
+    campaign.check()?;
     let Course::Straight(build) = campaign.strategy.course else {
         bail!("{} asks in rounds, and trains a copy between them", campaign.strategy.name)
     };
@@ -86,7 +86,7 @@ pub fn generate(
         let mut growing: Vec<Growing> = (first..end)
             .map(|account| {
                 let asked = campaign.asks_twice(account).then(|| &before[account % BLOCK][..]);
-                Growing::new(campaign, account, items, asked)
+                Growing::new(campaign, account, asked, |stream| strategy.begin(account, items, stream))
             })
             .collect();
         let mut together: Vec<&mut Growing> = growing.iter_mut().collect();
@@ -168,8 +168,13 @@ pub(crate) struct Growing {
 }
 
 impl Growing {
-    /// What an account begins with: a real history, some of what another `asked`, or a random item.
-    pub(crate) fn new(campaign: &Campaign<'_>, account: usize, items: usize, asked: Option<&[u32]>) -> Self {
+    /// What an account begins with: a real history, some of what another `asked`, or the item that `begin` draws.
+    pub(crate) fn new(
+        campaign: &Campaign<'_>,
+        account: usize,
+        asked: Option<&[u32]>,
+        begin: impl FnOnce(&mut ChaCha8Rng) -> u32,
+    ) -> Self {
         let mut stream = campaign.stream_of(account);
         let sequence = match (campaign.seed_of(account), asked) {
             (Some(seed), _) => seed.to_vec(),
@@ -178,7 +183,7 @@ impl Growing {
                 let place = below(&mut stream, (asked.len() - count) as u32 + 1) as usize;
                 asked[place..place + count].to_vec()
             }
-            (None, None) => vec![first_item(&mut stream, items)],
+            (None, None) => vec![begin(&mut stream)],
         };
         Self { account, sequence, answers: Vec::new(), stream }
     }

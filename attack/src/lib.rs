@@ -325,9 +325,10 @@ impl<'a> Asking<'a> {
         let settings = self.settings;
         let asked = &settings.generate;
         let streams = Streams::new(settings.seed);
-        let mut campaign = Campaign::new(asked, known.max_len, &[], streams).map_err(refused)?;
+        let mut campaign =
+            Campaign::new(asked, (known.max_len, known.items), &[], streams).map_err(refused)?;
         let generation = begin_with(owned, &mut campaign)?;
-        campaign.check(known.items).map_err(refused)?;
+        campaign.check().map_err(refused)?;
         let rounds = match campaign.strategy.course {
             Course::Straight(_) => None,
             Course::Rounds(plan) => Some(plan(&campaign).map_err(refused)?),

@@ -25,7 +25,7 @@ use training::state::Saving;
 
 use crate::campaign::Campaign;
 use crate::distill::Surrogate;
-use crate::generate::{Growing, grow};
+use crate::generate::{Growing, first_item, grow};
 use crate::strategies::QueryStrategy;
 
 /// How a strategy goes in rounds.
@@ -76,11 +76,12 @@ pub fn generate(
     bar: &ProgressBar,
 ) -> Result<u64> {
     let (items, k) = (target.items(), campaign.settings.top_k);
-    campaign.check(items)?;
+    campaign.check()?;
     bar.set_length(campaign.budget() as u64);
     let asked_before = target.queries();
-    let mut accounts: Vec<Growing> =
-        (0..campaign.accounts).map(|account| Growing::new(campaign, account, items, None)).collect();
+    let mut accounts: Vec<Growing> = (0..campaign.accounts)
+        .map(|account| Growing::new(campaign, account, None, |stream| first_item(stream, items)))
+        .collect();
     let mut copy = None;
     for round in 1..=plan.rounds {
         let asked: Vec<usize> = accounts.iter().map(|account| account.asked(k)).collect();

@@ -213,14 +213,14 @@ fn a_share_or_a_budget_that_cannot_be_is_refused() {
     let directory = workplace();
     for (setting, expected) in [
         ("generate.accounts=0", "`generate.accounts` is 0, expected at least 1"),
-        ("generate.questions=0", "`generate.questions` is 0, expected at least 2"),
+        ("generate.questions=0", "`generate.questions` is 0, expected at least 1"),
         ("generate.pick=2/place", "1/sqrt(place)"),
         ("generate.clients=0", "`generate.clients` is 0, expected at least 1"),
         ("generate.clients=11", "expected at most the 10 accounts"),
         ("generate.coverage.share=1.5", "above 0 and at most 1"),
         ("generate.mimic.earlier=0.9", "at most 1"),
         ("generate.rounds.rounds=1", "at least 2"),
-        ("generate.short.questions=1", "at least 2"),
+        ("generate.short.questions=0", "at least 1"),
         ("generate.top_k=20", "less than the 20 items"),
         ("distill.own_top=1.1", "a share from 0 to 1"),
         ("distill.budget=0", "at least 1"),

@@ -88,7 +88,7 @@ fn ask_with(budget: &Generate, seeds: &[&[u32]], seed: u64, path: &Path) -> (u64
     let mut target = Successors { queries: 100, short: false };
     let streams = Streams::new(seed);
     let bar = ProgressBar::hidden();
-    let campaign = Campaign::new(budget, LENGTH, seeds, streams).unwrap();
+    let campaign = Campaign::new(budget, (LENGTH, ITEMS), seeds, streams).unwrap();
     let asked = generate(&mut target, &campaign, &mut log, &bar).unwrap();
     log.finish().unwrap();
     let log = QueryLog::open(path).unwrap();
@@ -167,7 +167,7 @@ fn asked_by(clients: Option<usize>, batch: usize, cut: Option<usize>, directory:
         questions: Some(4),
         ..budget()
     };
-    let campaign = Campaign::new(&budget, LENGTH, &[], Streams::new(1)).unwrap();
+    let campaign = Campaign::new(&budget, (LENGTH, ITEMS), &[], Streams::new(1)).unwrap();
     let path = directory.join("q");
     let header = QueryHeader { items: ITEMS, k: K, ..QueryHeader::default() };
     std::fs::create_dir_all(directory).unwrap();
@@ -218,8 +218,8 @@ fn clients_that_no_campaign_has_are_refused() {
         (2, "rounds", "grows all accounts at once"),
     ] {
         let budget = Generate { clients: Some(clients), strategy: strategy.to_owned(), ..budget() };
-        let campaign = Campaign::new(&budget, LENGTH, &[], Streams::new(1)).unwrap();
-        let refused = campaign.check(ITEMS).unwrap_err().to_string();
+        let campaign = Campaign::new(&budget, (LENGTH, ITEMS), &[], Streams::new(1)).unwrap();
+        let refused = campaign.check().unwrap_err().to_string();
         assert!(refused.contains(expected), "{refused}");
     }
 }
@@ -244,7 +244,7 @@ fn lists_that_hold_fewer_items_are_asked_for_and_taken_from_as_they_are() {
             let header = QueryHeader { items: ITEMS, k: K, ..QueryHeader::default() };
             let mut log = QueryWriter::create(&path, header).unwrap();
             let mut target = Successors { queries: 0, short: true };
-            let campaign = Campaign::new(&budget, LENGTH, &[], Streams::new(1)).unwrap();
+            let campaign = Campaign::new(&budget, (LENGTH, ITEMS), &[], Streams::new(1)).unwrap();
             generate(&mut target, &campaign, &mut log, &ProgressBar::hidden()).unwrap();
             log.finish().unwrap();
             let log = QueryLog::open(&path).unwrap();
@@ -281,6 +281,27 @@ fn the_batch_changes_nothing_and_the_seed_does() {
         assert!(expected == bytes("b", 5, 1) && expected == bytes("c", 1000, 1), "{strategy}");
         assert!(expected != bytes("d", 4, 2), "{strategy}");
     }
+}
+
+#[test]
+fn singles_ask_about_every_item_once_and_then_again_in_another_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let all: Vec<u32> = (1..=ITEMS as u32).collect();
+    let singles = Generate { strategy: "singles".to_owned(), ..budget() };
+    let (asked, queries) = ask_with(&singles, &[], 1, &directory.path().join("q"));
+    let first: Vec<u32> = queries.iter().map(|query| query.sequence[0]).collect();
+    assert!(asked == ITEMS as u64 && queries.iter().all(|query| query.sequence.len() == 1));
+    let more = Generate { accounts: Some(2 * ITEMS + 3), questions: Some(2), ..singles };
+    let (_, queries) = ask_with(&more, &[], 1, &directory.path().join("q"));
+    let items: Vec<u32> = queries.iter().map(|query| query.sequence[0]).collect();
+    assert_eq!(items[..ITEMS], first, "fewer accounts are the first of more");
+    let passes: Vec<&[u32]> = items[..2 * ITEMS].chunks(ITEMS).collect();
+    for pass in &passes {
+        let mut sorted = pass.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(sorted, all);
+    }
+    assert!(passes[0] != passes[1] && passes[0] != all);
 }
 
 #[test]
@@ -346,8 +367,8 @@ fn some_accounts_ask_again_by_another_way() {
         assert_eq!(stood, again, "account {account}");
     }
     let rounds = Generate { strategy: "rounds".to_owned(), twice: 0.1, ..budget() };
-    let campaign = Campaign::new(&rounds, LENGTH, &[], Streams::new(1)).unwrap();
-    assert!(campaign.check(ITEMS).unwrap_err().to_string().contains("`generate.twice` is 0.1"));
+    let campaign = Campaign::new(&rounds, (LENGTH, ITEMS), &[], Streams::new(1)).unwrap();
+    assert!(campaign.check().unwrap_err().to_string().contains("`generate.twice` is 0.1"));
 }
 
 fn follows(query: &Query) -> bool {
@@ -405,13 +426,13 @@ fn a_mimic_takes_from_the_lists_of_others_once_there_are_any() {
 #[test]
 fn what_no_catalogue_can_answer_is_refused_before_a_question() {
     let refusal = |settings: Generate, seeds: &[&[u32]]| {
-        let campaign = Campaign::new(&settings, LENGTH, seeds, Streams::new(1));
-        campaign.and_then(|campaign| campaign.check(ITEMS)).unwrap_err().to_string()
+        let campaign = Campaign::new(&settings, (LENGTH, ITEMS), seeds, Streams::new(1));
+        campaign.and_then(|campaign| campaign.check()).unwrap_err().to_string()
     };
     for (settings, expected) in [
         (Generate { strategy: "rnadom".to_owned(), ..budget() }, "did you mean `random`?"),
-        (Generate { questions: Some(1), ..budget() }, "`generate.questions` is 1, expected at least 2"),
-        (Generate { length: Some(1), ..budget() }, "`generate.length` is 1, expected at least 2"),
+        (Generate { questions: Some(0), ..budget() }, "`generate.questions` is 0, expected at least 1"),
+        (Generate { length: Some(0), ..budget() }, "`generate.length` is 0, expected at least 1"),
         (Generate { top_k: 31, ..budget() }, "`generate.top_k` is 31, expected at most the 30 items"),
         (
             Generate { repeats: false, questions: Some(31), ..budget() },

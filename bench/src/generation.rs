@@ -65,7 +65,7 @@ fn sequences(architecture: Architecture) -> Result<Iteration> {
         round += 1;
         let (streams, bar) = (Streams::new(SEED + round), ProgressBar::hidden());
         let mut log = QueryWriter::create(&directory.path().join(QUERIES), header())?;
-        let campaign = Campaign::new(&budget, LENGTH, &[], streams)?;
+        let campaign = Campaign::new(&budget, (LENGTH, ITEMS), &[], streams)?;
         generate(&mut target, &campaign, &mut log, &bar)?;
         log.finish()?;
         Ok(())

@@ -63,7 +63,7 @@ fn ask(strategy: &Strategy) -> Result<Iteration> {
     let directory = tempfile::tempdir()?;
     Ok(Box::new(move || {
         let mut log = QueryWriter::create(&directory.path().join(QUERIES), header())?;
-        let campaign = Campaign::new(&budget, 200, &[], Streams::new(SEED))?;
+        let campaign = Campaign::new(&budget, (200, ITEMS), &[], Streams::new(SEED))?;
         generate(&mut target, &campaign, &mut log, &ProgressBar::hidden())?;
         log.finish()?;
         Ok(())
@@ -97,7 +97,7 @@ fn in_rounds() -> Result<Iteration> {
     let mut target = target(50)?;
     let directory = tempfile::tempdir()?;
     Ok(Box::new(move || {
-        let campaign = Campaign::new(&settings.generate, 50, &[], Streams::new(SEED))?;
+        let campaign = Campaign::new(&settings.generate, (50, ITEMS), &[], Streams::new(SEED))?;
         let Course::Rounds(plan) = campaign.strategy.course else { anyhow::bail!("rounds go straight on") };
         let copying = Copying {
             settings: &settings,
@@ -122,7 +122,7 @@ fn at_once() -> Result<Iteration> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join(QUERIES);
     let mut log = QueryWriter::create(&path, header())?;
-    let campaign = Campaign::new(&settings.generate, 50, &[], Streams::new(SEED))?;
+    let campaign = Campaign::new(&settings.generate, (50, ITEMS), &[], Streams::new(SEED))?;
     generate(&mut target(50)?, &campaign, &mut log, &ProgressBar::hidden())?;
     log.finish()?;
     Ok(Box::new(move || {

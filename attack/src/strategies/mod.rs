@@ -6,6 +6,7 @@ mod mimic;
 mod random;
 mod rounds;
 mod short;
+mod singles;
 mod taking;
 mod wary;
 
@@ -19,6 +20,7 @@ use rand_chacha::ChaCha8Rng;
 pub use taking::Taking;
 
 use crate::campaign::Campaign;
+use crate::generate::first_item;
 use crate::rounds::RoundsPlan;
 
 /// Every query strategy.
@@ -29,6 +31,7 @@ pub const STRATEGIES: Registry<Strategy> = Registry {
         random::STRATEGY,
         coverage::STRATEGY,
         short::STRATEGY,
+        singles::STRATEGY,
         mimic::STRATEGY,
         wary::STRATEGY,
         rounds::STRATEGY,
@@ -73,6 +76,11 @@ pub trait QueryStrategy: Send + Sync {
         false
     }
 
+    /// The item that an account without a real history begins with, of a catalogue of `items`: any of them, unless the strategy knows better.
+    fn begin(&self, _account: usize, items: usize, stream: &mut ChaCha8Rng) -> u32 {
+        first_item(stream, items)
+    }
+
     /// The item that follows what was asked. Draws come from `stream`, which is the account's own: no choice depends on how many
     /// accounts grow side by side.
     fn next(&self, asked: &Asked<'_>, stream: &mut ChaCha8Rng) -> u32;
@@ -103,8 +111,8 @@ pub struct Strategy {
     /// Its own settings, where it has any: the section `generate.NAME`.
     pub section: Option<Section>,
     /// How many accounts it opens and how many questions each asks (on average), where the target reads so many items of a
-    /// history.
-    pub divide: fn(&Generate, usize) -> Division,
+    /// history, and of a catalogue of so many.
+    pub divide: fn(&Generate, usize, usize) -> Division,
     /// What happens while it asks.
     pub course: Course,
 }
@@ -127,7 +135,7 @@ impl Strategy {
     clippy::unnecessary_wraps,
     reason = "other strategies read settings of their own, which may be wrong"
 )]
-fn as_set(settings: &Generate, longest: usize) -> Division {
+fn as_set(settings: &Generate, longest: usize, _items: usize) -> Division {
     let questions = settings.questions.or(settings.length).unwrap_or(longest);
     Ok((settings.accounts.unwrap_or(settings.sequences), questions))
 }

@@ -62,7 +62,7 @@ impl Owned for Settings {
     clippy::unnecessary_wraps,
     reason = "other strategies read settings of their own, which may be wrong"
 )]
-fn divide(settings: &Generate, longest: usize) -> Division {
+fn divide(settings: &Generate, longest: usize, _items: usize) -> Division {
     let length = settings.length.unwrap_or(longest);
     let questions = settings.questions.unwrap_or((length / 2).max(2));
     Ok((settings.accounts.unwrap_or((settings.sequences * length / questions).max(1)), questions))
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_was_asked_seldom_and_stands_high_is_a_little_likelier() {
         let settings = Generate { top_k: 3, strategy: "rounds".to_owned(), ..Generate::default() };
-        let campaign = Campaign::new(&settings, 8, &[], Streams::new(1)).unwrap();
+        let campaign = Campaign::new(&settings, (8, 30), &[], Streams::new(1)).unwrap();
         let rare = Rare::new(&campaign, 3, &[0, 0, 5, 100]);
         let mut stream = Streams::new(1).open(Purpose::Generation, 0, 0, 0);
         let weights = rare.weights(&[1, 2, 3], &mut stream);

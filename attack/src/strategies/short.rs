@@ -36,11 +36,11 @@ impl Default for Settings {
 
 impl Owned for Settings {
     fn check(&self) -> Result<(), Invalid> {
-        at_least("generate.short.questions", self.questions, 2)
+        at_least("generate.short.questions", self.questions, 1)
     }
 }
 
-fn divide(settings: &Generate, longest: usize) -> Division {
+fn divide(settings: &Generate, longest: usize, _items: usize) -> Division {
     let own: Settings = owned(&settings.strategies, "short")?;
     let questions = settings.questions.unwrap_or(own.questions);
     let budget = settings.sequences * settings.length.unwrap_or(longest);

@@ -1,10 +1,11 @@
 //! `decoys`: some lists are made up, to spoil the copy. They contradict what was answered to close histories, and are dropped.
 //!
-//! Two histories are close where one goes on from the other by an item, in one account, or where both end in the same item. A service
-//! that doubts an account believes it at first, so the lists to the first [`YOUNG`] questions of every account are taken as true. A later
-//! list is believed where it shares at least `distill.least_overlap` of its items with the latest believed list of its account, or with
-//! a list that a young account got after the same last item. Lists of decoys are alike among themselves and unlike the true ones, so an
-//! account that is answered with decoys is not believed again until its lists fit.
+//! Two histories are close where one goes on from the other by an item, in one account, or where both end in the same item. Of an account that
+//! asks for the first time no service knows anything, so that its first list is taken as true; after one take it may be answered with decoys
+//! already. A later list is believed where it shares at least `distill.least_overlap` of its items with the latest believed list of its
+//! account, or with a list to a first question about the same last item. True lists of neighbouring questions share a quarter of a hundred items
+//! or more, a true one and one of decoys about a tenth, as many as chance has it. Lists of decoys are as much alike among themselves as true ones
+//! are, so that one that is believed by mistake brings others with it.
 
 use std::collections::HashMap;
 
@@ -17,11 +18,8 @@ pub(super) const SUSPICION: Suspicion = Suspicion {
     name: "decoys",
     title: "Some lists are made up: those that contradict the lists of close histories are dropped",
     ordered: true,
-    build: Some(|settings, k| Box::new(Decoys { k, least: settings.least_overlap, young: HashMap::new() })),
+    build: Some(|settings, k| Box::new(Decoys { k, least: settings.least_overlap, first: HashMap::new() })),
 };
-
-/// Questions of an account that are believed to be answered truly.
-const YOUNG: usize = 3;
 
 /// Lists kept for each last item, at most.
 const KEPT: usize = 8;
@@ -29,8 +27,8 @@ const KEPT: usize = 8;
 struct Decoys {
     k: usize,
     least: f64,
-    /// Lists to young accounts by the last item of the history, each sorted.
-    young: HashMap<u32, Vec<Vec<u32>>>,
+    /// Lists to first questions by the item asked about, each sorted.
+    first: HashMap<u32, Vec<Vec<u32>>>,
 }
 
 /// Share of a list that another, sorted one holds.
@@ -46,13 +44,9 @@ fn sorted(list: &[u32]) -> Vec<u32> {
 
 impl Suspecting for Decoys {
     fn look(&mut self, query: &Query) {
-        for (item, list) in
-            query.sequence.iter().zip(query.answers.chunks_exact(self.k).map(listed)).take(YOUNG)
-        {
-            let kept = self.young.entry(*item).or_default();
-            if kept.len() < KEPT {
-                kept.push(sorted(list));
-            }
+        let kept = self.first.entry(query.sequence[0]).or_default();
+        if kept.len() < KEPT {
+            kept.push(sorted(listed(&query.answers[..self.k])));
         }
     }
 
@@ -67,8 +61,8 @@ impl Doubt for Decoys {
         let lists = query.sequence.iter().zip(query.answers.chunks_exact(self.k).map(listed)).enumerate();
         let believed = lists.map(|(place, (item, list))| {
             let fits = |other: &Vec<u32>| overlap(list, other) >= self.least;
-            let of_young = || self.young.get(item).is_some_and(|lists| lists.iter().any(fits));
-            let believed = place < YOUNG || fits(&latest) || of_young();
+            let of_first = || self.first.get(item).is_some_and(|lists| lists.iter().any(fits));
+            let believed = place == 0 || fits(&latest) || of_first();
             if believed {
                 latest = sorted(list);
             }
@@ -93,7 +87,7 @@ mod tests {
     }
 
     fn doubt(queries: &[Query]) -> Box<dyn Doubt> {
-        let mut doubt = Box::new(Decoys { k: 5, least: 0.5, young: HashMap::new() });
+        let mut doubt = Box::new(Decoys { k: 5, least: 0.5, first: HashMap::new() });
         for query in queries {
             doubt.look(query);
         }
@@ -115,11 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn a_young_account_vouches_for_lists_after_the_same_item() {
-        // The list jumps after item 5, and a young account was told the same after item 5.
+    fn only_a_first_list_is_believed_by_itself() {
+        let mut spoiled = account(&[1, 80, 81, 82]);
+        assert_eq!(doubt(&[spoiled.clone()]).read(&mut spoiled), Some(vec![true, false, false, false]));
+    }
+
+    #[test]
+    fn a_first_question_vouches_for_lists_after_the_same_item() {
+        // The list jumps after item 5, and somebody whose first question was about item 5 was told the same.
         let mut jumping = account(&[1, 2, 3, 4, 60]);
-        let young = Query { sequence: vec![5], answers: list(61) };
-        assert_eq!(doubt(&[jumping.clone(), young]).read(&mut jumping), Some(vec![true; 5]));
+        let first = Query { sequence: vec![5], answers: list(61) };
+        assert_eq!(doubt(&[jumping.clone(), first]).read(&mut jumping), Some(vec![true; 5]));
         assert_eq!(doubt(&[jumping.clone()]).read(&mut jumping), Some(vec![true, true, true, true, false]));
     }
 }

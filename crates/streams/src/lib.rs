@@ -43,6 +43,8 @@ pub enum Purpose {
     ThiefHistories = 15,
     /// Dropout of a target on these.
     ThiefDropout = 16,
+    /// The order in which a thief asks about every item by itself.
+    Singles = 17,
 }
 
 /// The source of all streams of one run.

@@ -325,7 +325,7 @@ impl Run<'_> {
     fn asked(&self) -> anyhow::Result<(usize, usize)> {
         let generate = &self.settings.generate;
         let strategy = STRATEGIES.find(&generate.strategy)?;
-        Ok((strategy.divide)(generate, self.settings.model.network.max_len)?)
+        Ok((strategy.divide)(generate, self.settings.model.network.max_len, self.shape.items)?)
     }
 
     fn generate(&self, (sequences, length): (usize, usize)) -> Work {

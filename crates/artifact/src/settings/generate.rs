@@ -84,9 +84,8 @@ impl Generate {
         at_least("generate.sequences", self.sequences, 1)?;
         at_least("generate.accounts", self.accounts.unwrap_or(1), 1)?;
         at_least("generate.clients", self.clients.unwrap_or(1), 1)?;
-        // One item to learn from, one to check on.
-        at_least("generate.questions", self.questions.unwrap_or(2), 2)?;
-        at_least("generate.length", self.length.unwrap_or(2), 2)?;
+        at_least("generate.questions", self.questions.unwrap_or(1), 1)?;
+        at_least("generate.length", self.length.unwrap_or(1), 1)?;
         at_least("generate.top_k", self.top_k, 2)?;
         share("generate.twice", self.twice)?;
         share("generate.seed_sequences", self.seed_sequences)?;

@@ -44,7 +44,7 @@ impl Green {
     }
 
     /// Orders what is `ranked` anew: an item moves from its place, or the twentieth if that is less, by a noise that `seed` tells, the sum of two
-    /// numbers uniform on 0 to 2.5 `share`, less `share` where it is green.
+    /// numbers uniform on 0 to 2.5 `share`, and by `share` more where it is red.
     pub fn lift(&self, ranked: &mut [u32], share: f64, seed: u64) {
         let [share, noise] = [share, NOISE * share].map(|share| (share * PARTS as f64).round() as u64);
         let moved = |(number, &item): (usize, &u32)| {
