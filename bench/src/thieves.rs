@@ -32,7 +32,7 @@ const EPOCHS: usize = 4;
 pub fn works() -> Vec<Work> {
     let straight = STRATEGIES.iter().filter(|strategy| matches!(strategy.course, Course::Straight(_)));
     let asking = straight.map(|strategy| {
-        Work::new("thieves", format!("ask as {strategy:?}"), "10000 questions", || ask(strategy))
+        Work::new("thieves", format!("ask as {strategy:?}"), asked(strategy), || ask(strategy))
     });
     let learning = LIST_LOSSES
         .iter()
@@ -51,15 +51,26 @@ fn target(length: usize) -> Result<ProtectedTarget> {
     Ok(ProtectedTarget::new(model.into(), &description, None, learners::device()?)?)
 }
 
-fn ask(strategy: &Strategy) -> Result<Iteration> {
-    let mut target = target(200)?;
-    let budget = Generate {
+/// What a strategy makes of 50 sequences of 200.
+fn budget(strategy: &Strategy) -> Generate {
+    Generate {
         sequences: 50,
         batch: 50,
         top_k: TOP_K,
         strategy: strategy.name.to_owned(),
         ..Generate::default()
-    };
+    }
+}
+
+/// Its questions, in words.
+fn asked(strategy: &Strategy) -> String {
+    let budget = budget(strategy);
+    let campaign = Campaign::new(&budget, (200, ITEMS), &[], Streams::new(SEED));
+    campaign.map_or_else(|invalid| invalid.to_string(), |campaign| format!("{} questions", campaign.budget()))
+}
+
+fn ask(strategy: &Strategy) -> Result<Iteration> {
+    let (mut target, budget) = (target(200)?, budget(strategy));
     let directory = tempfile::tempdir()?;
     Ok(Box::new(move || {
         let mut log = QueryWriter::create(&directory.path().join(QUERIES), header())?;
