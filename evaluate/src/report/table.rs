@@ -446,6 +446,13 @@ impl Drafts<'_> {
                 }
                 _ => None,
             };
+            let lead = match (thief, before, other) {
+                (Some(thief), Some(before), Some(other)) => {
+                    let columns = leads(target, &targets[other], (&thief.runs, &before.runs), headline)?;
+                    columns.map(|columns| self.inference.difference(&name, sample(&columns)?)).transpose()?
+                }
+                _ => None,
+            };
             let of_thief = thief.and_then(|thief| thief.runs.values().next());
             let (own, copies) = &places[number];
             let undefended =
@@ -473,6 +480,7 @@ impl Drafts<'_> {
                 price: of_thief
                     .and_then(|run| Some(run.protocol.surrogate.as_ref()?.queries.as_ref()?.price())),
                 against,
+                lead,
                 settings: target
                     .runs
                     .values()
@@ -546,6 +554,48 @@ pub(super) fn paired(
         Ok(paired_difference(&worth(run, column, measure)?, &worth(other, column, measure)?)?)
     })
     .collect()
+}
+
+/// By how much larger a share the thief loses than users do, for each seed that all four have, `(seeds, users)`: what each user contributes to
+/// the copy's loss as a share of the copy without the defence, less what he loses as a share of the undefended target. None where no seed has
+/// all four, or either share is one of nothing.
+fn leads(
+    target: &Target<'_>,
+    undefended: &Target<'_>,
+    (thief, before): (&Repetitions<'_>, &Repetitions<'_>),
+    measure: &Measure<OfRank>,
+) -> anyhow::Result<Option<Vec<Vec<f64>>>> {
+    let of_all = |seed: &u64| {
+        let users = [target.runs.get(seed)?, undefended.runs.get(seed)?];
+        Some((users, [thief.get(seed)?, before.get(seed)?]))
+    };
+    let of_seed = |(users, copies): ([&&Run; 2], [&&Run; 2])| -> anyhow::Result<_> {
+        let [target, undefended] = users.map(|run| worth(run, TARGET_RANK, measure));
+        let [thief, before] = copies.map(|run| worth(run, SURROGATE_RANK, measure));
+        Ok(((target?, undefended?), (thief?, before?)))
+    };
+    let seeds = target.runs.keys().filter_map(of_all).map(of_seed);
+    let seeds = seeds.collect::<anyhow::Result<Vec<_>>>()?;
+    let over_seeds =
+        |column: &dyn Fn(usize) -> f64| mean(&(0..seeds.len()).map(column).collect::<Vec<f64>>());
+    if seeds.is_empty() {
+        return Ok(None);
+    }
+    let (whole, copied) =
+        (over_seeds(&|seed| mean(&seeds[seed].0.1)), over_seeds(&|seed| mean(&seeds[seed].1.1)));
+    if whole <= 0.0 || copied <= 0.0 {
+        return Ok(None);
+    }
+    let columns = seeds.iter().map(|(users, copies)| {
+        let lost_by_users = paired_difference(&users.1, &users.0)?;
+        let lost_by_thief = paired_difference(&copies.1, &copies.0)?;
+        Ok(lost_by_thief
+            .iter()
+            .zip(lost_by_users)
+            .map(|(thief, user)| thief / copied - user / whole)
+            .collect())
+    });
+    Ok(Some(columns.collect::<anyhow::Result<_>>()?))
 }
 
 /// The surrogate of the undefended target that a surrogate is compared with: of the same architecture and made in the same way, or the only one

@@ -2,7 +2,7 @@
 //!
 //! A defence is judged by the thief who does best against *it*, and what it takes from thieves by the best against it and the best against
 //! the undefended target, who may be two: a thief is free to change his ways. That the best of several is chosen by the figure that
-//! is then reported flatters him a little, on both sides alike.
+//! is then reported flatters him, most where several are about equally good.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +67,9 @@ pub struct Strongest {
     /// The same as a share of that copy's quality.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<f64>,
+    /// By how much larger a share he loses than users do, of what each has without the defence; reports of before do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lead: Option<Difference>,
 }
 
 /// What is known of a verdict before differences are tested: places of rows, and of their differences.
@@ -81,6 +84,8 @@ pub(super) struct Draft {
     pub(super) price: Option<Price>,
     /// The strongest of the undefended target, with his mean over the seeds that both have.
     pub(super) against: Option<(Place, f64)>,
+    /// How much larger a share he loses than users do.
+    pub(super) lead: Option<Place>,
     pub(super) checkpoints: Vec<String>,
     pub(super) settings: BTreeMap<String, Json>,
 }
@@ -107,6 +112,7 @@ impl Draft {
                 price: self.price,
                 change: difference.zip(before).map(|(difference, before)| difference.mean / before),
                 difference,
+                lead: self.lead.and_then(|place| found.difference(place)),
             })
         });
         debug_assert_eq!(row.model, Model::Target);
@@ -130,13 +136,15 @@ impl Draft {
 /// Whether a defence is worth having, by the thief who does best against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The strongest thief loses, beyond chance, a larger share than users do.
+    /// The strongest thief loses, and a larger share than users do, both beyond chance.
     Won,
     /// What he loses cannot be told from chance, or he gains.
     ThiefKeeps,
     /// He loses, and users lose as large a share at least.
     UsersPay,
-    /// The undefended target, or its strongest thief, was not measured beside it.
+    /// He loses, and whether a larger share than users do cannot be told from chance.
+    Undecided,
+    /// The undefended target, or its strongest thief, was not measured beside it, or a report of before does not say.
     Unknown,
 }
 
@@ -147,6 +155,7 @@ impl Outcome {
             Self::Won => "yes",
             Self::ThiefKeeps => "no: he loses nothing that can be told from chance",
             Self::UsersPay => "no: users lose as large a share",
+            Self::Undecided => "no: that he loses a larger share than users cannot be told from chance",
             Self::Unknown => "not known",
         }
     }
@@ -158,8 +167,9 @@ impl Verdict {
         if self.defence == "none" {
             return None;
         }
-        let thief = self.thief.as_ref().and_then(|thief| Some((thief.change?, thief.difference?)));
-        let (Some((change, difference)), Some(kept)) = (thief, self.kept) else {
+        let thief =
+            self.thief.as_ref().and_then(|thief| Some((thief.change?, thief.difference?, thief.lead)));
+        let (Some((change, difference, lead)), Some(kept)) = (thief, self.kept) else {
             return Some(Outcome::Unknown);
         };
         Some(if change >= 0.0 || !difference.found() {
@@ -167,7 +177,11 @@ impl Verdict {
         } else if 1.0 - kept >= -change {
             Outcome::UsersPay
         } else {
-            Outcome::Won
+            match lead {
+                Some(lead) if lead.found() => Outcome::Won,
+                Some(_) => Outcome::Undecided,
+                None => Outcome::Unknown,
+            }
         })
     }
 }

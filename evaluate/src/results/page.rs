@@ -319,8 +319,21 @@ fn said(table: &Table, text: &mut String) {
     let mut can = Vec::new();
     let won = named(Outcome::Won);
     if !won.is_empty() {
+        let by = |verdict: &Verdict| {
+            let lead = verdict.thief.as_ref()?.lead?;
+            Some(format!(
+                "{} [{}, {}], p {}",
+                percent(lead.mean),
+                percent(lead.low),
+                percent(lead.high),
+                chance(lead.p_corrected)
+            ))
+        };
+        let leads: Vec<String> =
+            defended().filter(|verdict| verdict.outcome() == Some(Outcome::Won)).filter_map(by).collect();
         can.push(format!(
-            "Against the strongest thief who tried, {won} took a larger share from him than from users, beyond chance."
+            "Against the strongest thief who tried, {won} took a larger share from him than from users, beyond chance: by {}.",
+            leads.join("; ")
         ));
     }
     let free: Vec<&Verdict> =
@@ -343,6 +356,16 @@ fn said(table: &Table, text: &mut String) {
             widest(&free).map_or_else(String::new, |low| format!(
                 ", and a loss of {low:.4} {figure} lies within the intervals"
             ))
+        ));
+    }
+    for verdict in defended().filter(|verdict| verdict.outcome() == Some(Outcome::Undecided)) {
+        let Some(lead) = verdict.thief.as_ref().and_then(|thief| thief.lead) else { continue };
+        cannot.push(format!(
+            "That `{}` takes a larger share from the strongest thief than from users: by {} [{}, {}].",
+            name_of(verdict),
+            percent(lead.mean),
+            percent(lead.low),
+            percent(lead.high)
         ));
     }
     for verdict in defended().filter(|verdict| verdict.outcome() == Some(Outcome::ThiefKeeps)) {

@@ -182,9 +182,38 @@ fn what_a_test_of_its_own_would_have_found_is_said_to_be_one_of_many() {
     }
     let written = scene.evaluate(&["results", "--kept", "docs/results", "--page", "docs/results.md"]);
     assert_eq!(written.code, 0, "{}", written.err);
-    // Two targets, four copies and the strongest copies of both are held against those of `none`.
-    let said = "a test of this alone would have found it (p 0.010), but it is one of 8 in its report";
+    // Two targets, four copies and the strongest copies of both are held against those of `none`, and the losses of both against those of users.
+    let said = "a test of this alone would have found it (p 0.010), but it is one of 10 in its report";
     assert!(page().contains(said), "{}", page());
+}
+
+#[test]
+fn a_defence_that_may_cost_users_as_much_does_not_win() {
+    let scene = Scene::new();
+    experiment(&scene, "results-toy");
+    assert_eq!(scene.evaluate(&COLLECT).code, 0);
+    let page = || fs::read_to_string(scene.path("docs/results.md")).unwrap();
+    // Of 100 hits the thief lost 40, of 120 users lost 2.
+    let won = "`gro` took a larger share from him than from users, beyond chance: by 38 % [";
+    assert!(page().contains(won), "{}", page());
+    let kept = "docs/results/toy/report.json";
+    let verdicts = scene.json(kept)["verdicts"].as_array().unwrap().clone();
+    let gro = verdicts.iter().position(|verdict| verdict["defence"] == "gro").unwrap();
+    let write = || scene.evaluate(&["results", "--kept", "docs/results", "--page", "docs/results.md"]);
+    scene.amend(kept, &format!("/verdicts/{gro}/thief/lead/p_corrected"), |p| *p = json!(0.3));
+    assert_eq!(write().code, 0);
+    let why = "no: that he loses a larger share than users cannot be told from chance";
+    assert!(row(&page(), "gro").contains(&why.to_owned()), "{}", page());
+    assert!(
+        page()
+            .contains("That `gro` takes a larger share from the strongest thief than from users: by 38 % [")
+    );
+    // A report of before does not say.
+    scene.amend(kept, &format!("/verdicts/{gro}/thief"), |thief| {
+        thief.as_object_mut().unwrap().remove("lead");
+    });
+    assert_eq!(write().code, 0);
+    assert!(row(&page(), "gro").contains(&"not known".to_owned()), "{}", page());
 }
 
 #[test]
