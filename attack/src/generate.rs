@@ -1,5 +1,5 @@
 //! Query generation (Yue, He, Zeng and McAuley, RecSys 2021): the attacker makes histories from the answers. A
-//! sequence starts from a random item, or from the first items of a real history where the attacker owns some; each
+//! sequence starts from a random item, unless the strategy knows a better one, or from the first items of a real history where the attacker owns some; each
 //! next item is chosen by a strategy ([`strategies`](crate::strategies)), until the sequence has its length, and one more
 //! question is asked about the whole.
 //!
