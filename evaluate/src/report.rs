@@ -107,6 +107,8 @@ pub fn report(arguments: &Arguments) -> anyhow::Result<()> {
     let files = |directories: &[PathBuf], name: &str| {
         directories.iter().map(|path| path.join(name)).collect::<Vec<_>>()
     };
+    // Where the runs go besides is looked at before the report is written.
+    let store = arguments.mlflow.as_deref().map(|root| Store::open(root, &arguments.out)).transpose()?;
     Plan::new("gro-evaluate report", &arguments.out, &arguments.flags, &settings, &[])
         .inputs(sources.runs.iter().flat_map(|run| [METRICS, PROTOCOL, RANKS].map(|file| run.join(file))))
         .inputs(sources.data.iter().flat_map(|data| dataset::files(data)))
@@ -114,18 +116,14 @@ pub fn report(arguments: &Arguments) -> anyhow::Result<()> {
         .inputs(files(&sources.detect, DETECT_JSON))
         .inputs(sources.histories.iter().map(|recorded| recorded.file.clone()))
         .produce(|directory| write(&sources, directory))?;
-    if let Some(root) = &arguments.mlflow {
-        hand_on(&sources, &arguments.out, root)?;
+    if let Some(store) = &store {
+        hand_on(&sources, &arguments.out, store)?;
     }
     print(&arguments.out.join(REPORT), PICTURE)
 }
 
 /// Put the runs of a written report where MLflow finds them.
-fn hand_on(sources: &Sources, out: &Path, root: &Path) -> anyhow::Result<()> {
-    let absolute = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
-    let names = [absolute.parent().and_then(Path::file_name), absolute.file_name()];
-    let name: Vec<_> = names.into_iter().flatten().map(|name| name.to_string_lossy().into_owned()).collect();
-    let store = Store::open(root, &name.join("/"))?;
+fn hand_on(sources: &Sources, out: &Path, store: &Store) -> anyhow::Result<()> {
     let read = |(path, name): (&PathBuf, String)| Ok((path.clone(), read(path, name)?));
     let runs =
         sources.runs.iter().zip(names_of(&sources.runs)).map(read).collect::<anyhow::Result<Vec<_>>>()?;

@@ -480,6 +480,48 @@ pub fn check_link(path: &Path, shown: &Path) -> Result<(), Refusal> {
     }
 }
 
+/// Where a directory will be that is written without a [`Plan`], every link on its path followed; it need not exist yet. `flag` names
+/// it. A stage replaces its output as a whole, so nothing else may lie within one.
+///
+/// # Errors
+/// A refusal where something that is no directory stands in the way, where nothing can be written, and within what a stage wrote.
+pub fn place_beside(flag: &str, path: &Path) -> Result<PathBuf, Refusal> {
+    check_link(path, path)?;
+    let (found, place) = resolved(path)
+        .map_err(|source| Refusal::because(format!("{flag} {}: cannot be found", path.display()), source))?;
+    if !found.is_dir() {
+        let message =
+            format!("{flag} {}: {} is a file, expected a directory", path.display(), found.display());
+        return Err(Refusal::new(message));
+    }
+    if let Some(home) = place.ancestors().find(|home| home.join(LOCK).exists()) {
+        return Err(Refusal::new(format!(
+            "{flag} {} lies in {}, which a stage wrote and may replace; name another directory",
+            path.display(),
+            home.display()
+        )));
+    }
+    // Such a file has no name, and is gone at once.
+    tempfile::tempfile_in(&found).map_err(|source| {
+        Refusal::because(format!("{flag} {}: nothing can be written there", path.display()), source)
+    })?;
+    Ok(place)
+}
+
+/// Where `path` leads: the part of it that exists, and all of it, links followed.
+///
+/// # Errors
+/// A path that is none, or cannot be followed.
+pub fn resolved(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    let absolute = std::path::absolute(path)?;
+    let found = absolute.ancestors().find(|part| part.exists()).unwrap_or(&absolute);
+    let real = fs::canonicalize(found)?;
+    let rest = absolute.strip_prefix(found).unwrap_or(Path::new(""));
+    // An empty rest would leave a slash at the end, which a file does not bear.
+    let place = if rest.as_os_str().is_empty() { real.clone() } else { real.join(rest) };
+    Ok((real, place))
+}
+
 /// What cannot be written because of where it is to lie is the caller's to mend; a full disk is not.
 fn unwritable(message: String, error: io::Error) -> anyhow::Error {
     match error.kind() {

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use stage::Refusal;
+use stage::output::{place_beside, resolved};
 
 use super::grouping::Run;
 use super::page::Training;
@@ -85,14 +86,25 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// A store at `root` with an experiment of this name.
+    /// A store at `root` with an experiment that is called after the report at `out`. Nothing is written yet.
     ///
-    /// Fails, as a refusal, where something else lies there, or another experiment has the name.
-    pub(crate) fn open(root: &Path, name: &str) -> Result<Self> {
-        if root.exists() && !root.is_dir() {
-            let message = format!("{} is a file, expected a directory for MLflow's runs", root.display());
-            return Err(Refusal::new(message).into());
+    /// Fails, as a refusal, where nothing can be written there, within an output, or where another experiment has the name.
+    pub(crate) fn open(root: &Path, out: &Path) -> Result<Self> {
+        let place = place_beside("--mlflow", root)?;
+        let (_, report) = resolved(out).with_context(|| format!("cannot find {}", out.display()))?;
+        if place.starts_with(&report) {
+            return Err(Refusal::new(format!(
+                "--mlflow {} lies in the output {}, which is replaced as a whole; name another directory",
+                root.display(),
+                out.display()
+            ))
+            .into());
         }
+        let absolute = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
+        let names = [absolute.parent().and_then(Path::file_name), absolute.file_name()];
+        let names: Vec<_> =
+            names.into_iter().flatten().map(|name| name.to_string_lossy().into_owned()).collect();
+        let name = names.join("/");
         let digits = artifact::digest::bytes(name.as_bytes());
         // A number of so many digits, the first of which is none of the zeros that MLflow gives a meaning.
         let number = u64::from_str_radix(&digits[..15], 16).unwrap_or(0) % 10u64.pow(EXPERIMENT as u32 - 1);
@@ -111,7 +123,7 @@ impl Store {
                 }
             }
         }
-        Ok(Self { root: root.to_owned(), experiment, name: name.to_owned() })
+        Ok(Self { root: root.to_owned(), experiment, name })
     }
 
     /// Write evaluated runs, trained models and the report, in place of what an earlier report of that name wrote.
@@ -216,7 +228,8 @@ fn evaluated<'a>(directory: &Path, run: &'a Run) -> Recorded<'a> {
         ("protocol".to_owned(), protocol.conditions.to_string()),
     ];
     let word = |value: &Json| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    params.extend(settings.iter().map(|(name, value)| (format!("defence/{name}"), word(value))));
+    // A slash would ask for a folder where the file of the defence's name lies.
+    params.extend(settings.iter().map(|(name, value)| (format!("defence.{name}"), word(value))));
     let mut tags = vec![("gro.kind", "evaluation".to_owned()), ("gro.target", checkpoint.clone())];
     if let Some(copy) = &protocol.surrogate {
         params.push(("surrogate".to_owned(), copy.architecture.to_string()));

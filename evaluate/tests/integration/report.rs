@@ -763,6 +763,9 @@ fn mlflow_finds_runs_params_metrics_with_steps_and_artifacts() {
         |count: usize| (0..200).map(|user| Some(if user < count { 1 } else { 30 })).collect::<Vec<_>>();
     scene.evaluated("eval-none", "none", 0.24, &everybody(48), &everybody(40));
     scene.evaluated("eval-gro", "gro", 0.22, &everybody(44), &everybody(20));
+    scene.amend("eval-gro/protocol.json", "/target", |target| {
+        target["settings"] = serde_json::json!({ "lambda": 0.5 });
+    });
     std::fs::create_dir(scene.path("target")).unwrap();
     std::fs::write(
         scene.path("target/history.csv"),
@@ -805,6 +808,7 @@ fn mlflow_finds_runs_params_metrics_with_steps_and_artifacts() {
     assert_eq!(runs.len(), 4, "two evaluations, a training, the report");
     let gro = named("eval-gro");
     assert_eq!(read(&gro.join("params/defence")), "gro");
+    assert_eq!(read(&gro.join("params/defence.lambda")), "0.5");
     assert_eq!(read(&gro.join("params/questions")), "25000");
     assert_eq!(read(&gro.join("metrics/target/HR_at_10")), "0 0.22 0\n");
     assert_eq!(read(&gro.join("artifacts/protocol.json")), read(&scene.path("eval-gro/protocol.json")));
@@ -830,4 +834,33 @@ fn mlflow_finds_runs_params_metrics_with_steps_and_artifacts() {
     let ended = run(&[]);
     assert_eq!(ended.code, 2, "{}", ended.err);
     assert!(ended.err.contains("holds an experiment x/report that no report wrote"), "{}", ended.err);
+}
+
+#[test]
+fn where_mlflow_cannot_find_its_runs_is_said_before_the_report() {
+    let scene = Scene::new();
+    let everybody = vec![Some(1); 200];
+    scene.evaluated("eval-none", "none", 0.24, &everybody, &everybody);
+    let report = |out: &str, mlflow: &str| {
+        scene.evaluate(&["report", "--quiet", "--runs", "eval-none", "--out", out, "--mlflow", mlflow])
+    };
+    std::fs::write(scene.path("file"), "mine").unwrap();
+    for (mlflow, expected) in [
+        ("file", "is a file, expected a directory"),
+        ("file/runs", "is a file, expected a directory"),
+        ("report", "--mlflow report lies in the output report"),
+        ("report/runs", "--mlflow report/runs lies in the output report"),
+    ] {
+        let ended = report("report", mlflow);
+        assert_eq!(ended.code, 2, "{}", ended.err);
+        assert!(ended.err.contains(expected), "{mlflow}: {}", ended.err);
+        assert!(!scene.path("report").exists(), "{mlflow}");
+    }
+    assert_eq!(report("first", "mlruns").code, 0);
+    for mlflow in ["first", "first/runs"] {
+        let ended = report("second", mlflow);
+        assert_eq!(ended.code, 2, "{}", ended.err);
+        assert!(ended.err.contains("which a stage wrote and may replace"), "{mlflow}: {}", ended.err);
+        assert!(!scene.path("second").exists() && !scene.path("first/runs").exists(), "{mlflow}");
+    }
 }
