@@ -5,11 +5,13 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use stage::Refusal;
+use stage::output::claim_within;
 
 use crate::limits::{Limit, Rates};
 use crate::problem::Problem;
@@ -19,6 +21,9 @@ const HASHED: &str = "gro-rs client key v1";
 
 /// What a key begins with, so that it is recognised where it does not belong.
 const PREFIX: &str = "gro_";
+
+/// How long others that write the file are waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whom a key stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -198,15 +203,20 @@ pub struct Arguments {
     pub replace: bool,
 }
 
-/// Makes a key, keeps its hash in the file, and prints it.
+/// Makes a key, prints it, and keeps its hash in the file.
 ///
 /// # Errors
-/// A refusal for a name that has a key, or a file of something else.
+/// A refusal for a name that has a key, or a file of something else; a key that cannot be printed.
 pub fn make(arguments: &Arguments) -> Result<()> {
     let Arguments { keys: path, name, kind, rates, replace } = arguments;
     if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
         return Err(Refusal::new("--name: expected 1 to 128 bytes without control characters").into());
     }
+    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The file is read and replaced: of two that did so at once, the key of one would be lost.
+    let _alone = claim_within(beside, PATIENCE).map_err(|_| {
+        Refusal::new(format!("{}: another run is writing it or beside it; wait for it", path.display()))
+    })?;
     let mut written = read(path)?.unwrap_or_default();
     let before = written.keys.len();
     written.keys.retain(|entry| !replace || entry.name != *name);
@@ -224,13 +234,18 @@ pub fn make(arguments: &Arguments) -> Result<()> {
     let hash = hash(key.as_bytes()).to_hex().to_string();
     written.keys.push(Entry { name: name.clone(), kind: *kind, hash, rates: *rates });
     let text = serde_yaml::to_string(&written)?;
-    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let cannot = || format!("{}: cannot be written", path.display());
     // A new file is its owner's alone.
     let mut file = tempfile::NamedTempFile::new_in(beside).with_context(cannot)?;
     file.write_all(text.as_bytes()).with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
-    writeln!(std::io::stdout(), "{key}")?;
+    // A key that nobody saw is not kept.
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{key}")
+        .and_then(|()| stdout.flush())
+        .with_context(|| format!("the key cannot be printed, so {} does not know it", path.display()))?;
+    file.persist(path).with_context(|| {
+        format!("{}: cannot be written, so the key that was printed is of no use", path.display())
+    })?;
     Ok(())
 }
 

@@ -456,8 +456,16 @@ fn busy(shown: &Path) -> Refusal {
 /// # Errors
 /// A refusal where another process has it.
 pub fn claim(path: &Path) -> Result<Option<File>, Refusal> {
+    claim_within(path, Duration::from_millis(500))
+}
+
+/// As [`claim`], where others that write there are done soon: they are waited for so long.
+///
+/// # Errors
+/// As [`claim`].
+pub fn claim_within(path: &Path, patience: Duration) -> Result<Option<File>, Refusal> {
     let Ok(directory) = File::open(path) else { return Ok(None) };
-    match lock_soon(&directory, Duration::from_millis(500)) {
+    match lock_soon(&directory, patience) {
         Ok(()) => Ok(Some(directory)),
         Err(TryLockError::WouldBlock) => Err(busy(path)),
         Err(TryLockError::Error(_)) => Ok(None),

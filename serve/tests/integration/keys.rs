@@ -40,6 +40,34 @@ fn a_key_is_shown_once_and_its_file_holds_a_hash() {
 }
 
 #[test]
+fn keys_that_are_made_at_once_are_all_kept() {
+    let scene = Scene::new();
+    let made: Vec<String> = std::thread::scope(|scope| {
+        let making: Vec<_> = (0..16)
+            .map(|number| {
+                let scene = &scene;
+                scope.spawn(move || make(scene, &["--name", &format!("shop-{number}")]))
+            })
+            .collect();
+        making.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let file = fs::read_to_string(scene.path("keys.yaml")).unwrap();
+    assert_eq!((made.len(), file.matches("- name: shop-").count()), (16, 16), "{file}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_key_that_nobody_saw_is_not_kept() {
+    let scene = Scene::new();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output =
+        scene.command(&["key", "--keys", "keys.yaml", "--name", "shop"]).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("the key cannot be printed"), "{said}");
+    assert!(!scene.path("keys.yaml").exists());
+}
+
+#[test]
 fn thieves_accounts_of_a_shop_speak_against_its_new_ones_and_against_no_other() {
     let scene = Scene::new();
     let (thief, shop) = (make(&scene, &["--name", "thief"]), make(&scene, &["--name", "shop"]));
