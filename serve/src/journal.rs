@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -78,7 +78,7 @@ impl Record {
         into[begin + 4..begin + 8].copy_from_slice(&sum.to_le_bytes());
     }
 
-    /// None for bytes that are no record.
+    /// None for bytes that are not the content of a record.
     fn read(mut bytes: &[u8]) -> Option<Self> {
         let at = u64::from_le_bytes(bytes.split_off(..8)?.try_into().ok()?);
         let account = std::str::from_utf8(part(&mut bytes, 1)?).ok()?.to_owned();
@@ -360,8 +360,7 @@ fn folders(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// Makes a journal Parquet, and removes it. Done again after it was cut off, it ends the same.
 fn fold(directory: &Path, number: u32, path: &Path) -> Result<()> {
-    let Some((header, records)) = read(path).with_context(|| format!("cannot read {}", path.display()))?
-    else {
+    let Some((header, records)) = read(path)? else {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
         return Ok(());
     };
@@ -379,36 +378,60 @@ fn fold(directory: &Path, number: u32, path: &Path) -> Result<()> {
     fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// What a journal holds, up to its first unsound record; None where it has not even a header.
-fn read(path: &Path) -> std::io::Result<Option<(QueryHeader, Vec<Record>)>> {
-    let mut reader = BufReader::new(File::open(path)?);
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let Ok(header) = serde_json::from_str(&line) else { return Ok(None) };
-    let mut records = Vec::new();
-    let mut bytes = Vec::new();
-    loop {
-        let mut head = [0; 8];
-        if reader.read_exact(&mut head).is_err() {
-            break;
+/// What a journal holds; None where it has not even a header. What a service was writing when it was killed is passed over.
+///
+/// # Errors
+/// A refusal for a journal that is damaged before its end: what follows was answered, and is not to be lost.
+fn read(path: &Path) -> Result<Option<(QueryHeader, Vec<Record>)>> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let damaged = |what: String| {
+        Refusal::new(format!(
+            "{}: {what}; put back a copy of the file, or move it elsewhere to go on without what it holds",
+            path.display()
+        ))
+    };
+    let line = bytes.split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
+    let header: QueryHeader = match serde_json::from_slice(line) {
+        Ok(header) => header,
+        Err(error) if error.is_eof() && !line.ends_with(b"\n") => return Ok(None),
+        Err(error) => {
+            return Err(
+                damaged(format!("its first line is damaged, expected a header as JSON: {error}")).into()
+            );
         }
-        let [length, sum] = [&head[..4], &head[4..]]
-            .map(|half| half.iter().rev().fold(0, |sum, &byte| sum << 8 | u32::from(byte)));
-        bytes.clear();
-        reader.by_ref().take(u64::from(length)).read_to_end(&mut bytes)?;
-        let whole = bytes.len() as u64 == u64::from(length) && crc32c::crc32c(&bytes) == sum;
-        let record = if whole { Record::read(&bytes) } else { None };
-        let Some(record) = record else {
+    };
+    let mut records = Vec::new();
+    let mut rest = &bytes[line.len()..];
+    while !rest.is_empty() {
+        let Some((record, size)) = first(rest) else {
+            let (number, place) = (records.len() + 1, bytes.len() - rest.len());
+            if (1..rest.len()).any(|begin| first(&rest[begin..]).is_some()) {
+                return Err(damaged(format!(
+                    "record {number}, at byte {place}, is damaged, and whole ones follow"
+                ))
+                .into());
+            }
             tracing::warn!(
-                "{}: record {} is not whole: a service was killed as it wrote",
-                path.display(),
-                records.len() + 1
+                "{}: record {number}, at byte {place}, is not whole, and the last: a service was killed as it wrote",
+                path.display()
             );
             break;
         };
         records.push(record);
+        rest = &rest[size..];
     }
     Ok(Some((header, records)))
+}
+
+/// The record with which bytes begin, and its size; None where they begin with no whole one.
+fn first(bytes: &[u8]) -> Option<(Record, usize)> {
+    let (head, rest) = bytes.split_at_checked(8)?;
+    let [length, sum] = [&head[..4], &head[4..]]
+        .map(|half| half.iter().rev().fold(0, |number, &byte| number << 8 | u32::from(byte)));
+    let content = rest.get(..length as usize)?;
+    // The form first: where a record is sought at every byte, it is seldom right.
+    let record = Record::read(content)?;
+    (crc32c::crc32c(content) == sum).then_some((record, 8 + content.len()))
 }
 
 /// Questions as rows, by the length of their lists. A question that goes on by one item from the latest of its account belongs to
@@ -486,8 +509,45 @@ mod tests {
             fs::write(&path, &damaged).unwrap();
             assert_eq!(read(&path).unwrap().unwrap().1, records[..2], "{place}");
         }
-        fs::write(&path, b"{\"items\":").unwrap();
-        assert!(read(&path).unwrap().is_none());
+        for end in 0..written(&[]).len() {
+            fs::write(&path, &whole[..end]).unwrap();
+            // The end of the line is all that the longest lacks.
+            let found = read(&path).unwrap();
+            assert!(found.is_none_or(|(_, records)| records.is_empty()), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_is_damaged_before_its_end_is_refused_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal-000001");
+        let records = [record("a", &[1], &[2, 3]), record("b", &[1, 2], &[3]), record("c", &[4], &[7])];
+        let whole = written(&records);
+        let (begin, last) = (written(&[]).len(), written(&records[..2]).len());
+        let second = written(&records[..1]).len();
+        for place in begin..last {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 0x40;
+            fs::write(&path, &damaged).unwrap();
+            let (number, byte) = if place < second { (1, begin) } else { (2, second) };
+            let error = Journal::open(directory.path(), header(), Duration::from_secs(3600)).err().unwrap();
+            let expected = format!(
+                "record {number}, at byte {byte}, is damaged, and whole ones follow; put back a copy"
+            );
+            assert!(format!("{error:#}").contains(&expected), "{place}: {error:#}");
+            assert!(error.downcast_ref::<Refusal>().is_some(), "{place}: {error:#}");
+            assert_eq!(fs::read(&path).unwrap(), damaged, "{place}");
+        }
+        // Of the header, what makes it no JSON, no UTF-8, or not end.
+        for (place, byte) in [(0, b'x'), (3, 0xff), (begin - 1, b'x')] {
+            let mut damaged = whole.clone();
+            damaged[place] = byte;
+            fs::write(&path, &damaged).unwrap();
+            let error = Journal::open(directory.path(), header(), Duration::from_secs(3600)).err().unwrap();
+            assert!(format!("{error:#}").contains("its first line is damaged"), "{place}: {error:#}");
+            assert!(error.downcast_ref::<Refusal>().is_some(), "{place}: {error:#}");
+            assert_eq!(fs::read(&path).unwrap(), damaged, "{place}");
+        }
     }
 
     #[test]
