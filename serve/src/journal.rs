@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -251,7 +251,13 @@ impl Log {
     }
 
     fn append(&mut self, bytes: &mut Vec<u8>) -> Result<()> {
-        self.file.write_all(bytes).with_context(|| format!("{}: cannot be written", self.path.display()))?;
+        let cannot = || format!("{}: cannot be written", self.path.display());
+        self.file.write_all(bytes).with_context(cannot)?;
+        // A file that was removed or moved takes what is written all the same, and nobody would find it.
+        let (named, written) = (fs::metadata(&self.path).with_context(cannot)?, self.file.metadata()?);
+        if (named.dev(), named.ino()) != (written.dev(), written.ino()) {
+            anyhow::bail!("{}: another file took its place", self.path.display());
+        }
         self.written += bytes.len() as u64;
         bytes.clear();
         Ok(())

@@ -106,3 +106,16 @@ fn a_journal_that_is_old_becomes_parquet_while_the_service_goes_on() {
     assert!(files.len() >= 2, "{files:?}");
     assert_eq!(asked::accounts(&scene.path("log/k-5")).unwrap().1, [vec![4, 5, 6]]);
 }
+
+#[test]
+fn where_the_log_is_gone_nobody_is_answered() {
+    let scene = Scene::new();
+    let serving = scene.serve("open", &["--log", "log"]);
+    assert_eq!(serving.post("/v1/recommend", &question("a", &[1], K)).status, 200);
+    fs::remove_dir_all(scene.path("log")).unwrap();
+    for _ in 0..3 {
+        assert_eq!(serving.post("/v1/recommend", &question("a", &[1], K)).status, 503);
+    }
+    let (code, said) = serving.end();
+    assert!(code != Some(0) && said.contains("journal-000001: cannot be written"), "{said}");
+}
