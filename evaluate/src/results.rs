@@ -50,16 +50,26 @@ pub struct Arguments {
 
 /// Collect experiments and write the page.
 ///
-/// Fails, as a refusal, where an experiment has no report, what is kept is damaged, the page has lost a mark, or, with `--check`, the page
+/// Fails, as a refusal, where an experiment has no report, two are called the same, what is kept is damaged, the page has lost a mark, or, with `--check`, the page
 /// is not what would be written.
 pub fn results(arguments: &Arguments) -> anyhow::Result<()> {
     // No setting takes part, but a misspelt one should not pass unnoticed.
     settings::load(&arguments.flags)?;
     let before = read_page(&arguments.page)?;
-    let mut collected = Vec::with_capacity(arguments.collect.len());
+    let mut collected: Vec<(&PathBuf, Kept)> = Vec::with_capacity(arguments.collect.len());
     for directory in &arguments.collect {
         let machine = arguments.machine.clone().unwrap_or_else(cost::machine);
-        collected.push((directory, Kept::of(directory, machine)?));
+        let kept = Kept::of(directory, machine)?;
+        if let Some((other, _)) = collected.iter().find(|(_, other)| other.experiment == kept.experiment) {
+            let message = format!(
+                "{} and {} are both kept as {}, and the one would take the place of the other; collect one of them, or rename its directory",
+                other.display(),
+                directory.display(),
+                kept.experiment
+            );
+            return Err(Refusal::new(message).into());
+        }
+        collected.push((directory, kept));
     }
     for (directory, kept) in &collected {
         keep(&arguments.kept, directory, kept)?;

@@ -273,3 +273,16 @@ fn what_cannot_be_used_is_refused_before_anything_is_written() {
     assert!(ended.err.contains("results-toy/report/report.json"), "{}", ended.err);
     assert!(!scene.path("docs/results.md").exists());
 }
+
+#[test]
+fn two_experiments_of_one_name_are_refused() {
+    let scene = Scene::new();
+    for home in ["a", "b"] {
+        experiment(&scene, &format!("{home}/results-toy"));
+    }
+    let collect = ["results", "--kept", "docs/results", "--page", "docs/results.md", "--collect"];
+    let ended = scene.evaluate(&[&collect[..], &["a/results-toy", "b/results-toy"]].concat());
+    assert_eq!(ended.code, 2, "{}", ended.err);
+    assert!(ended.err.contains("a/results-toy and b/results-toy are both kept as toy"), "{}", ended.err);
+    assert!(!scene.path("docs").exists());
+}
