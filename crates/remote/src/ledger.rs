@@ -7,7 +7,8 @@
 //!
 //! The file begins with a line that says what it belongs to. Then come records, each with a checksum, little endian: `S` and a
 //! number of questions about to be sent, `W` and a number of these that were not answered after all, `A` and an answer under
-//! the digest of its question. Whatever follows the last sound record, such as the half of one that was being written, is cut off.
+//! the digest of its question. Half a record at the end, which was being written when the attacker was killed, is cut off. A file that is damaged
+//! otherwise is refused: what follows the damage was asked, and counts.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
@@ -104,7 +105,7 @@ impl Ledger {
     /// on. At most `budget` questions are ever counted.
     ///
     /// # Errors
-    /// A refusal for a ledger of another identity, or one that holds answers where `resume` is false: they were paid for. A directory
+    /// A refusal for a ledger that is damaged, of another identity, or one that holds answers where `resume` is false: they were paid for. A directory
     /// that cannot be written.
     pub fn open(directory: &Path, identity: &str, resume: bool, budget: Option<u64>) -> Result<Self> {
         let path = directory.join(LEDGER);
@@ -121,6 +122,14 @@ impl Ledger {
                 return Err(Error::refused(format!(
                     "{} was begun by a run with other settings, inputs or another target, and holds what that was answered; choose another \
                      --out, or remove {} if those answers are not needed",
+                    path.display(),
+                    directory.display()
+                )));
+            }
+            Found::Damaged { place } => {
+                return Err(Error::refused(format!(
+                    "{} is damaged at byte {place}, so what was asked cannot be counted; put back a copy of it, or remove {} if its answers are \
+                     not needed, and count what was asked yourself",
                     path.display(),
                     directory.display()
                 )));
@@ -323,7 +332,9 @@ enum Found {
     Nothing,
     /// What belongs to something else.
     Another,
-    /// Records, as far as they are sound.
+    /// Bytes at `place` that are no record, nor the beginning of one that the file ends in.
+    Damaged { place: u64 },
+    /// Records, and how far they go.
     Records { counts: Counts, answers: HashMap<Key, (u64, u32)>, sound: u64 },
 }
 
@@ -337,7 +348,23 @@ fn read(file: &File, headline: &str) -> std::io::Result<Found> {
         return Ok(if headline.as_bytes().starts_with(&found) { Found::Nothing } else { Found::Another });
     }
     let (mut counts, mut answers, mut sound) = (Counts::default(), HashMap::new(), headline.len() as u64);
-    while let Some((record, size)) = next(&mut reader)? {
+    loop {
+        let (record, size) = match next(&mut reader)? {
+            Next::Sound(record, size) => (record, size),
+            Next::End => break,
+            Next::Cut => {
+                // A wrong number of ids asks for more than there is, too: then sound records follow.
+                let mut rest = Vec::new();
+                reader.seek(SeekFrom::Start(sound))?;
+                reader.read_to_end(&mut rest)?;
+                let begins_one = |begin| matches!(next(&mut &rest[begin..]), Ok(Next::Sound(..)));
+                if (1..rest.len()).any(begins_one) {
+                    return Ok(Found::Damaged { place: sound });
+                }
+                break;
+            }
+            Next::Unsound => return Ok(Found::Damaged { place: sound }),
+        };
         record.count(&mut counts);
         if let Record::Answered(key, ids) = &record {
             // Behind the tag, the number of ids and the key.
@@ -349,27 +376,42 @@ fn read(file: &File, headline: &str) -> std::io::Result<Found> {
     Ok(Found::Records { counts, answers, sound })
 }
 
-/// The next sound record and its size; none at the end, or where it is not sound.
-fn next(reader: &mut impl Read) -> std::io::Result<Option<(Record, u64)>> {
+/// What stands next in a file.
+enum Next {
+    /// A record and its size.
+    Sound(Record, u64),
+    /// Nothing.
+    End,
+    /// Less than a record has.
+    Cut,
+    /// What is no record.
+    Unsound,
+}
+
+fn next(reader: &mut impl Read) -> std::io::Result<Next> {
     let mut bytes = Vec::new();
     let mut more = |bytes: &mut Vec<u8>, count: u64| -> std::io::Result<bool> {
         Ok(reader.by_ref().take(count).read_to_end(bytes)? as u64 == count)
     };
-    if !more(&mut bytes, 5)? {
-        return Ok(None);
+    let begun = more(&mut bytes, 5)?;
+    match bytes.first() {
+        None => return Ok(Next::End),
+        Some(b'S' | b'W' | b'A') if !begun => return Ok(Next::Cut),
+        Some(_) if !begun => return Ok(Next::Unsound),
+        Some(_) => {}
     }
     let number = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
     let rest = match bytes[0] {
         b'S' | b'W' => 0,
         b'A' if number <= LONGEST => size_of::<Key>() as u64 + 4 * u64::from(number),
-        _ => return Ok(None),
+        _ => return Ok(Next::Unsound),
     };
     if !more(&mut bytes, rest + 4)? {
-        return Ok(None);
+        return Ok(Next::Cut);
     }
     let (content, sum) = bytes.split_at(bytes.len() - 4);
     if sum != crc32c::crc32c(content).to_le_bytes() {
-        return Ok(None);
+        return Ok(Next::Unsound);
     }
     let record = match content[0] {
         b'S' => Record::Sent(number),
@@ -381,7 +423,7 @@ fn next(reader: &mut impl Read) -> std::io::Result<Option<(Record, u64)>> {
             Record::Answered(digest, ids(answered))
         }
     };
-    Ok(Some((record, bytes.len() as u64)))
+    Ok(Next::Sound(record, bytes.len() as u64))
 }
 
 fn ids(bytes: &[u8]) -> Vec<u32> {
@@ -452,6 +494,35 @@ mod tests {
             let counts = open(directory.path(), true, None).unwrap().counts();
             assert_eq!(counts, Counts { asked: asked + 3, answered: 0 }, "cut at {end} and gone on");
         }
+    }
+
+    #[test]
+    fn a_ledger_that_is_damaged_before_its_end_is_refused_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = open(directory.path(), false, None).unwrap();
+        for account in 0..3 {
+            ledger.reserve(2).unwrap();
+            ledger.keep(&[(key(account, &[1], 2), vec![4, 5])]).unwrap();
+        }
+        ledger.reserve(1).unwrap();
+        drop(ledger);
+        let path = directory.path().join(LEDGER);
+        let whole = std::fs::read(&path).unwrap();
+        let headline = whole.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+        for place in headline..whole.len() {
+            for bit in [0x01, 0x40] {
+                let mut damaged = whole.clone();
+                damaged[place] ^= bit;
+                std::fs::write(&path, &damaged).unwrap();
+                let error = open(directory.path(), true, None).unwrap_err();
+                let message = error.to_string();
+                assert!(matches!(error, Error::Refused(_)), "{message}");
+                assert!(message.contains("asked.ledger is damaged at byte "), "{place}: {message}");
+                assert_eq!(std::fs::read(&path).unwrap(), damaged, "{place}");
+            }
+        }
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(open(directory.path(), true, None).unwrap().counts(), Counts { asked: 7, answered: 3 });
     }
 
     #[test]
