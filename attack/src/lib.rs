@@ -306,9 +306,10 @@ impl<'a> Asking<'a> {
             let mut service = opened.target(ledger, &interrupted, "generate.top_k", "");
             let asked =
                 self.ask(&mut service, &prepared, &device, (&plan, &identity), &interrupted, directory);
-            service.conclude()?;
+            let concluded = service.conclude();
             plan.has_asked(service.ever_asked());
-            asked
+            asked?;
+            Ok(concluded?)
         })?;
         Ok(())
     }

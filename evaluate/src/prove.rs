@@ -273,9 +273,10 @@ fn of_service(arguments: &Arguments, settings: &Checked, address: &Address) -> a
         let users = Some(&dataset).filter(|_| target.watermark() > 0.0);
         let suspect = Suspect { service: &mut service, architecture, longest, most, checkpoint };
         let held = arguments.write(settings, (target, suspect), users, (&device, out));
-        service.conclude()?;
+        let concluded = service.conclude();
         plan.has_asked(service.ever_asked());
-        held
+        held?;
+        Ok(concluded?)
     })?;
     Ok(())
 }

@@ -200,9 +200,10 @@ fn run_service(arguments: &Arguments, settings: &Checked, address: &Address) -> 
             evaluation.need(settings, kernels::fused(&device)).check()?;
         }
         let measured = evaluation.write(settings, &device, arguments.flags.quiet, out);
-        service.conclude()?;
+        let concluded = service.conclude();
         plan.has_asked(service.ever_asked());
-        measured
+        measured?;
+        Ok(concluded?)
     })?;
     Ok(())
 }

@@ -111,6 +111,22 @@ fn what_a_program_does_wrong_is_told() {
             2,
             "set generate.top_k to 1 or less",
         ),
+        (
+            POPULAR.replace("\ndone", "\n  echo more\ndone"),
+            2,
+            "wrote more lines than it was asked questions, expected one for each, in their order; one begins with \"more\"",
+        ),
+        (
+            POPULAR.replace("while read", "echo hello\nsleep 0.1\nwhile read"),
+            2,
+            "one begins with \"hello\"; what it answered before may stand beside the wrong question, so remove out.state before",
+        ),
+        // Too many are found at the end at the latest.
+        (
+            format!("{POPULAR}echo '{{\"items\": [\"a\"]}}'"),
+            2,
+            "one begins with \"{\\\"items\\\": [\\\"a\\\"]}\"",
+        ),
     ] {
         let place = place(&script);
         let output = place.generate(TARGET, "out", &["--timeout", "0.4", "--quiet"]);

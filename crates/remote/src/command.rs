@@ -105,6 +105,18 @@ impl Program {
         if sent { self.line() } else { Err(Error::Failed(self.end())) }
     }
 
+    /// A line that is there although every question was answered, where there is one. Before each question, whoever asks looks for it: what
+    /// stands there would be taken for an answer to the next.
+    pub fn surplus(&mut self) -> Option<Vec<u8>> {
+        self.answers.try_recv().ok().and_then(std::io::Result::ok)
+    }
+
+    /// Tells it that nobody asks any more, and waits a little for its end. Returns a line that it wrote and nobody asked for, where there is one.
+    pub fn finish(&mut self) -> Option<Vec<u8>> {
+        self.questions = None;
+        self.answers.recv_timeout(PATIENCE).ok().and_then(std::io::Result::ok)
+    }
+
     /// Ends it, and what it started: a script may not be what answers.
     fn kill(&mut self) {
         #[cfg(unix)]
@@ -203,6 +215,31 @@ mod tests {
         let message = shell("sleep 60", Duration::from_millis(50)).ask(long.clone()).unwrap_err().to_string();
         assert!(message.contains("wrote no line"), "{message}");
         assert_eq!(shell("cat", Duration::from_secs(20)).ask(long.clone()).unwrap(), long);
+    }
+
+    #[test]
+    fn a_line_that_nobody_asked_for_is_found() {
+        let soon = |program: &mut Program| {
+            let begun = Instant::now();
+            loop {
+                match program.surplus() {
+                    None if begun.elapsed() < Duration::from_secs(20) => {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    found => return found,
+                }
+            }
+        };
+        let mut program =
+            shell("while read -r line; do echo \"<$line>\"; echo more; done", Duration::from_secs(20));
+        assert_eq!(program.surplus(), None);
+        assert_eq!(program.ask(b"one".to_vec()).unwrap(), b"<one>");
+        assert_eq!(soon(&mut program).unwrap(), b"more");
+        assert_eq!(program.finish(), None);
+        let mut program = shell("read -r line; echo \"$line\"; cat; echo bye", Duration::from_secs(20));
+        assert_eq!(program.ask(b"one".to_vec()).unwrap(), b"one");
+        assert_eq!(program.surplus(), None);
+        assert_eq!(program.finish().unwrap(), b"bye");
     }
 
     #[test]

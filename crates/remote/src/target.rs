@@ -266,10 +266,10 @@ impl RemoteTarget<'_> {
         &self.catalogue
     }
 
-    /// Says in the log what it took.
+    /// Says in the log what it took, and lets programs end.
     ///
     /// # Errors
-    /// A disk that cannot be written.
+    /// A disk that cannot be written; a refusal where a program wrote more lines than it was asked questions.
     pub fn conclude(&self) -> Result<()> {
         self.ledger.flush()?;
         let counts = self.counts();
@@ -283,7 +283,33 @@ impl RemoteTarget<'_> {
         for (why, times) in lock(&self.trouble).iter().filter(|(_, times)| **times > 1) {
             tracing::warn!("{times} times: {why}");
         }
+        if let Way::Command { introduces, programs, .. } = &self.way {
+            for program in programs {
+                let Some((program, fresh)) = &mut *lock(program) else { continue };
+                let may_introduce = *fresh && !introduces;
+                if let Some(line) = program.finish().filter(|line| !(may_introduce && is_introduction(line)))
+                {
+                    return Err(self.surplus(&line));
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// What is wrong with a program that wrote a line which nobody asked for.
+    fn surplus(&self, line: &[u8]) -> Error {
+        let beginning = String::from_utf8_lossy(&line[..line.len().min(200)]);
+        let beginning = crate::http::printable(beginning.trim());
+        let kept = self.ledger.path().parent().map_or_else(String::new, |kept| {
+            format!(
+                "; what it answered before may stand beside the wrong question, so remove {} before it is asked again",
+                kept.display()
+            )
+        });
+        Error::refused(format!(
+            "{} wrote more lines than it was asked questions, expected one for each, in their order; one begins with {beginning:?}{kept}",
+            self.name
+        ))
     }
 
     /// Asks all that is pending, several at once. Returns the answers with their rows, in no order.
@@ -464,7 +490,8 @@ impl RemoteTarget<'_> {
             }
             Way::Command { words, timeout, introduces, programs } => {
                 let mut program = lock(&programs[worker]);
-                match ask_program(&mut program, words, *timeout, *introduces, &questions[0]) {
+                let surplus = |line: &[u8]| self.surplus(line);
+                match ask_program(&mut program, words, *timeout, *introduces, &questions[0], &surplus) {
                     Ok(line) => Reply::Lists(vec![
                         protocol::list(&line).map_err(|why| unreadable(&self.name, &why, &line)),
                     ]),
@@ -538,6 +565,7 @@ fn ask_program(
     timeout: Duration,
     introduces: bool,
     question: &Question<'_>,
+    surplus: &dyn Fn(&[u8]) -> Error,
 ) -> Result<Vec<u8>> {
     let (program, fresh) = match program {
         Some((program, fresh)) => (program, std::mem::take(fresh)),
@@ -549,11 +577,22 @@ fn ask_program(
             (&mut none.insert((started, false)).0, true)
         }
     };
+    let mut may_introduce = fresh && !introduces;
+    while let Some(line) = program.surplus() {
+        if !std::mem::take(&mut may_introduce) || !is_introduction(&line) {
+            return Err(surplus(&line));
+        }
+    }
     let line = program.ask(protocol::one(question))?;
-    if fresh && !introduces && protocol::list(&line).is_err() && Catalogue::from_json(&line, "it").is_ok() {
+    if may_introduce && is_introduction(&line) {
         return program.line();
     }
     Ok(line)
+}
+
+/// Whether a line is the catalogue of a program, with which one may begin although a file said what is in it.
+fn is_introduction(line: &[u8]) -> bool {
+    protocol::list(line).is_err() && Catalogue::from_json(line, "it").is_ok()
 }
 
 impl BlackBox for RemoteTarget<'_> {
