@@ -186,17 +186,14 @@ pub fn accounts(directory: &Path) -> Result<(QueryHeader, Vec<Vec<u32>>), Error>
 /// Shows every row of a file: account, first question, sequence. Returns its header.
 fn read(path: &Path, mut visit: impl FnMut(&str, u32, &[u32])) -> Result<QueryHeader, Error> {
     let table = TableReader::open(path, true)?;
-    let header = table.value_of(METADATA_KEY).ok_or_else(|| {
-        Error::content(path, "has no metadata key `gro`, expected a log of `gro-serve http`")
-    })?;
-    let header: QueryHeader = serde_json::from_str(header).map_err(|source| {
-        Error::read(path, "expected a query header under the metadata key `gro`", source)
-    })?;
+    let header = QueryHeader::of(path, &table, "expected a log of `gro-serve http`")?;
     table.require(&[
         ("sequence", list_of_u32()),
         ("account", DataType::Utf8),
         ("first", DataType::UInt32),
+        ("answers", answers_type(header.k)),
     ])?;
+    header.check(path, &table)?;
     for batch in table.batches(None)? {
         let batch = batch?;
         let sequences: &ListArray = column(path, &batch, "sequence")?;

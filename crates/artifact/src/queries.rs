@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Error;
+use crate::settings::checks::MOST;
 use crate::table::{TableReader, TableWriter, column, element, list_column, list_of_u32, numbers, type_name};
 
 /// Name of a query log inside the output directory of a stage.
@@ -107,6 +108,50 @@ pub struct QueryHeader {
 }
 
 impl QueryHeader {
+    /// The header of an opened log, not yet held against its rows; `advice` is for a file that has none.
+    pub(crate) fn of(path: &Path, table: &TableReader, advice: &str) -> Result<Self, Error> {
+        let header = table
+            .value_of(METADATA_KEY)
+            .ok_or_else(|| Error::content(path, format!("has no metadata key `gro`; {advice}")))?;
+        serde_json::from_str(header).map_err(|source| {
+            Error::read(path, "expected a query header under the metadata key `gro`", source)
+        })
+    }
+
+    /// Refuses a header that does not fit the rows of its log, or that no log can have.
+    pub(crate) fn check(&self, path: &Path, table: &TableReader) -> Result<(), Error> {
+        let Self { items, k, queries, sequences, absent, .. } = *self;
+        let wrong =
+            |what: String| Err(Error::content(path, format!("{what}; copy it again, or make it anew")));
+        // Beside the items are padding and the mask.
+        if items == 0 || items >= MOST {
+            return wrong(format!("its header says {items} items, expected from 1 to {}", MOST - 1));
+        }
+        if k == 0 || k > items {
+            return wrong(format!("its header says lists of {k} of {items} items"));
+        }
+        if table.rows() as u64 != sequences {
+            return wrong(format!("holds {} sequences, but its header says {sequences}", table.rows()));
+        }
+        let (listed, said) = (table.values_of("answers"), u128::from(queries) * k as u128);
+        if said != u128::from(listed) {
+            return wrong(format!("holds {listed} answered ids, but its header says {queries} lists of {k}"));
+        }
+        if absent > listed {
+            return wrong(format!(
+                "holds {listed} answered ids, but its header says that {absent} are absent"
+            ));
+        }
+        match &self.generation {
+            Some(Generation { seeded, owned, .. }) if *seeded > sequences || *owned > *seeded => {
+                wrong(format!(
+                    "holds {sequences} sequences, but its header says that {seeded} began with the histories of {owned} users"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The header of the first `queries` of the log, in its first `sequences`, which may end within the last of them. What is absent is taken to
     /// be spread evenly.
     #[must_use]
@@ -267,12 +312,7 @@ impl QueryLog {
     /// An input error.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let table = TableReader::open(path, true)?;
-        let header = table.value_of(METADATA_KEY).ok_or_else(|| {
-            Error::content(path, "has no metadata key `gro`; make the query log with `gro-attack generate`")
-        })?;
-        let header: QueryHeader = serde_json::from_str(header).map_err(|source| {
-            Error::read(path, "expected a query header under the metadata key `gro`", source)
-        })?;
+        let header = QueryHeader::of(path, &table, "make the query log with `gro-attack generate`")?;
         table.require(&[("sequence", list_of_u32())])?;
         let expected = answers_type(header.k);
         let found = type_name(table.column_type("answers")?);
@@ -280,15 +320,7 @@ impl QueryLog {
             let message = format!("column `answers` is {found}, expected {}", type_name(&expected));
             return Err(Error::content(path, message));
         }
-        if header.k == 0 || table.rows() as u64 != header.sequences {
-            let message = format!(
-                "holds {} sequences, but its header says {} with lists of {}; make it again with `gro-attack generate`",
-                table.rows(),
-                header.sequences,
-                header.k
-            );
-            return Err(Error::content(path, message));
-        }
+        header.check(path, &table)?;
         Ok(Self { path: path.to_owned(), table, header })
     }
 
@@ -363,11 +395,19 @@ impl QueryLog {
             );
             return Err(Error::content(&self.path, message));
         }
-        match outside(&query.sequence, &query.answers, k, items) {
-            None => Ok(()),
-            Some(id) => {
-                Err(Error::content(&self.path, format!("{place}: item {id} lies outside 1..={items}")))
+        if let Some(id) = outside(&query.sequence, &query.answers, k, items) {
+            return Err(Error::content(&self.path, format!("{place}: item {id} lies outside 1..={items}")));
+        }
+        let mut sorted = Vec::with_capacity(k);
+        for (question, list) in (1..).zip(query.answers.chunks_exact(k)) {
+            sorted.clear();
+            sorted.extend_from_slice(listed(list));
+            sorted.sort_unstable();
+            if let Some([item, ..]) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+                let message = format!("{place}: the answer to question {question} lists item {item} twice");
+                return Err(Error::content(&self.path, message));
             }
         }
+        Ok(())
     }
 }

@@ -237,6 +237,15 @@ impl TableReader {
         usize::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
+    /// How many values the lists of a column hold together, by the file's own account.
+    pub(crate) fn values_of(&self, name: &str) -> u64 {
+        let groups = self.metadata.metadata().row_groups().iter();
+        let columns = groups.flat_map(parquet::file::metadata::RowGroupMetaData::columns);
+        let named =
+            columns.filter(|column| column.column_path().parts().first().is_some_and(|part| part == name));
+        named.map(|column| u64::try_from(column.num_values()).unwrap_or(0)).fold(0, u64::saturating_add)
+    }
+
     /// Number of row groups.
     pub(crate) fn groups(&self) -> usize {
         self.metadata.metadata().num_row_groups()

@@ -134,7 +134,7 @@ fn a_damaged_query_log_is_read_or_refused() {
     let mut writer = QueryWriter::create(&path, header).unwrap();
     for length in 1..6_u32 {
         let sequence: Vec<u32> = (1..=length).collect();
-        writer.push(&sequence, &vec![length; 2 * length as usize]).unwrap();
+        writer.push(&sequence, &[length, length + 1].repeat(length as usize)).unwrap();
     }
     writer.finish().unwrap();
     let whole = fs::read(&path).unwrap();

@@ -525,6 +525,41 @@ fn a_list_may_hold_fewer_items_and_ends_where_it_does() {
 }
 
 #[test]
+fn a_query_log_that_its_header_does_not_fit_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("queries.parquet");
+    let write = |items: usize, answers: &[u32]| {
+        let header = QueryHeader { items, k: 2, ..QueryHeader::default() };
+        let mut writer = QueryWriter::create(&path, header).unwrap();
+        writer.push(&[1, 2], answers).unwrap();
+        writer.finish().unwrap();
+        fs::read(&path).unwrap()
+    };
+    for items in [usize::MAX, u32::MAX as usize] {
+        write(items, &[1, 2, 3, 1]);
+        assert_holds(&refused(QueryLog::open(&path)), &["queries.parquet", &format!("says {items} items")]);
+    }
+    write(9, &[1, 2, 3, 3]);
+    assert_holds(
+        &refused(QueryLog::open(&path).unwrap().read_group(0)),
+        &["queries.parquet", "row 0 of group 0: the answer to question 2 lists item 3 twice"],
+    );
+    let whole = write(9, &[1, 2, 3, 1]);
+    QueryLog::open(&path).unwrap().read_group(0).unwrap();
+    // The header is text at the end of the file: another of the same length takes its place.
+    for (said, other, expected) in [
+        ("\"queries\":2", "\"queries\":9", "holds 4 answered ids, but its header says 9 lists of 2"),
+        ("\"sequences\":1", "\"sequences\":8", "holds 1 sequences, but its header says 8"),
+    ] {
+        let place = whole.windows(said.len()).position(|window| window == said.as_bytes()).unwrap();
+        let mut damaged = whole.clone();
+        damaged[place..place + said.len()].copy_from_slice(other.as_bytes());
+        fs::write(&path, &damaged).unwrap();
+        assert_holds(&refused(QueryLog::open(&path)), &["queries.parquet", expected]);
+    }
+}
+
+#[test]
 fn a_wrong_query_log_is_refused() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("queries.parquet");
