@@ -28,6 +28,8 @@ use std::path::Path;
 
 use artifact::checkpoint::{Checkpoint, Description};
 use artifact::names::Registry;
+use artifact::settings::Network;
+use artifact::settings::checks::MOST;
 use candle_core::Device;
 
 pub use architecture::{Architecture, SETTINGS, Shapes};
@@ -48,9 +50,35 @@ pub const ARCHITECTURES: Registry<Architecture> = Registry {
 /// Parameters and description of a checkpoint, checked against its architecture.
 pub fn load_parameters(path: &Path, device: &Device) -> Result<(Parameters, Description)> {
     let Checkpoint { description, tensors } = Checkpoint::read(path)?;
+    check(&description, tensors.len(), path)?;
     let declared = (architecture_of(&description, path)?.declare)(&Sizes::from(&description));
     let origin = path.display().to_string();
     Ok((Parameters::from_arrays(&tensors, &declared, &origin, device)?, description))
+}
+
+/// Refuses sizes that no model of so many tensors can have, before anything is made of them.
+fn check(description: &Description, tensors: usize, path: &Path) -> Result<()> {
+    let Network { hidden, blocks, heads, max_len, .. } = description.network;
+    let wrong = |key: &str, value: usize, expected: String| {
+        let path = path.display();
+        Err(Error::Weights(format!(
+            "{path}: its description says `{key}` {value}, expected {expected}; copy it again, or make it anew"
+        )))
+    };
+    for (key, value) in [("items", description.items), ("hidden", hidden), ("max_len", max_len)] {
+        // Beside the items are padding and the mask.
+        if value == 0 || value >= MOST {
+            return wrong(key, value, format!("from 1 to {}", MOST - 1));
+        }
+    }
+    if blocks == 0 || blocks > tensors {
+        return wrong("blocks", blocks, format!("from 1 to the number of its tensors, {tensors}"));
+    }
+    let divides = heads > 0 && hidden.is_multiple_of(heads);
+    if architecture_of(description, path)?.has_heads && !divides {
+        return wrong("heads", heads, format!("a divisor of `hidden`, {hidden}"));
+    }
+    Ok(())
 }
 
 /// A model to be used, not trained, from a checkpoint.

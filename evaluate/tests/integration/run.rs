@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use artifact::checkpoint::MODEL;
+use artifact::checkpoint::{Checkpoint, MODEL};
 use artifact::dataset::Dataset;
 use artifact::settings::{Evaluate, Ranking};
 use candle_core::Device;
@@ -423,4 +423,44 @@ fn what_does_not_fit_is_refused() {
 /// The indices of all users.
 fn everybody() -> Vec<usize> {
     (0..USERS).collect()
+}
+
+/// Writes another checkpoint in place of the target.
+fn change(scene: &Scene, change: impl FnOnce(&mut Checkpoint)) {
+    let path = scene.path("target").join(MODEL);
+    let mut checkpoint = Checkpoint::read(&path).unwrap();
+    change(&mut checkpoint);
+    checkpoint.write(&path).unwrap();
+}
+
+#[test]
+fn sizes_that_the_weights_cannot_have_are_refused() {
+    for (key, value, expected) in [
+        ("blocks", 1 << 32, "`blocks` 4294967296, expected from 1 to the number of its tensors"),
+        ("blocks", 0, "`blocks` 0, expected from 1 to"),
+        ("heads", 0, "`heads` 0, expected a divisor of `hidden`, 8"),
+        ("heads", 3, "`heads` 3, expected a divisor of `hidden`, 8"),
+        ("hidden", usize::MAX, "expected from 1 to 4294967294"),
+        ("max_len", 0, "`max_len` 0, expected from 1"),
+    ] {
+        let (scene, _) = scene();
+        change(&scene, |Checkpoint { description, .. }| {
+            let network = &mut description.network;
+            match key {
+                "blocks" => network.blocks = value,
+                "heads" => network.heads = value,
+                "hidden" => network.hidden = value,
+                _ => network.max_len = value,
+            }
+        });
+        let ended = evaluate(&scene, "target", None, "out", &[]);
+        assert_eq!(ended.code, 2, "{key} {value}: {}", ended.err);
+        assert!(
+            ended.err.contains("target/model.safetensors: its description says")
+                && ended.err.contains(expected),
+            "{key} {value}: {}",
+            ended.err
+        );
+        assert!(!scene.path("out").exists());
+    }
 }
