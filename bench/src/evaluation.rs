@@ -52,6 +52,7 @@ fn evaluations() -> Result<Iteration> {
         // An evaluation uses its target up; to build one costs nothing beside querying it.
         let target = Target::Checkpoint {
             model: learners::recommender(bert4rec::ARCHITECTURE, &sizes)?.into(),
+            path: "the model".into(),
             service: None,
         };
         measure(dataset, target, None, &questions, &device, |_| ())?;

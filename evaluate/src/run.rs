@@ -120,7 +120,7 @@ fn run_checkpoint(arguments: &Arguments, settings: &Checked, directory: &Path) -
         let service = service_of(&model, &description, key, &device)?;
         let subject = subject(&target, &description)?;
         let copied = inputs.surrogate(surrogate.as_deref(), (&subject, &target), &device)?;
-        let target = Target::Checkpoint { model, service };
+        let target = Target::Checkpoint { model, path: target, service };
         let evaluation = Evaluation { inputs, target, target_subject: subject, surrogate: copied };
         if device.is_cpu() {
             evaluation.need(settings, kernels::fused(&device)).check()?;
@@ -208,8 +208,8 @@ fn run_service(arguments: &Arguments, settings: &Checked, address: &Address) -> 
     Ok(())
 }
 
-/// A model and what is said of it.
-type Copied = (Box<dyn Recommender>, Subject);
+/// A model, its checkpoint, and what is said of it.
+type Copied = (Box<dyn Recommender>, PathBuf, Subject);
 
 /// What every model of an evaluation is asked.
 struct Inputs<'a> {
@@ -266,7 +266,7 @@ impl<'a> Inputs<'a> {
             );
         }
         let found = Subject { defence: found.defence.title(), ..subject(path, &found)? };
-        Ok(Some((model, found)))
+        Ok(Some((model, path.to_owned(), found)))
     }
 }
 
@@ -296,7 +296,7 @@ impl Evaluation<'_> {
             Target::Checkpoint { model, .. } => asked(&**model, self.target_subject.architecture),
             Target::Foreign(_) => 0.0,
         };
-        if let Some((model, subject)) = &self.surrogate {
+        if let Some((model, _, subject)) = &self.surrogate {
             asking += asked(&**model, subject.architecture);
         }
         let negatives = self.inputs.questions.candidates.as_ref().map_or(0, |_| evaluate.negatives);
@@ -326,12 +326,13 @@ impl Evaluation<'_> {
             "users",
             quiet,
         );
-        let (model, surrogate_subject) = match surrogate {
-            Some((model, subject)) => (Some(model), Some(subject)),
+        let (copy, surrogate_subject) = match surrogate {
+            Some((model, path, subject)) => (Some((model, path)), Some(subject)),
             None => (None, None),
         };
+        let copy = copy.as_ref().map(|(model, path)| (&**model, path.as_path()));
         let advance = |users: usize| bar.inc(users as u64);
-        let measured = measure(&dataset, target, model.as_deref(), &questions, device, advance)?;
+        let measured = measure(&dataset, target, copy, &questions, device, advance)?;
         bar.finish_and_clear();
 
         let bootstrap = Bootstrap { resamples: settings.evaluate.bootstrap, seed: settings.seed };

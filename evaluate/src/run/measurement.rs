@@ -20,17 +20,19 @@
 //!
 //! What ranks, lists and scores are worth is for the metrics to say, all that there are in [`metrics::METRICS`].
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use artifact::checkpoint::Description;
 use artifact::dataset::Dataset;
 use artifact::settings::HeldOut;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use metrics::{Answers, Ks, Measure, OfLists, OfRank, OfScores, listed, place_in, rank_of, rank_of_unseen};
 use models::{Mode, Recommender};
 use service::black_box::{BlackBox, ProtectedTarget};
 use service::key::Key;
+use stage::Refusal;
 
 use super::candidates::Candidates;
 use super::held_out::HeldOutItems;
@@ -62,6 +64,8 @@ pub enum Target<'a> {
     Checkpoint {
         /// The model itself, for its own ranking.
         model: Arc<dyn Recommender>,
+        /// The checkpoint, for messages.
+        path: PathBuf,
         /// The service around it, where its policy changes answers.
         service: Option<Box<ProtectedTarget>>,
     },
@@ -157,11 +161,13 @@ pub fn quality(ranks: &[Option<u32>], ks: &[usize]) -> Vec<Column> {
 
 /// Ask the models about every user of the dataset with an item held out, in order. `advance` is told how many users each batch was.
 ///
-/// Fails where a tensor operation does.
+/// The surrogate comes with its checkpoint, for messages.
+///
+/// Fails where a tensor operation does; as a refusal, where the scores of a model are no finite numbers.
 pub fn measure(
     dataset: &Dataset,
     mut target: Target<'_>,
-    surrogate: Option<&dyn Recommender>,
+    surrogate: Option<(&dyn Recommender, &Path)>,
     questions: &Questions,
     device: &Device,
     mut advance: impl FnMut(usize),
@@ -191,19 +197,21 @@ pub fn measure(
             _ => format!("asking about user {}", users[0] + 1),
         };
         let told = match &mut target {
-            Target::Checkpoint { model, service } => {
-                batch.told(model.as_ref(), service.as_deref_mut(), questions.top_k, surrogate.is_some())
-            }
+            Target::Checkpoint { model, path, service } => batch.told(
+                (model.as_ref(), path),
+                service.as_deref_mut(),
+                questions.top_k,
+                surrogate.is_some(),
+            ),
             Target::Foreign(service) => batch.told_by(*service, users, questions.top_k),
         };
         let Told { ranks, answers, own } = told.with_context(what)?;
         measured.target_ranks.extend(ranks);
         measured.popular_ranks.extend(batch.popular_ranks(&popularity));
 
-        if let (Some(model), Some(found)) = (surrogate, &mut measured.surrogate) {
-            let copied = batch.states(model).with_context(what)?;
+        if let (Some((model, path)), Some(found)) = (surrogate, &mut measured.surrogate) {
+            let (copied, lists) = batch.ranked(model, path, questions.top_k).with_context(what)?;
             found.ranks.extend(batch.ranks(model, &copied).with_context(what)?);
-            let lists = lists(model, &copied, questions.top_k).with_context(what)?;
             for (answer, list) in
                 answers.chunks_exact(questions.top_k).zip(lists.chunks_exact(questions.top_k))
             {
@@ -217,7 +225,9 @@ pub fn measure(
                     of_lists.push(|measure| measure.value(own, list));
                 }
                 let ids = Tensor::from_slice(&own.lists, (batch.tests.len(), questions.top_k), device)?;
-                let of_surrogate = model.catalogue().pick(&copied, &ids)?.to_vec2::<f32>()?;
+                let of_surrogate = model.catalogue().pick(&copied, &ids)?;
+                check_finite(&of_surrogate, path).with_context(what)?;
+                let of_surrogate = of_surrogate.to_vec2::<f32>()?;
                 for (target, surrogate) in own.scores.iter().zip(&of_surrogate) {
                     of_scores.push(|measure| measure.value(target, surrogate));
                 }
@@ -247,6 +257,19 @@ fn lists(model: &dyn Recommender, states: &Tensor, k: usize) -> anyhow::Result<V
     Ok(model.catalogue().top_k(states, k)?.flatten_all()?.to_vec1()?)
 }
 
+/// Refuses what a model makes of finite weights where it is infinite or none at all: nothing can be ranked by that.
+fn check_finite(values: &Tensor, path: &Path) -> anyhow::Result<()> {
+    let values = values.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    let message = format!(
+        "{}: its scores are no finite numbers, for its weights are too large; train it again with a lower learning rate",
+        path.display()
+    );
+    Err(Refusal::new(message).into())
+}
+
 /// Users asked about at once.
 struct Batch<'a> {
     histories: Vec<&'a [u32]>,
@@ -261,13 +284,12 @@ impl Batch<'_> {
     /// What a checkpoint makes of the users; its scores where these are `compared`.
     fn told(
         &self,
-        model: &dyn Recommender,
+        (model, path): (&dyn Recommender, &Path),
         service: Option<&mut ProtectedTarget>,
         k: usize,
         compared: bool,
     ) -> anyhow::Result<Told> {
-        let states = self.states(model)?;
-        let own = lists(model, &states, k)?;
+        let (states, own) = self.ranked(model, path, k)?;
         let (ranks, answers) = match service {
             Some(service) => {
                 let answers = service.top_k(&self.histories, k)?.ids;
@@ -281,7 +303,9 @@ impl Batch<'_> {
         };
         let scores = if compared {
             let ids = Tensor::from_slice(&own, (self.tests.len(), k), self.device)?;
-            model.catalogue().pick(&states, &ids)?.to_vec2::<f32>()?
+            let scores = model.catalogue().pick(&states, &ids)?;
+            check_finite(&scores, path)?;
+            scores.to_vec2::<f32>()?
         } else {
             Vec::new()
         };
@@ -293,6 +317,17 @@ impl Batch<'_> {
         let accounts: Vec<u64> = users.iter().map(|&user| user as u64 + 1).collect();
         let answers = service.top_k_for(&accounts, &self.histories, k)?.ids;
         Ok(Told { ranks: self.places(&answers, k), answers, own: None })
+    }
+
+    /// The states `(users, hidden)` of a model and its lists, flat `(users, k)`, whose best scores are numbers.
+    fn ranked(&self, model: &dyn Recommender, path: &Path, k: usize) -> anyhow::Result<(Tensor, Vec<u32>)> {
+        let states = self.states(model)?;
+        check_finite(&states, path)?;
+        let lists = lists(model, &states, k)?;
+        let heads: Vec<u32> = lists.iter().step_by(k).copied().collect();
+        let heads = Tensor::from_vec(heads, (self.tests.len(), 1), self.device)?;
+        check_finite(&model.catalogue().pick(&states, &heads)?, path)?;
+        Ok((states, lists))
     }
 
     /// `(users, hidden)`

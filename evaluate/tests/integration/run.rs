@@ -464,3 +464,22 @@ fn sizes_that_the_weights_cannot_have_are_refused() {
         assert!(!scene.path("out").exists());
     }
 }
+
+#[test]
+fn weights_whose_scores_are_no_numbers_are_refused() {
+    for (target, surrogate) in [("huge", None), ("huge", Some("other")), ("other", Some("huge"))] {
+        let (scene, dataset) = scene();
+        scene.model("huge", &dataset, 1, "none");
+        let path = scene.path("huge").join(MODEL);
+        let mut checkpoint = Checkpoint::read(&path).unwrap();
+        for value in checkpoint.tensors.values_mut().flat_map(|tensor| &mut tensor.values) {
+            *value = 3e38_f32.copysign(*value);
+        }
+        checkpoint.write(&path).unwrap();
+        let ended = evaluate(&scene, target, surrogate, "out", &[]);
+        assert_eq!(ended.code, 2, "{target}: {}", ended.err);
+        let expected = "huge/model.safetensors: its scores are no finite numbers";
+        assert!(ended.err.contains(expected), "{target}: {}", ended.err);
+        assert!(!scene.path("out").exists());
+    }
+}
