@@ -237,6 +237,11 @@ fn real_histories_come_from_the_splits_of_the_target() {
     assert!(message.contains("trained on other splits than those of reversed"), "{message}");
     place.done("attack", &format!("{words} data"));
     place.done("attack", &format!("{words} reversed --other-split --force"));
+    // Of other items, that is what is said.
+    place.done("preprocess", "synth --users 60 --items 30 --interactions 1400 --out fewer");
+    place.done("preprocess", "run --input fewer --out others");
+    let message = place.refused("attack", &format!("{words} others --force"));
+    assert!(message.contains("was trained on another dataset than others"), "{message}");
 }
 
 #[test]

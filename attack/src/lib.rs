@@ -240,8 +240,9 @@ impl<'a> Asking<'a> {
                 checkpoint: Some(artifact::digest::file(&model)?.blake3),
             };
             check(&self.settings.generate, known.items, &model)?;
-            let splits = self.splits(&known, &model)?;
+            // Other items first: of these nobody asks how they were split.
             let owned = self.owned.map(|path| read_owned(path, &description, &model)).transpose()?;
+            let splits = self.splits(&known, &model)?;
             let prepared = self.prepare(known, splits, owned.as_ref())?;
             if device.is_cpu() {
                 need(&description, &prepared.campaign, kernels::fused(&device), &model)?.check()?;
