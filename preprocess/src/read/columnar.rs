@@ -335,8 +335,8 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Takes lists apart: where columns are lists, each of their elements becomes a row, and what is no list is repeated. Returns
-/// the number in the file of the row that each row came from.
+/// Takes lists apart: where columns are lists, each of their elements becomes a row, and what is no list is repeated. Of a list without
+/// elements, or none at all, becomes a row that lacks one, for whoever counts these. Returns the number in the file of the row that each row came from.
 fn take_apart(columns: &mut [ArrayRef], first: u64) -> Result<Vec<u64>, Fault> {
     let rows = columns.first().map_or(0, Array::len);
     let is_list = |column: &ArrayRef| matches!(column.data_type(), DataType::List(_));
@@ -358,7 +358,7 @@ fn take_apart(columns: &mut [ArrayRef], first: u64) -> Result<Vec<u64>, Fault> {
     let parents: Vec<u64> = lengths
         .iter()
         .enumerate()
-        .flat_map(|(row, &length)| std::iter::repeat_n(row as u64, length))
+        .flat_map(|(row, &length)| std::iter::repeat_n(row as u64, length.max(1)))
         .collect();
     let broken = |error: arrow_schema::ArrowError| Fault::File(error.to_string());
     let repeat = UInt64Array::from(parents.clone());
@@ -366,10 +366,12 @@ fn take_apart(columns: &mut [ArrayRef], first: u64) -> Result<Vec<u64>, Fault> {
         *column = if is_list(column) {
             let lists = column.as_list::<i32>();
             let offsets = lists.value_offsets();
-            let elements = (0..rows)
-                .filter(|&row| lists.is_valid(row))
-                .flat_map(|row| offsets[row] as u64..offsets[row + 1] as u64);
-            take(lists.values(), &UInt64Array::from_iter_values(elements), None).map_err(broken)?
+            let elements = (0..rows).flat_map(|row| {
+                let begin = offsets[row] as u64;
+                let lacks = (lengths[row] == 0).then_some(None);
+                lacks.into_iter().chain((begin..begin + lengths[row] as u64).map(Some))
+            });
+            take(lists.values(), &elements.collect::<UInt64Array>(), None).map_err(broken)?
         } else {
             take(column, &repeat, None).map_err(broken)?
         };

@@ -264,7 +264,6 @@ fn parquet_is_read_as_databases_write_it() {
     let dictionary: DictionaryArray<Int32Type> = ["b", "a", "b", "c"].into_iter().collect();
     let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([
         Some(vec![Some(3), Some(1), Some(2)]),
-        None,
         Some(vec![Some(2)]),
     ]);
     let bench = Bench::new();
@@ -272,7 +271,7 @@ fn parquet_is_read_as_databases_write_it() {
     for (columns, expected) in [
         (vec![("u", Arc::new(decimals) as ArrayRef), ("i", numbers())], "7: 1 2 3"),
         (vec![("u", users(4)), ("i", Arc::new(dictionary) as ArrayRef)], "7: b a b c"),
-        (vec![("u", users(3)), ("i", Arc::new(lists) as ArrayRef)], "7: 3 1 2 2"),
+        (vec![("u", users(2)), ("i", Arc::new(lists) as ArrayRef)], "7: 3 1 2 2"),
         (vec![("u", Arc::new(Float64Array::from(vec![7.0; 3])) as ArrayRef), ("i", numbers())], "7: 1 2 3"),
         (
             vec![("u", Arc::new(BinaryArray::from(vec![&b"7"[..]; 3])) as ArrayRef), ("i", numbers())],
@@ -586,4 +585,25 @@ fn one_point_in_time_splits_all() {
     assert_eq!(fs::read_to_string(bench.path("x.inter")).unwrap().lines().count(), 8);
     let message = bench.refusal("x.csv", &set(&[&[UI][..], &split].concat()));
     assert!(message.contains("have no times"), "{message}");
+}
+
+#[test]
+fn a_list_that_is_empty_or_missing_is_a_row_that_lacks_an_item() {
+    let bench = Bench::new();
+    let write = |second: Option<Vec<Option<i64>>>| {
+        let first = Some(vec![Some(3), Some(1), Some(2)]);
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([first, second, Some(vec![Some(2)])]);
+        let users = Arc::new(Int64Array::from(vec![7; 3])) as ArrayRef;
+        parquet(&bench, "x.parquet", vec![("u", users), ("i", Arc::new(lists) as ArrayRef)]);
+    };
+    for second in [None, Some(Vec::new())] {
+        write(second);
+        let message = bench.refusal("x.parquet", &set(&[UI]));
+        assert!(message.contains("row 2: column `i` is null, expected a raw id"), "{message}");
+        let output = bench.run("x.parquet", "skipped", &set(&[UI, "preprocess.incomplete=skip"]));
+        let log = stderr(&output);
+        assert!(output.status.success() && log.contains("1 of the 5 lines in"), "{log}");
+        assert_eq!(lines(&read(&bench.path("skipped"))), ["7: 3 1 2 2"]);
+        std::fs::remove_dir_all(bench.path("skipped")).unwrap();
+    }
 }
