@@ -245,6 +245,21 @@ fn real_histories_come_from_the_splits_of_the_target() {
 }
 
 #[test]
+fn a_defence_that_cannot_be_computed_names_its_own_settings() {
+    let place = Place::new();
+    let protect = "--config settings.yaml --data data --target target --out p --method";
+    let output = place.run("defend", &format!("{protect} decoy --set defend.decoy.learning_rate=1e30"));
+    let log = log_of(&output);
+    assert!(output.status.code() == Some(1) && log.contains("; lower defend.decoy.learning_rate"), "{log}");
+    let message = place.refused("defend", &format!("{protect} gro --set defend.gro.student=.nan"));
+    assert!(message.contains("`defend.gro.student` is NaN"), "{message}");
+    for setting in ["gro.lambda", "gro.margin_swap", "decoy.keep"] {
+        let message = place.refused("defend", &format!("{protect} gro --set defend.{setting}=1e308"));
+        assert!(message.contains(&format!("`defend.{setting}` is 1e308")), "{message}");
+    }
+}
+
+#[test]
 fn what_does_not_say_its_splits_is_taken_with_a_warning() {
     let place = Place::new();
     // As earlier versions wrote it: no splits in the checkpoint, and a lock that knows them.

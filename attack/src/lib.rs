@@ -629,6 +629,7 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
         Surrogate::new(architecture, &sizes, log, asked, &settings.optimizer, streams, device)?;
     let schedule = Schedule {
         setting: "distill.epochs",
+        step_size: "optimizer.learning_rate",
         epochs: asked.epochs,
         patience: asked.patience,
         validate_every: asked.validate_every,

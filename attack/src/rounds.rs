@@ -211,7 +211,18 @@ impl Copying<'_> {
         };
         let Distill { epochs, patience, validate_every, .. } = distill;
         let setting = "generate.rounds.epochs";
-        fit(&mut copy, &Schedule { setting, epochs, patience, validate_every, keep: Keep::Best }, &run)?;
+        fit(
+            &mut copy,
+            &Schedule {
+                setting,
+                step_size: "optimizer.learning_rate",
+                epochs,
+                patience,
+                validate_every,
+                keep: Keep::Best,
+            },
+            &run,
+        )?;
         Ok(copy)
     }
 }

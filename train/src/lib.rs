@@ -242,6 +242,7 @@ fn learn<'a>(
     let mut gold = Gold::new(target, dataset, samples, streams, device);
     let schedule = Schedule {
         setting: "train.epochs",
+        step_size: "optimizer.learning_rate",
         epochs: train.epochs,
         patience: train.patience,
         validate_every: train.validate_every,

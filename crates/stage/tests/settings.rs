@@ -293,7 +293,7 @@ fn anchors_and_merge_keys_are_resolved() {
     // Several at once, the first winning; and within a section.
     let several =
         "x-a: &a {depth: 4}\nx-b: &b {depth: 5, strength: 2}\ndefend:\n  mirror:\n    <<: [*a, *b]\n";
-    assert_eq!(mirror(&[several], &[]), Mirror { strength: 2.0, depth: 4 });
+    assert_eq!(mirror(&[several], &[]), Mirror { strength: 2.0, depth: 4, colour: None });
     for (file, expected) in [
         ("train:\n  <<: *run\n", "0.yaml:2: no anchor of that name"),
         ("train:\n  <<: 3\n", "0.yaml:2: `<<` merges keys, expected settings by name behind it"),
@@ -376,6 +376,9 @@ fn values_that_no_run_can_use_are_refused_by_key() {
         ("model.attention_dropout=-0.1", "expected at least 0"),
         ("optimizer.learning_rate=0", "expected more than 0"),
         ("optimizer.learning_rate=.inf", "expected more than 0"),
+        ("optimizer.epsilon=1e-320", "is 1e-320, expected 0 or a number from 1e-45 to 3.4e38"),
+        ("optimizer.learning_rate=1e308", "is 1e308, expected 0 or a number from 1e-45 to 3.4e38"),
+        ("distill.margin_rank=1e308", "is 1e308, expected 0 or a number"),
         ("optimizer.beta2=1", "less than 1"),
         ("optimizer.weight_decay=-1", "expected at least 0"),
         ("optimizer.clip_norm=.nan", "expected more than 0"),
@@ -440,11 +443,12 @@ fn columns_are_named_for_a_table_and_each_once() {
 struct Mirror {
     strength: f64,
     depth: usize,
+    colour: Option<String>,
 }
 
 impl Default for Mirror {
     fn default() -> Self {
-        Self { strength: 0.5, depth: 3 }
+        Self { strength: 0.5, depth: 3, colour: None }
     }
 }
 
@@ -483,15 +487,27 @@ fn mirror(files: &[&str], set: &[&str]) -> Mirror {
 fn a_section_is_read_by_its_owner_over_its_defaults() {
     assert_eq!(mirror(&[], &[]), Mirror::default());
     let files = ["defend:\n  mirror:\n    depth: 4\n", "defend: {mirror: {strength: 1}}\n"];
-    assert_eq!(mirror(&files, &[]), Mirror { strength: 1.0, depth: 4 });
+    assert_eq!(mirror(&files, &[]), Mirror { strength: 1.0, depth: 4, colour: None });
     assert_eq!(mirror(&files, &["defend.mirror.depth=9"]).depth, 9);
     // As files of version 0.1 have it; what stands in the section itself is meant.
     assert_eq!(
         mirror(&["defend:\n  depth: 5\n"], &["defend.strength=2"]),
-        Mirror { strength: 2.0, depth: 5 }
+        Mirror { strength: 2.0, depth: 5, colour: None }
     );
     assert_eq!(mirror(&["defend: {depth: 5, mirror: {depth: 6}}\n"], &[]).depth, 6);
     assert_eq!(mirror(&["defend:\n"], &[]), Mirror::default());
+    // JSON, as which sections are kept, has no such numbers, and would take them for nothing.
+    for number in [".nan", ".inf", "-.inf"] {
+        for key in ["defend.mirror.colour", "defend.colour", "defend.mirror.strength"] {
+            let message = load_by(&owner(), &[], &[&format!("{key}={number}")]).unwrap_err();
+            let setting = key.rsplit('.').next().unwrap();
+            let expected = format!("`defend.mirror.{setting}` is ");
+            assert!(
+                message.contains(&expected) && message.contains("expected a finite number"),
+                "{key}: {message}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -559,5 +575,8 @@ fn sections_of_other_stages_pass_unread() {
 fn a_stage_depends_on_the_section_of_its_method_alone() {
     let checked = owner().load(&Flags::default()).unwrap();
     let sections = serde_yaml::to_string(&checked.sections(&["train", "defend.mirror"])).unwrap();
-    assert!(sections.ends_with("defend.mirror:\n  strength: 0.5\n  depth: 3\n"), "{sections}");
+    assert!(
+        sections.ends_with("defend.mirror:\n  strength: 0.5\n  depth: 3\n  colour: null\n"),
+        "{sections}"
+    );
 }

@@ -33,6 +33,8 @@ pub enum Keep {
 pub struct Schedule {
     /// The setting that says how many epochs, for whoever finds them too long.
     pub setting: &'static str,
+    /// The setting that says how large a step is, for whoever finds that training diverges.
+    pub step_size: &'static str,
     /// Most epochs.
     pub epochs: usize,
     /// Stop after this many epochs without a better validation; with [`Keep::Last`] it is not used.
@@ -121,7 +123,7 @@ pub fn fit(learner: &mut dyn Learner, schedule: &Schedule, run: &Run<'_>) -> Res
     };
     while progress.epoch < schedule.epochs && patient(&progress) {
         let epoch = progress.epoch + 1;
-        let (losses, seconds) = train_epoch(learner, &mut progress, &best, run, &mut forecast)?;
+        let (losses, seconds) = train_epoch(learner, (schedule, &mut progress), &best, run, &mut forecast)?;
         let measured = if epoch.is_multiple_of(schedule.validate_every) || epoch == schedule.epochs {
             Some(learner.validate()?)
         } else {
@@ -177,7 +179,7 @@ pub fn epoch_order(count: usize, streams: &Streams, epoch: usize) -> Vec<usize> 
 /// steps, and its seconds. The sums stay on the device until the end.
 fn train_epoch(
     learner: &mut dyn Learner,
-    progress: &mut Progress,
+    (schedule, progress): (&Schedule, &mut Progress),
     best: &Weights,
     run: &Run<'_>,
     forecast: &mut Forecast,
@@ -192,7 +194,8 @@ fn train_epoch(
         match learner.losses().iter().zip(&sums).find(|(_, sum)| !sum.is_finite()) {
             None => Ok(sums),
             Some((name, _)) => Err(Error::Training(format!(
-                "{name} is no longer a finite number in epoch {epoch}; lower optimizer.learning_rate"
+                "{name} is no longer a finite number in epoch {epoch}; lower {}",
+                schedule.step_size
             ))),
         }
     };

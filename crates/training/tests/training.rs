@@ -112,8 +112,14 @@ fn run_until(
 ) -> training::Result<Fitted> {
     let output = directory.join("out");
     std::fs::create_dir_all(&output).unwrap();
-    let schedule =
-        Schedule { setting: "train.epochs", epochs, patience: 100, validate_every: 1, keep: Keep::Best };
+    let schedule = Schedule {
+        setting: "train.epochs",
+        step_size: "optimizer.learning_rate",
+        epochs,
+        patience: 100,
+        validate_every: 1,
+        keep: Keep::Best,
+    };
     let run = Run {
         output: &output,
         saving: Saving {

@@ -533,6 +533,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     let (gold, _) = models::load(job.target, &device)?;
     let schedule = Schedule {
         setting: "defend.decoy.epochs",
+        step_size: "defend.decoy.learning_rate",
         epochs: settings.epochs,
         patience: 0,
         validate_every: 1,

@@ -347,6 +347,7 @@ fn protect(job: &Job<'_>) -> Result<()> {
     )?;
     let schedule = Schedule {
         setting: "defend.gro.epochs",
+        step_size: "optimizer.learning_rate",
         epochs: settings.student_warmup_epochs + settings.epochs,
         patience: 0,
         validate_every: 1,

@@ -38,7 +38,18 @@ pub fn number(key: &str, value: f64, expected: &str, holds: impl Fn(f64) -> bool
     if holds(value) {
         return Ok(());
     }
-    Err(Invalid(format!("`{key}` is {value}, expected {expected}")))
+    // Not with three hundred zeros.
+    let shown = match value.abs() {
+        size if size.is_finite() && size != 0.0 && !(1e-9..1e16).contains(&size) => format!("{value:e}"),
+        _ => value.to_string(),
+    };
+    Err(Invalid(format!("`{key}` is {shown}, expected {expected}")))
+}
+
+/// Refuses what is nothing, or infinite, in the 32 bits that models compute with.
+fn single(key: &str, value: f64) -> Result<(), Invalid> {
+    let expected = "0 or a number from 1e-45 to 3.4e38, for models compute with 32 bits";
+    number(key, value, expected, |value| value == 0.0 || (value as f32 != 0.0 && (value as f32).is_finite()))
 }
 
 /// Refuses what is not in [0, 1).
@@ -51,14 +62,16 @@ pub fn share(key: &str, value: f64) -> Result<(), Invalid> {
     number(key, value, "a share from 0 to 1", |share| (0.0..=1.0).contains(&share))
 }
 
-/// Refuses what is not in (0, infinity).
+/// Refuses what is not in (0, infinity), in 32 bits too.
 pub fn above_zero(key: &str, value: f64) -> Result<(), Invalid> {
-    number(key, value, "more than 0", |value| value > 0.0 && value.is_finite())
+    number(key, value, "more than 0", |value| value > 0.0 && value.is_finite())?;
+    single(key, value)
 }
 
-/// Refuses what is not in [0, infinity).
+/// Refuses what is not in [0, infinity), in 32 bits too.
 pub fn not_negative(key: &str, value: f64) -> Result<(), Invalid> {
-    number(key, value, "at least 0", |value| value >= 0.0 && value.is_finite())
+    number(key, value, "at least 0", |value| value >= 0.0 && value.is_finite())?;
+    single(key, value)
 }
 
 /// Refuses a list of what to repeat an experiment for that is empty, or holds a thing twice.

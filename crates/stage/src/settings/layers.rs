@@ -91,6 +91,7 @@ impl Layer<'_> {
         self.drop_anchors();
         schema.lift(&mut self.value);
         self.check_keys(schema, &self.value, defaults, defaults, &mut Vec::new())?;
+        self.check_numbers(schema)?;
         merge(merged, &self.value);
         let settings = serde_path_to_error::deserialize(&*merged).map_err(|error| {
             let path = self.culprit(defaults).unwrap_or_else(|| error.path().to_string());
@@ -103,6 +104,38 @@ impl Layer<'_> {
             .check(merged)
             .map_err(|(keys, message)| Refusal::new(format!("{}: {message}", self.place(&keys))))?;
         Ok(settings)
+    }
+
+    /// Refuses numbers that are not finite in the sections of methods, which are kept as JSON: it has none, and they would be read as nothing.
+    fn check_numbers(&self, schema: &Schema) -> Result<(), Refusal> {
+        fn infinite(value: &Value, path: &mut Vec<String>) -> Option<f64> {
+            match value {
+                Value::Number(number) => number.as_f64().filter(|number| !number.is_finite()),
+                Value::Sequence(values) => values.iter().find_map(|value| infinite(value, path)),
+                Value::Mapping(values) => values.iter().find_map(|(key, value)| {
+                    path.push(key.as_str().unwrap_or_default().to_owned());
+                    let found = infinite(value, path);
+                    if found.is_none() {
+                        path.pop();
+                    }
+                    found
+                }),
+                _ => None,
+            }
+        }
+        for [parent, name] in schema.owned_sections() {
+            let mut path = vec![parent.to_owned(), name.to_owned()];
+            let section = self.value.get(parent).and_then(|parent| parent.get(name));
+            if let Some(number) = section.and_then(|section| infinite(section, &mut path)) {
+                let message = format!(
+                    "{}: `{}` is {number}, expected a finite number, or what else is meant",
+                    self.place(&path),
+                    path.join(".")
+                );
+                return Err(Refusal::new(message));
+            }
+        }
+        Ok(())
     }
 
     /// Takes out what was only there to be named by anchors.

@@ -76,6 +76,11 @@ impl Schema {
         Ok(())
     }
 
+    /// The sections that methods own, each with its parent.
+    pub(super) fn owned_sections(&self) -> impl Iterator<Item = [&'static str; 2]> {
+        self.sections.iter().map(|section| [section.parent, section.name])
+    }
+
     /// Whether `parent` may hold sections that this stage does not know.
     pub(super) fn is_open(&self, parent: &[String]) -> bool {
         let [parent] = parent else { return false };
