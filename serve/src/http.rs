@@ -13,6 +13,7 @@ use artifact::queries::QueryHeader;
 use axum::body::Bytes;
 use candle_core::Device;
 use service::black_box::{BlackBox, ProtectedTarget};
+use stage::output::place_beside;
 use stage::{Interruption, Refusal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -274,6 +275,7 @@ fn check(arguments: &Listening) -> Result<(), Refusal> {
             arguments.listen
         )));
     }
+    arguments.log.as_deref().map(|log| place_beside("--log", log)).transpose()?;
     Ok(())
 }
 

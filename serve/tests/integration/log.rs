@@ -119,3 +119,14 @@ fn where_the_log_is_gone_nobody_is_answered() {
     let (code, said) = serving.end();
     assert!(code != Some(0) && said.contains("journal-000001: cannot be written"), "{said}");
 }
+
+#[test]
+fn a_log_within_what_a_stage_wrote_is_refused() {
+    let scene = Scene::new();
+    fs::write(scene.path("data/stage.lock"), "").unwrap();
+    for log in ["data", "data/log"] {
+        let arguments = ["http", "--target", "open", "--listen", "127.0.0.1:0", "--log", log];
+        scene.refused(&arguments, &format!("--log {log} lies in "));
+        assert!(!scene.path("data/log").exists() && !scene.path("data/lock").exists());
+    }
+}
