@@ -576,6 +576,16 @@ fn a_guarded_target_needs_its_key_and_no_other() {
         "missing",
     );
     assert!(!place.at("new.key").exists());
+    fs::write(place.at("junk.key"), "junk").unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(place.at("junk.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    for (file, expected) in [
+        ("junk.key", "junk.key: holds no key, expected 64 hexadecimal digits"),
+        ("nowhere/new.key", "nowhere is no directory"),
+        ("junk.key/new.key", "junk.key is no directory"),
+    ] {
+        refused("defend", &format!("{protect} guard --key {file}"), expected);
+    }
     assert_eq!(key("service.key"), key("service/answer.key"));
     let protect = "--config settings.yaml --target target --method guard";
     refused("defend", protect, "guard needs the dataset; give it with --data");

@@ -144,8 +144,17 @@ fn prepare_key(method: &Method, path: &Path) -> Result<bool> {
         ))
         .into());
     }
-    let missing = !path.try_exists()?;
+    let missing = !path.try_exists().unwrap_or(false);
     if missing {
+        let home = path.parent().filter(|home| !home.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !home.is_dir() {
+            return Err(Refusal::new(format!(
+                "--key {}: {} is no directory; make it, or name another file",
+                path.display(),
+                home.display()
+            ))
+            .into());
+        }
         Key::random()?.write(path)?;
     }
     Ok(missing)

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let build = stage::Build::new(stage::commit!()).with_cuda(cfg!(feature = "cuda"));
     stage::main_where(
         build,
-        training::is_input,
+        |error| training::is_input(error) || service::is_input(error),
         |cli: &defend::Cli| cli.flags().cloned(),
         |cli| stage::in_pool(|| defend::run(&cli)),
     )
