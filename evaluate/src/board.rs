@@ -18,7 +18,7 @@ use standing::{Board, Handed};
 use crate::prove::PROOF;
 use crate::prove::watermark::{Corrected, least};
 use crate::report::grouping::names_of;
-use crate::report::{REPORT_JSON, print};
+use crate::report::{REPORT_JSON, once, print};
 
 /// Name of the readable board.
 pub const BOARD: &str = "board.md";
@@ -66,13 +66,7 @@ impl Proven {
 pub fn board(arguments: &Arguments) -> anyhow::Result<()> {
     // No setting takes part, but a misspelt one should not pass unnoticed.
     let settings = settings::load(&arguments.flags)?;
-    let once = |directories: &[PathBuf]| {
-        let mut once = directories.to_vec();
-        once.sort();
-        once.dedup();
-        once
-    };
-    let (reports, proofs) = (once(&arguments.reports), once(&arguments.proofs));
+    let (reports, proofs) = (once("--reports", &arguments.reports), once("--proofs", &arguments.proofs));
     Plan::new("gro-evaluate board", &arguments.out, &arguments.flags, &settings, &[])
         .inputs(reports.iter().map(|directory| directory.join(REPORT_JSON)))
         .inputs(proofs.iter().map(|directory| directory.join(PROOF)))

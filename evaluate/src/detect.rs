@@ -34,7 +34,7 @@ use stage::{Flags, Kernels, OtherSplit, Plan, Refusal, Settings, progress, setti
 
 use crate::figures::Subject;
 use crate::report::grouping::names_of;
-use crate::report::print;
+use crate::report::{once, print};
 use crate::run::subject;
 use crate::theft::curves::strategy_of;
 
@@ -88,9 +88,7 @@ pub struct Arguments {
 pub fn detect(arguments: &Arguments) -> anyhow::Result<()> {
     kernels::set_plain(arguments.flags.kernels == Kernels::Plain);
     let settings = settings::load(&arguments.flags)?;
-    let mut queries = arguments.queries.clone();
-    queries.sort();
-    queries.dedup();
+    let queries = once("--queries", &arguments.queries);
     let target = arguments.target.join(MODEL);
     let plan = Plan::new("gro-evaluate detect", &arguments.out, &arguments.flags, &settings, &["evaluate"])
         .inputs(dataset::files(&arguments.data))

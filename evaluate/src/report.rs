@@ -91,18 +91,12 @@ pub struct Arguments {
 pub fn report(arguments: &Arguments) -> anyhow::Result<()> {
     // No setting takes part in the report, but a misspelt one should not pass unnoticed.
     let settings = settings::load(&arguments.flags)?;
-    let once = |directories: &[PathBuf]| {
-        let mut once = directories.to_vec();
-        once.sort();
-        once.dedup();
-        once
-    };
     let sources = Sources {
-        runs: once(&arguments.runs),
+        runs: once("--runs", &arguments.runs),
         data: arguments.data.clone(),
-        theft: once(&arguments.theft),
-        detect: once(&arguments.detect),
-        histories: once(&arguments.histories).into_iter().map(Recorded::of).collect(),
+        theft: once("--theft", &arguments.theft),
+        detect: once("--detect", &arguments.detect),
+        histories: once("--histories", &arguments.histories).into_iter().map(Recorded::of).collect(),
     };
     let files = |directories: &[PathBuf], name: &str| {
         directories.iter().map(|path| path.join(name)).collect::<Vec<_>>()
@@ -120,6 +114,18 @@ pub fn report(arguments: &Arguments) -> anyhow::Result<()> {
         hand_on(&sources, &arguments.out, store)?;
     }
     print(&arguments.out.join(REPORT), PICTURE)
+}
+
+/// The directories of a flag in order, each once; a warning counts those that were named again.
+pub(crate) fn once(flag: &str, directories: &[PathBuf]) -> Vec<PathBuf> {
+    let mut once = directories.to_vec();
+    once.sort();
+    once.dedup();
+    let again = directories.len() - once.len();
+    if again > 0 {
+        tracing::warn!("{flag} names {again} of its directories again, which count once");
+    }
+    once
 }
 
 /// Put the runs of a written report where MLflow finds them.

@@ -18,7 +18,7 @@ use stage::{Flags, Plan, settings};
 
 use crate::figures::{METRICS, PROTOCOL};
 use crate::report::grouping::{Run, names_of};
-use crate::report::{print, read};
+use crate::report::{once, print, read};
 use curves::Theft;
 
 /// Name of the readable report.
@@ -50,9 +50,7 @@ pub struct Arguments {
 pub fn theft(arguments: &Arguments) -> anyhow::Result<()> {
     // No setting takes part, but a misspelt one should not pass unnoticed.
     let settings = settings::load(&arguments.flags)?;
-    let mut runs = arguments.runs.clone();
-    runs.sort();
-    runs.dedup();
+    let runs = once("--runs", &arguments.runs);
     Plan::new("gro-evaluate theft", &arguments.out, &arguments.flags, &settings, &[])
         .inputs(runs.iter().flat_map(|run| [METRICS, PROTOCOL, RANKS].map(|file| run.join(file))))
         .produce(|directory| write(&runs, directory))?;

@@ -137,6 +137,17 @@ fn a_second_call_finds_the_report_up_to_date_and_prints_it_again() {
 }
 
 #[test]
+fn a_run_that_is_named_again_counts_once_and_is_told() {
+    let scene = scene();
+    let once = scene.evaluate(&arguments(&["eval-none", "eval-gro"], "once"));
+    let twice = scene.evaluate(&arguments(&["eval-none", "eval-gro", "eval-none/", "eval-none"], "twice"));
+    assert_eq!((once.code, twice.code), (0, 0), "{}", twice.err);
+    assert_eq!(once.out, twice.out);
+    assert!(twice.err.contains("--runs names 2 of its directories again, which count once"), "{}", twice.err);
+    assert!(!once.err.contains("again"), "{}", once.err);
+}
+
+#[test]
 fn a_protocol_of_before_the_key_was_spelt_defence_is_read() {
     let scene = scene();
     assert_eq!(scene.evaluate(&arguments(&RUNS, "report")).code, 0);
