@@ -90,8 +90,8 @@ fn read(arguments: &Arguments) -> Result<Source> {
         ca: arguments.ca.clone(),
         concurrency: arguments.concurrency,
         // Its client waits no longer.
-        timeout: std::time::Duration::from_secs(arguments.listening.timeout),
-        retries: RETRIES,
+        timeout: Some(std::time::Duration::from_secs(arguments.listening.timeout)),
+        retries: Some(RETRIES),
         ..Flags::default()
     };
     let opened = remote::open(&arguments.upstream, &flags, &|| false)?;

@@ -10,8 +10,14 @@ use crate::{Address, Error, Result};
 /// Questions that are on their way at once to a service, where nobody says.
 const CONCURRENCY: usize = 4;
 
+/// How long an answer is waited for, where nobody says.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a question is asked again, where nobody says.
+const RETRIES: u32 = 10;
+
 /// Flags of a target that others run; flatten them into the stage's own.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Flags of a target that others run (only for systems that you may test)")]
 #[group(id = "target-of-others")]
 pub struct Flags {
@@ -45,13 +51,15 @@ pub struct Flags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: Option<u16>,
 
-    /// Seconds to wait for an answer
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
-    pub timeout: Duration,
+    /// Seconds to wait for an answer; by default 30
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
 
-    /// How often a question is asked again that failed: after half a second, then twice as long each time, up to a minute
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub retries: u32,
+    /// How often a question is asked again that failed; by default 10 times
+    ///
+    /// After half a second, then twice as long each time, up to a minute.
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
 
     /// Questions ever asked for this output at most, those whose answers were lost included, across --resume and --force
     ///
@@ -67,23 +75,6 @@ pub struct Flags {
     pub account_prefix: Option<String>,
 }
 
-impl Default for Flags {
-    fn default() -> Self {
-        Self {
-            catalogue: None,
-            mapping: None,
-            key_env: None,
-            ca: None,
-            rate: None,
-            concurrency: None,
-            timeout: Duration::from_secs(30),
-            retries: 10,
-            budget: None,
-            account_prefix: None,
-        }
-    }
-}
-
 impl Flags {
     /// Refuses what would have no effect.
     ///
@@ -94,11 +85,13 @@ impl Flags {
             ("--mapping", self.mapping.is_some()),
             ("--key-env", self.key_env.is_some()),
             ("--ca", self.ca.is_some()),
+            ("--retries", self.retries.is_some()),
         ];
         let any = [
             ("--catalogue", self.catalogue.is_some()),
             ("--rate", self.rate.is_some()),
             ("--concurrency", self.concurrency.is_some()),
+            ("--timeout", self.timeout.is_some()),
             ("--budget", self.budget.is_some()),
             ("--account-prefix", self.account_prefix.is_some()),
         ];
@@ -135,6 +128,16 @@ impl Flags {
         self.mapping.iter().cloned().chain(catalogue).collect()
     }
 
+    /// How long an answer is waited for.
+    pub fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// How often a question is asked again that failed.
+    pub fn again(&self) -> u32 {
+        self.retries.unwrap_or(RETRIES)
+    }
+
     /// Calls on their way at once.
     pub fn workers(&self, address: &Address) -> usize {
         let default = if matches!(address, Address::Command(_)) { 1 } else { CONCURRENCY };
@@ -163,6 +166,13 @@ mod tests {
         let some = Flags { rate: Some(1.0), ..Flags::default() };
         assert!(some.check(&at("out/target")).unwrap_err().to_string().starts_with("--rate is for a target"));
         assert!(some.check(&at("command:a")).is_ok() && some.check(&at("http://a")).is_ok());
+        let wait = Flags { timeout: Some(TIMEOUT), ..Flags::default() };
+        assert!(wait.check(&at("out")).unwrap_err().to_string().starts_with("--timeout is for a target"));
+        let again = Flags { retries: Some(1), ..Flags::default() };
+        for target in ["out", "command:a"] {
+            assert!(again.check(&at(target)).unwrap_err().to_string().starts_with("--retries is for a "));
+        }
+        assert!(again.check(&at("http://a")).is_ok());
         let key = Flags { key_env: Some("KEY".to_owned()), ..Flags::default() };
         assert!(
             key.check(&at("command:a")).unwrap_err().to_string().starts_with("--key-env is for a service")

@@ -87,10 +87,10 @@ pub fn open(address: &Address, flags: &Flags, interrupted: &dyn Fn() -> bool) ->
                 let (header, value) = key_header(name, &base)?;
                 headers.insert(header, value);
             }
-            let client = Client::new(headers, flags.key_env.clone(), flags.timeout, flags.ca.as_deref())?;
+            let client = Client::new(headers, flags.key_env.clone(), flags.patience(), flags.ca.as_deref())?;
             let catalogue = match given {
                 Some(catalogue) => catalogue,
-                None => listed(&client, &base, &pace, flags.retries.min(CATALOGUE_RETRIES), interrupted)?,
+                None => listed(&client, &base, &pace, flags.again().min(CATALOGUE_RETRIES), interrupted)?,
             };
             let way = match mapping {
                 Some(mapping) => Way::Mapped { client, mapping: Box::new(mapping) },
@@ -100,7 +100,7 @@ pub fn open(address: &Address, flags: &Flags, interrupted: &dyn Fn() -> bool) ->
         }
         Address::Command(command) => {
             let words = words(command)?;
-            let (introduces, timeout) = (given.is_none(), flags.timeout);
+            let (introduces, timeout) = (given.is_none(), flags.patience());
             let mut first = Program::start(&words, timeout)?;
             let catalogue = match given {
                 Some(catalogue) => catalogue,
@@ -119,7 +119,7 @@ pub fn open(address: &Address, flags: &Flags, interrupted: &dyn Fn() -> bool) ->
         }
         _ => pace,
     };
-    Ok(Opened { catalogue, name, way, workers, pace, retries: flags.retries, prefix })
+    Ok(Opened { catalogue, name, way, workers, pace, retries: flags.again(), prefix })
 }
 
 /// The catalogue at `/v1/items`.
