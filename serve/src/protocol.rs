@@ -1,8 +1,13 @@
 //! What clients send. An item is a text, its raw id; a whole number is read as its digits. What a request does not know is refused, so
 //! that a misspelled key is not passed over.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use remote::Catalogue;
 use remote::answer::Id;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::problem::Problem;
 
@@ -11,6 +16,36 @@ pub const BATCH: usize = 256;
 
 /// Bytes of an account's name at most.
 const NAME: usize = 128;
+
+/// A value that is written as an object, and not as a list of its fields, which the reader of JSON would take as well.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// A list of objects.
+fn objects<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|Object(value)| value).collect())
+}
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -37,6 +72,7 @@ fn ten() -> usize {
 #[serde(deny_unknown_fields)]
 pub struct Asks {
     /// The questions.
+    #[serde(deserialize_with = "objects")]
     pub requests: Vec<Ask>,
 }
 
@@ -133,7 +169,7 @@ mod tests {
     fn asked(json: &str) -> Result<Question, String> {
         let ids = ["a", "50", "c", "d", "e"].map(str::to_owned).to_vec();
         let catalogue = Catalogue::of(ids, "it").unwrap();
-        let ask: Ask = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let Object(ask): Object<Ask> = serde_json::from_str(json).map_err(|error| error.to_string())?;
         ask.understood(&catalogue, BOUNDS).map_err(|problem| problem.detail)
     }
 
@@ -154,10 +190,23 @@ mod tests {
             (r#"{"history": ["a"], "k": -1}"#, "invalid value"),
             (r#"{"history": [1.5], "k": 1}"#, "expected an id, text or an integer"),
             (r#"{"histori": ["a"]}"#, "unknown field `histori`"),
+            (r#"[7, ["a"], 2, false]"#, "invalid type: sequence, expected an object"),
+            ("7", "invalid type: integer `7`, expected an object"),
             (r#"{"account": "", "history": ["a"], "k": 1}"#, "account: expected a name"),
         ] {
             let found = asked(json).unwrap_err();
             assert!(found.contains(expected), "{json}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_of_objects() {
+        let batch =
+            |json: &str| serde_json::from_str::<Object<Asks>>(json).map(|Object(asks)| asks.requests.len());
+        assert_eq!(batch(r#"{"requests": [{"history": ["a"]}, {"history": []}]}"#).unwrap(), 2);
+        for json in [r#"[[{"history": ["a"]}]]"#, r#"{"requests": [[7, ["a"], 2, false]]}"#] {
+            let found = batch(json).unwrap_err().to_string();
+            assert!(found.contains("invalid type: sequence, expected an object"), "{json}: {found}");
         }
     }
 

@@ -27,7 +27,7 @@ use crate::engine::{Asked, Engine};
 use crate::journal::{Journal, Record};
 use crate::keys::{Holder, Keys, Kind};
 use crate::problem::Problem;
-use crate::protocol::{Ask, Asks, BATCH, Bounds, Question};
+use crate::protocol::{Ask, Asks, BATCH, Bounds, Object, Question};
 use crate::telemetry::Telemetry;
 
 /// The paths whose requests are counted one by one.
@@ -199,7 +199,10 @@ fn parsed<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, most: usize)
         }
         status => Problem::new(status, "the request ended early"),
     })?;
-    serde_json::from_slice(&body).map_err(|error| {
+    let read: Result<Object<T>, _> = serde_json::from_slice(&body);
+    read.map(|Object(value)| value).map_err(|error| {
+        // In words of those who ask.
+        let error = error.to_string().replace("expected usize", "expected a whole number of 0 or more");
         let expected =
             "expected JSON such as {\"account\": \"7\", \"history\": [\"50\", \"181\"], \"k\": 10}";
         Problem::bad(format!("{error}; {expected}"))

@@ -219,6 +219,16 @@ fn a_batch_names_the_question_that_cannot_be_answered() {
         answer.json()["detail"],
         "requests[2]: history[0] is \"i91\", which is no item of this catalogue (GET /v1/items)"
     );
+    for (path, body, expected) in [
+        ("/v1/recommend", json!([7, ["i1"], 3, false]), "invalid type: sequence, expected an object"),
+        ("/v1/recommend/batch", json!([[question("a", &[1], K)]]), "expected an object"),
+        ("/v1/recommend", json!({"history": ["i1"], "k": "3"}), "expected a whole number of 0 or more"),
+    ] {
+        let answer = serving.post(path, &body);
+        let detail = answer.json()["detail"].to_string();
+        assert!(answer.status == 400 && detail.contains(expected), "{body}: {detail}");
+        assert!(!detail.contains("struct") && !detail.contains("usize"), "{detail}");
+    }
     serving.end();
     assert!(!scene.path("log/k-30").exists(), "none of them was answered");
 }
