@@ -246,7 +246,8 @@ fn make_collects_results() {
         "proof-none-short-set-sas",
         "eval-none-autoregressive-hinge-sas",
         "eval-random-random-10-listmle-shuffled-sas",
-        "proof-guard-short-by-2-listmle-sas",
+        "proof-guard-short-by-2-listmle-decoys-sas",
+        "proof-guard-singles-listmle-sas",
         "detect",
     ] {
         assert!(out.join(made).is_dir(), "{made}");
