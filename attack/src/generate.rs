@@ -49,11 +49,16 @@ pub fn generate(
 ) -> Result<u64> {
     let items = target.items();
     ensure!(items > 0, "the target's catalogue is empty");
+    ensure!(
+        items == campaign.items,
+        "the target has {items} items, and the campaign was made for {}",
+        campaign.items
+    );
     campaign.check()?;
     let Course::Straight(build) = campaign.strategy.course else {
         bail!("{} asks in rounds, and trains a copy between them", campaign.strategy.name)
     };
-    let strategy = build(campaign, items)?;
+    let strategy = build(campaign)?;
     bar.set_length(campaign.budget() as u64);
     let asked_before = target.queries();
     let twice = campaign.settings.twice > 0.0;

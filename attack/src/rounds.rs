@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use artifact::queries::{QUERIES, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::{Distill, Settings};
 use candle_core::Device;
@@ -76,6 +76,11 @@ pub fn generate(
     bar: &ProgressBar,
 ) -> Result<u64> {
     let (items, k) = (target.items(), campaign.settings.top_k);
+    ensure!(
+        items == campaign.items,
+        "the target has {items} items, and the campaign was made for {}",
+        campaign.items
+    );
     campaign.check()?;
     bar.set_length(campaign.budget() as u64);
     let asked_before = target.queries();

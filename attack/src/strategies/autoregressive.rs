@@ -12,8 +12,8 @@ pub(super) const STRATEGY: Strategy = Strategy {
     title: "Each item is drawn from the answer to those before it",
     section: None,
     divide: as_set,
-    course: Course::Straight(|campaign, items| {
-        Ok(Box::new(Autoregressive(Taking::new(campaign.settings, Pick::Uniform, items))))
+    course: Course::Straight(|campaign| {
+        Ok(Box::new(Autoregressive(Taking::new(campaign.settings, Pick::Uniform, campaign.items))))
     }),
 };
 

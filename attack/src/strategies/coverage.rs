@@ -21,7 +21,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     title: "Random and grown accounts in turns, until a share of the catalogue was drawn",
     section: Some(Section::new::<Settings>("generate", "coverage")),
     divide: as_set,
-    course: Course::Straight(|campaign, items| Ok(Box::new(Coverage::new(campaign, items)?))),
+    course: Course::Straight(|campaign| Ok(Box::new(Coverage::new(campaign)?))),
 };
 
 /// Settings of the strategy.
@@ -54,7 +54,8 @@ struct Coverage {
 }
 
 impl Coverage {
-    fn new(campaign: &Campaign<'_>, items: usize) -> Result<Self, Invalid> {
+    fn new(campaign: &Campaign<'_>) -> Result<Self, Invalid> {
+        let items = campaign.items;
         let settings: Settings = owned(&campaign.settings.strategies, "coverage")?;
         let taking = Taking::new(campaign.settings, Pick::Uniform, items);
         let wanted = (settings.share * items as f64).ceil() as usize;

@@ -19,9 +19,9 @@ pub(super) const STRATEGY: Strategy = Strategy {
     title: "Takes near the top, and now and then from lists answered earlier or to other accounts",
     section: Some(Section::new::<Settings>("generate", "mimic")),
     divide: as_set,
-    course: Course::Straight(|campaign, items| {
+    course: Course::Straight(|campaign| {
         Ok(Box::new(Mimic {
-            taking: Taking::new(campaign.settings, Pick::ReciprocalRoot, items),
+            taking: Taking::new(campaign.settings, Pick::ReciprocalRoot, campaign.items),
             settings: owned(&campaign.settings.strategies, "mimic")?,
         }))
     }),

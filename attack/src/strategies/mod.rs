@@ -95,8 +95,8 @@ pub type Division = Result<(usize, usize), Invalid>;
 /// What happens while a thief asks.
 #[derive(Clone, Copy)]
 pub enum Course {
-    /// One account after another grows to its length. The strategy for a campaign against a catalogue of so many items.
-    Straight(fn(&Campaign<'_>, usize) -> Built),
+    /// One account after another grows to its length. The strategy for a campaign.
+    Straight(fn(&Campaign<'_>) -> Built),
     /// All accounts grow in rounds, and between two rounds a copy is trained that says where to go on.
     Rounds(fn(&Campaign<'_>) -> Result<RoundsPlan, Invalid>),
 }

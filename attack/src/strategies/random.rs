@@ -11,8 +11,8 @@ pub(super) const STRATEGY: Strategy = Strategy {
     title: "Each item is drawn from the whole catalogue",
     section: None,
     divide: as_set,
-    course: Course::Straight(|campaign, items| {
-        Ok(Box::new(Random(Taking::new(campaign.settings, Pick::Uniform, items))))
+    course: Course::Straight(|campaign| {
+        Ok(Box::new(Random(Taking::new(campaign.settings, Pick::Uniform, campaign.items))))
     }),
 };
 

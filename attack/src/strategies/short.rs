@@ -15,8 +15,8 @@ pub(super) const STRATEGY: Strategy = Strategy {
     title: "Many accounts of few questions, grown as by autoregressive",
     section: Some(Section::new::<Settings>("generate", "short")),
     divide,
-    course: Course::Straight(|campaign, items| {
-        Ok(Box::new(Autoregressive(Taking::new(campaign.settings, Pick::Uniform, items))))
+    course: Course::Straight(|campaign| {
+        Ok(Box::new(Autoregressive(Taking::new(campaign.settings, Pick::Uniform, campaign.items))))
     }),
 };
 

@@ -17,7 +17,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     title: "An account for every item, and one question of each, about that item alone",
     section: None,
     divide,
-    course: Course::Straight(|campaign, items| Ok(Box::new(Singles::new(campaign, items)))),
+    course: Course::Straight(|campaign| Ok(Box::new(Singles::new(campaign)))),
 };
 
 /// An account for each of the `items`, unless the settings say how many.
@@ -36,7 +36,8 @@ struct Singles {
 }
 
 impl Singles {
-    fn new(campaign: &Campaign<'_>, items: usize) -> Self {
+    fn new(campaign: &Campaign<'_>) -> Self {
+        let items = campaign.items;
         let pass = |pass: usize| {
             let mut order: Vec<u32> = (1..=items as u32).collect();
             shuffle(&mut order, &mut campaign.streams.open(Purpose::Singles, 0, pass as u64, 0));

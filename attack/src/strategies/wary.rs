@@ -18,9 +18,9 @@ pub(super) const STRATEGY: Strategy = Strategy {
     title: "Takes as people do, and nothing that it was shown only once",
     section: Some(Section::new::<Settings>("generate", "wary")),
     divide: as_set,
-    course: Course::Straight(|campaign, items| {
+    course: Course::Straight(|campaign| {
         Ok(Box::new(Wary {
-            taking: Taking::new(campaign.settings, Pick::ReciprocalRoot, items),
+            taking: Taking::new(campaign.settings, Pick::ReciprocalRoot, campaign.items),
             settings: owned(&campaign.settings.strategies, "wary")?,
         }))
     }),

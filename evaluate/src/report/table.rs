@@ -576,14 +576,10 @@ fn leads(
     };
     let seeds = target.runs.keys().filter_map(of_all).map(of_seed);
     let seeds = seeds.collect::<anyhow::Result<Vec<_>>>()?;
-    let over_seeds =
-        |column: &dyn Fn(usize) -> f64| mean(&(0..seeds.len()).map(column).collect::<Vec<f64>>());
-    if seeds.is_empty() {
-        return Ok(None);
-    }
-    let (whole, copied) =
-        (over_seeds(&|seed| mean(&seeds[seed].0.1)), over_seeds(&|seed| mean(&seeds[seed].1.1)));
-    if whole <= 0.0 || copied <= 0.0 {
+    let (whole, copied): (Vec<f64>, Vec<f64>) =
+        seeds.iter().map(|(users, copies)| (mean(&users.1), mean(&copies.1))).unzip();
+    let (whole, copied) = (mean(&whole), mean(&copied));
+    if seeds.is_empty() || whole <= 0.0 || copied <= 0.0 {
         return Ok(None);
     }
     let columns = seeds.iter().map(|(users, copies)| {
