@@ -247,7 +247,7 @@ fn make_collects_results() {
         "eval-none-autoregressive-hinge-sas",
         "eval-random-random-10-listmle-shuffled-sas",
         "proof-guard-short-by-2-listmle-decoys-sas",
-        "proof-guard-singles-listmle-sas",
+        "proof-guard-mimic-listmle-decoys-sas",
         "detect",
     ] {
         assert!(out.join(made).is_dir(), "{made}");

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sysconfig
 import tempfile
 import unittest
+import unittest.mock
 import warnings
 from pathlib import Path
 
@@ -48,7 +50,8 @@ class Experiment(unittest.TestCase):
         cls.log = gro.run("attack generate", target=cls.protected, out=home / "queries", **shown)
         cls.copy = gro.run("attack distill", queries=cls.log, surrogate="bert", out=home / "copy", **shown)
         cls.evaluated = gro.run("evaluate run", data=cls.data, target=cls.protected, surrogate=cls.copy, out=home / "eval", **shown)
-        cls.reported = gro.run("evaluate report", runs=[cls.evaluated], out=home / "report", progress=False)
+        cls.runs = home / "mlruns"
+        cls.reported = gro.run("evaluate report", runs=[cls.evaluated], histories=[cls.copy], mlflow=cls.runs, out=home / "report", progress=False)
 
     def test_a_dataset_is_frames(self) -> None:
         data = gro.Dataset(self.data)
@@ -71,6 +74,21 @@ class Experiment(unittest.TestCase):
         self.assertEqual(list(history["epoch"])[:3], [0, 1, 2])
         self.assertTrue(pd.isna(history["loss"][0]) and history["loss"][1] > 0)
         self.assertIn("ndcg@10", gro.history(self.copy, "polars").columns)
+
+    def test_runs_go_to_weights_and_biases(self) -> None:
+        kept = Path(self.folder.name) / "offline"
+        kept.mkdir()
+        with unittest.mock.patch.dict(os.environ, WANDB_ERROR_REPORTING="false", WANDB_SILENT="true"):
+            names = gro.to_wandb(self.runs, "gro", mode="offline", folder=kept)
+        self.assertEqual(sorted(names), ["copy", "eval", "report"])
+        # A log of wandb's own that it uploads later.
+        logs = [path.read_bytes() for path in kept.rglob("run-*.wandb")]
+        self.assertEqual(len(logs), 3)
+        for said in ("surrogate/HR_at_10", "lists of 20: hinge", "ndcg_at_10"):
+            self.assertTrue(any(said.encode() in log for log in logs), said)
+        self.assertTrue(list(kept.rglob("files/report.html")))
+        with self.assertRaisesRegex(FileNotFoundError, "holds no runs"):
+            gro.to_wandb(kept / "nothing", "gro", mode="offline")
 
     def test_progress_is_told(self) -> None:
         self.assertTrue(self.seen)

@@ -213,6 +213,10 @@ pub fn make(arguments: &Arguments) -> Result<()> {
         return Err(Refusal::new("--name: expected 1 to 128 bytes without control characters").into());
     }
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !beside.is_dir() {
+        let message = format!("{}: there is no folder {}; make it first", path.display(), beside.display());
+        return Err(Refusal::new(message).into());
+    }
     // The file is read and replaced: of two that did so at once, the key of one would be lost.
     let _alone = claim_within(beside, PATIENCE).map_err(|_| {
         Refusal::new(format!("{}: another run is writing it or beside it; wait for it", path.display()))

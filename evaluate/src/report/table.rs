@@ -440,8 +440,19 @@ impl Drafts<'_> {
                     if columns.is_empty() {
                         None
                     } else {
-                        let before = mean_over(&before.runs, &thief.runs, SURROGATE_RANK, headline)?;
-                        Some((self.inference.difference(&name, sample(&columns)?)?, before))
+                        // Where he is the strongest of both, the difference of his row says this; a family holds a difference once.
+                        let own = other.and_then(|other| counterpart(target, thief, &targets[other]));
+                        let tested = own.filter(|&own| std::ptr::eq(own, before)).and_then(|_| {
+                            let row = strongest[number].map(|copy| places[number].1[copy])?;
+                            self.waiting
+                                .iter()
+                                .find(|one| one.difference && one.row == row && one.figure == name)
+                        });
+                        let place = match tested.map(|tested| tested.place) {
+                            Some(place) => place,
+                            None => self.inference.difference(&name, sample(&columns)?)?,
+                        };
+                        Some((place, mean_over(&before.runs, &thief.runs, SURROGATE_RANK, headline)?))
                     }
                 }
                 _ => None,

@@ -325,22 +325,22 @@ fn chances_are_corrected_for_all_differences_by_a_figure() {
     let scene = scene();
     assert_eq!(scene.evaluate(&arguments(&RUNS, "report")).code, 0);
     let report = scene.json("report/report.json");
-    // Three defences: three targets, three copies, three strongest thieves, and by how much more these lose than users.
-    assert_eq!(report["comparisons"]["HR@10"], 12);
+    // Three defences: three targets, three copies, and by how much more the strongest thieves lose than users: a defence has one copy, whose difference stands once.
+    assert_eq!(report["comparisons"]["HR@10"], 9);
     assert_eq!(report["comparisons"]["MRR"], 6, "the strongest thief is judged by the first figure alone");
     let rows = report["rows"].as_array().unwrap();
     let of = |model: &str, defence: &str| {
         let row = rows.iter().find(|row| row["model"] == model && row["defence"] == defence).unwrap();
         row["difference_to_none"]["HR@10"].clone()
     };
-    // 58 hits against 60 of 200, all among the same users: two users differ, t = 1.42, p = .158. It is the highest of the twelve.
+    // 58 hits against 60 of 200, all among the same users: two users differ, t = 1.42, p = .158. It is the highest of the nine.
     let target = of("target", "gro");
     assert!((target["p"].as_f64().unwrap() - 0.158).abs() < 0.002, "{target}");
     assert!(target["p_corrected"].as_f64().unwrap() > target["p"].as_f64().unwrap(), "{target}");
     let (p, corrected) =
         (of("target", "reverse")["p"].as_f64(), of("target", "reverse")["p_corrected"].as_f64());
     let ratio = corrected.unwrap() / p.unwrap();
-    assert!((ratio - 12.0).abs() < 1e-6, "the lowest is taken twelve times: {ratio}");
+    assert!((ratio - 9.0).abs() < 1e-6, "the lowest is taken nine times: {ratio}");
     // Where nothing is seen, more users are asked for: the effect is -.0100 / .0997, half of it takes (2.80 / .0502)^2 users.
     let needed = target["users_needed"].as_u64().unwrap();
     assert!((3050..3200).contains(&needed), "{needed}");

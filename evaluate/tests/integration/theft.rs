@@ -206,3 +206,30 @@ fn the_chart_of_a_report_has_a_colour_for_each_thief_and_a_group_for_each_defenc
     assert!(chart.contains("surrogate SASRec") && !chart.contains("copy: "), "{chart}");
     assert_eq!(chart.matches("\nnone\n").count(), 4, "two groups a panel: {chart}");
 }
+
+/// Copies that were stolen in one way may differ in their kind, which has a colour.
+#[test]
+fn beside_a_line_of_the_page_stands_how_its_copy_was_stolen() {
+    let scene = scene();
+    write(&scene, &Copy { name: "c-1000", questions: 1000, quality: 0.4, agreement: 0.6, ..FIRST });
+    write(&scene, &Copy { name: "d-1000", loss: "hinge", questions: 1000, ..FIRST });
+    let runs = ["a-1000", "b-1000", "c-1000", "d-1000"];
+    for run in ["c-1000", "d-1000"] {
+        scene.amend(&format!("{run}/protocol.json"), "/surrogate/architecture", |value| {
+            *value = "narm".into();
+        });
+    }
+    scene.amend("b-1000/protocol.json", "/surrogate/learning/suspicion", |value| *value = "decoys".into());
+    for run in runs {
+        scene.amend(&format!("{run}/protocol.json"), "/target/checkpoint", |value| {
+            *value = "one target".into();
+        });
+    }
+    let ended = scene.evaluate(&[&["report", "--quiet", "--out", "report", "--runs"][..], &runs].concat());
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let page = std::fs::read_to_string(scene.path("report/report.html")).unwrap();
+    // In each of two pictures.
+    for (label, times) in [("random, listmle", 2), ("random, hinge, decoys", 1), ("random, hinge", 1)] {
+        assert_eq!(page.matches(&format!(">{label}</text>")).count(), 2 * times, "{label}: {page}");
+    }
+}

@@ -20,6 +20,7 @@ from gro._files import (
     report,
 )
 from gro._stages import Failed, Outcome, Progress, Refused, names, run, settings
+from gro._wandb import to_wandb
 
 __all__ = [
     "Dataset",
@@ -37,4 +38,5 @@ __all__ = [
     "report",
     "run",
     "settings",
+    "to_wandb",
 ]

@@ -31,6 +31,10 @@ fn a_key_is_shown_once_and_its_file_holds_a_hash() {
     assert_ne!(key, other);
     scene.refused(&["key", "--keys", "open/model.safetensors", "--name", "a"], "cannot be read");
     scene.refused(&["key", "--keys", "keys.yaml", "--name", "b", "--replace"], "no key is called b");
+    scene.refused(
+        &["key", "--keys", "nowhere/keys.yaml", "--name", "a"],
+        "there is no folder nowhere; make it first",
+    );
     // Others can read who has keys, and could put their own there.
     fs::set_permissions(scene.path("keys.yaml"), fs::Permissions::from_mode(0o644)).unwrap();
     let serve = ["http", "--target", "open", "--listen", "127.0.0.1:0", "--keys", "keys.yaml"];

@@ -11,7 +11,10 @@ use crate::report::words::{ending, in_short};
 const SHOWN: usize = 4;
 
 /// Letters that there is room for beside a line.
-const LABEL: usize = 24;
+const LABEL: usize = 28;
+
+/// What they take of the width.
+const LABELLED: f64 = 172.0;
 
 pub(super) fn chapter(table_of: &Table) -> Chapter {
     let several = match table_of.seeds.len() {
@@ -74,10 +77,15 @@ fn groups<'a>(table: &'a Table, figure: &str) -> Vec<(&'a Row, Vec<&'a Row>)> {
     groups
 }
 
-/// Whether it is how their thieves asked and learned that tells these copies apart.
+/// How the thief of a copy asked and learned, in the few words that stand beside a line.
+fn way(row: &Row) -> Option<String> {
+    row.way.as_deref().map(|way| in_short(way).replace(", suspects ", ", "))
+}
+
+/// Whether copies are told apart by that, and by their kinds, which have colours.
 fn told_apart(copies: &[&Row]) -> bool {
-    let ways: Option<BTreeSet<String>> = copies.iter().map(|row| row.way.as_deref().map(in_short)).collect();
-    ways.is_some_and(|ways| ways.len() == copies.len())
+    let kinds = copies.iter().map(|row| Some((row.surrogate?, way(row)?)));
+    kinds.collect::<Option<BTreeSet<_>>>().is_some_and(|kinds| kinds.len() == copies.len())
 }
 
 fn picture(table: &Table, figure: &str) -> String {
@@ -94,7 +102,7 @@ fn picture(table: &Table, figure: &str) -> String {
     let bottom = top + rows as f64 * row_height + groups.len() as f64 * (group_height + 6.0);
     let mut svg = Svg::new(bottom + 20.0);
     svg.text("name", (0.0, 14.0), Anchor::Start, figure);
-    let scale = Scale::around(lowest, highest, 148.0, WIDTH - 16.0);
+    let scale = Scale::around(lowest, highest, LABELLED, WIDTH - 16.0);
     level_axis(&mut svg, &scale, false, (top, bottom));
     if let Some(popular) = popular {
         let x = scale.at(popular.mean);
@@ -119,9 +127,7 @@ fn picture(table: &Table, figure: &str) -> String {
                 (_, Some(variant)) if Some(variant) == target.variant.as_ref() => {
                     row.surrogate.map_or(String::new(), |kind| format!("copy, {}", kind.title))
                 }
-                (_, Some(_)) if ways => {
-                    shortened(&row.way.as_deref().map_or_else(String::new, in_short), LABEL)
-                }
+                (_, Some(_)) if ways => shortened(&way(row).unwrap_or_default(), LABEL),
                 (_, Some(variant)) => ending(variant, LABEL),
                 (_, None) => row.surrogate.map_or(String::new(), |kind| format!("copy, {}", kind.title)),
             };
