@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import polars as pl
+import wandb
 
 import gro
 
@@ -50,8 +51,7 @@ class Experiment(unittest.TestCase):
         cls.log = gro.run("attack generate", target=cls.protected, out=home / "queries", **shown)
         cls.copy = gro.run("attack distill", queries=cls.log, surrogate="bert", out=home / "copy", **shown)
         cls.evaluated = gro.run("evaluate run", data=cls.data, target=cls.protected, surrogate=cls.copy, out=home / "eval", **shown)
-        cls.runs = home / "mlruns"
-        cls.reported = gro.run("evaluate report", runs=[cls.evaluated], histories=[cls.copy], mlflow=cls.runs, out=home / "report", progress=False)
+        cls.reported = gro.run("evaluate report", runs=[cls.evaluated], out=home / "report", progress=False)
 
     def test_a_dataset_is_frames(self) -> None:
         data = gro.Dataset(self.data)
@@ -76,10 +76,14 @@ class Experiment(unittest.TestCase):
         self.assertIn("ndcg@10", gro.history(self.copy, "polars").columns)
 
     def test_runs_go_to_weights_and_biases(self) -> None:
-        kept = Path(self.folder.name) / "offline"
+        home = Path(self.folder.name)
+        kept, runs = home / "offline", home / "mlruns"
         kept.mkdir()
+        gro.run("evaluate report", runs=[self.evaluated], histories=[self.copy], mlflow=runs, out=home / "shown", progress=False)
+        # Its helper would learn of the end from unittest's exit code, which it does not take for a number.
+        self.addCleanup(wandb.teardown)
         with unittest.mock.patch.dict(os.environ, WANDB_ERROR_REPORTING="false", WANDB_SILENT="true"):
-            names = gro.to_wandb(self.runs, "gro", mode="offline", folder=kept)
+            names = gro.to_wandb(runs, "gro", mode="offline", folder=kept)
         self.assertEqual(sorted(names), ["copy", "eval", "report"])
         # A log of wandb's own that it uploads later.
         logs = [path.read_bytes() for path in kept.rglob("run-*.wandb")]
