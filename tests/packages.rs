@@ -75,6 +75,7 @@ fn check(tree: &Path) {
         "share/doc/gro/LICENSE-APACHE",
         "share/doc/gro/docs/artifacts.md",
         "share/doc/gro/docs/examples/item_item.py",
+        "share/doc/gro/docs/examples/table.py",
     ] {
         assert_eq!(files.get(path).map(|mode| mode & 0o444), Some(0o444), "{path}");
     }

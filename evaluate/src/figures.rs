@@ -24,6 +24,8 @@ pub const PROTOCOL: &str = "protocol.json";
 pub const TARGET_RANK: &str = "target_rank";
 /// Column of `ranks.parquet`: rank of the test item for the surrogate.
 pub const SURROGATE_RANK: &str = "surrogate_rank";
+/// Column of `ranks.parquet`: rank of the test item in the target's list to the last item of the history alone.
+pub const TABLE_RANK: &str = "table_rank";
 /// Column of `ranks.parquet`: rank of the test item among the most popular.
 pub const POPULAR_RANK: &str = "popular_rank";
 
@@ -58,12 +60,25 @@ pub struct Metrics {
     pub popular: Figures,
     /// Quality of what the target answers, through its answer policy.
     pub target: Figures,
+    /// A table of its lists to single items; none of a target that others run, and in runs of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TableMetrics>,
     /// Quality of the surrogate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub surrogate: Option<Figures>,
     /// How closely the surrogate repeats the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fidelity: Option<Fidelity>,
+}
+
+/// Of the copy that learns nothing: a table of what the target answers to each item alone, in which the last item of a history is looked up. It
+/// costs a thief a question an item, by an account each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableMetrics {
+    /// Quality of its lists.
+    pub quality: Figures,
+    /// How closely these are the lists that the target answers to whole histories.
+    pub answered: Figures,
 }
 
 /// How closely a surrogate repeats its target on test histories.
@@ -174,6 +189,8 @@ pub struct Network {
 impl Network {
     /// That of a target that others run.
     pub const FOREIGN: Self = Self { name: "foreign", title: "run by others" };
+    /// That of a copy that is a table of lists, see [`TableMetrics`].
+    pub const TABLE: Self = Self { name: "table", title: "table of lists" };
 }
 
 impl From<Architecture> for Network {
@@ -211,8 +228,8 @@ impl Serialize for Network {
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        if name == Self::FOREIGN.name {
-            return Ok(Self::FOREIGN);
+        if let Some(found) = [Self::FOREIGN, Self::TABLE].into_iter().find(|network| network.name == name) {
+            return Ok(found);
         }
         ARCHITECTURES.find(&name).map(|&found| found.into()).map_err(serde::de::Error::custom)
     }

@@ -27,7 +27,7 @@ use artifact::history::{HISTORY, History};
 use artifact::ranks::{RANKS, Ranks};
 use artifact::report::REPORT_TABLE;
 use bars::bars;
-use grouping::{Run, names_of};
+use grouping::{Run, names_of, with_tables};
 use markdown::markdown;
 use mlflow::Store;
 use page::{Curves, Detected, Material, Training, frontier_file, page};
@@ -191,6 +191,7 @@ fn write(sources: &Sources, directory: &Path) -> anyhow::Result<()> {
     let named: Vec<(&PathBuf, String)> = sources.runs.iter().zip(names_of(&sources.runs)).collect();
     let runs =
         named.into_par_iter().map(|(path, name)| read(path, name)).collect::<anyhow::Result<Vec<Run>>>()?;
+    let runs = with_tables(runs);
     let table = Table::of(&runs)?;
     for warning in references::references(&table).iter().flat_map(|references| &references.warnings) {
         tracing::warn!("{warning}");

@@ -36,7 +36,7 @@ use stage::{
 
 use crate::figures::{
     Conditions, Fidelity, Figure, Figures, METRICS, Metrics, Network, POPULAR_RANK, PROTOCOL, Protocol,
-    SURROGATE_RANK, Subject, TARGET_RANK, UNKNOWN,
+    SURROGATE_RANK, Subject, TABLE_RANK, TARGET_RANK, TableMetrics, UNKNOWN,
 };
 
 /// What `gro-evaluate run` is told.
@@ -453,6 +453,9 @@ fn metrics_of(
     bootstrap: &Bootstrap,
 ) -> anyhow::Result<Metrics> {
     let mut sections = vec![quality(&measured.popular_ranks, ks), quality(&measured.target_ranks, ks)];
+    if let Some(table) = &measured.table {
+        sections.extend([quality(&table.ranks, ks), table.answered.columns()]);
+    }
     if let Some(surrogate) = &measured.surrogate {
         sections.push(quality(&surrogate.ranks, ks));
         sections.push(surrogate.answered.columns());
@@ -471,6 +474,10 @@ fn metrics_of(
         items,
         popular: figures.next().unwrap_or_default(),
         target: figures.next().unwrap_or_default(),
+        table: measured
+            .table
+            .as_ref()
+            .and_then(|_| Some(TableMetrics { quality: figures.next()?, answered: figures.next()? })),
         surrogate: figures.next(),
         fidelity: figures.next().map(|answered| Fidelity { answered, own: figures.next() }),
     })
@@ -483,6 +490,9 @@ fn ranks_of(measured: &Measured) -> Ranks {
         columns.push((SURROGATE_RANK.to_owned(), Column::Counts(surrogate.ranks.clone())));
     }
     columns.push((POPULAR_RANK.to_owned(), Column::Counts(measured.popular_ranks.clone())));
+    columns.extend(
+        measured.table.iter().map(|table| (TABLE_RANK.to_owned(), Column::Counts(table.ranks.clone()))),
+    );
     if let Some(surrogate) = &measured.surrogate {
         let scores = surrogate.own.iter().flat_map(|(_, scores)| scores.columns());
         let fidelity = surrogate.answered.columns().into_iter().chain(scores);
@@ -503,6 +513,9 @@ fn summarise(metrics: &Metrics, ks: &[usize]) {
     let Some(quality) = metrics::of_ranks(Ks::Each(&[k])).first().map(ToString::to_string) else { return };
     let (popular, target) = (show(&metrics.popular, &quality), show(&metrics.target, &quality));
     tracing::info!("{quality}: most popular items {popular}, target {target}");
+    if let Some(table) = &metrics.table {
+        tracing::info!("{quality}: a table of its lists to single items {}", show(&table.quality, &quality));
+    }
     let of_lists = metrics::of_lists(Ks::Each(&[k])).first().map(ToString::to_string);
     if let (Some(surrogate), Some(fidelity), Some(name)) = (&metrics.surrogate, &metrics.fidelity, of_lists) {
         let (surrogate, agreement) = (show(surrogate, &quality), show(&fidelity.answered, &name));

@@ -174,3 +174,23 @@ fn the_example_of_the_documents_is_stolen_and_measured_through_both_doors() {
     let log = place.done("evaluate", &measured);
     assert!(log.contains("60 questions asked, 60 answered, 0 lost"), "{log}");
 }
+
+#[test]
+fn the_table_of_the_documents_has_what_an_evaluation_says_of_it() {
+    let Some(python) = python() else { return };
+    let place = Place::new();
+    let (data, target) = (scene().join("data"), scene().join("protected-guard"));
+    let (data, target) = (data.to_str().unwrap(), target.to_str().unwrap());
+    place.asked(target, "singles", &["--set", "generate.strategy=singles"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/table.py");
+    let program = format!("command:{python} '{}' singles {data}", script.display());
+    for (asked, out) in [(target, "native"), (&program, "looked-up")] {
+        place.done("evaluate", &["run", "--data", data, "--target", asked, "--out", out]);
+    }
+    let metrics = |out: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(place.path(out).join("metrics.json")).unwrap()).unwrap()
+    };
+    let (native, looked_up) = (metrics("native"), metrics("looked-up"));
+    assert_eq!(native["table"]["quality"]["HR@10"], looked_up["target"]["HR@10"]);
+    assert_ne!(native["table"]["quality"]["NDCG@10"], native["target"]["NDCG@10"]);
+}

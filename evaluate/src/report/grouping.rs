@@ -9,12 +9,17 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use artifact::checkpoint::Learning;
+use artifact::queries::{Generation, QueryHeader};
 use artifact::ranks::Ranks;
 use serde_json::Value as Json;
 use service::policies::POLICIES;
 use stage::Refusal;
 
-use crate::figures::{Metrics, Network, PROTOCOL, Protocol, Subject};
+use crate::figures::{
+    Conditions, Fidelity, Metrics, Network, POPULAR_RANK, PROTOCOL, Protocol, SURROGATE_RANK, Subject,
+    TABLE_RANK, TARGET_RANK, TableMetrics,
+};
 
 /// What one evaluation left behind.
 #[derive(Debug, Clone)]
@@ -69,6 +74,71 @@ pub struct Surrogate<'a> {
     pub variant: Option<String>,
     /// The run that evaluated it, for every seed.
     pub runs: Repetitions<'a>,
+}
+
+/// The runs, and beside them one for each target of which a table of lists was measured, as the surrogate that it is: a thief who asks about every
+/// item once, by an account each, and learns nothing.
+pub fn with_tables(mut runs: Vec<Run>) -> Vec<Run> {
+    let mut tables: Vec<Run> = Vec::new();
+    for run in &runs {
+        if let Some(table) =
+            table_of(run).filter(|table| !tables.iter().any(|other| same_target(other, table)))
+        {
+            tables.push(table);
+        }
+    }
+    runs.extend(tables);
+    runs
+}
+
+/// The run's table of lists as a run of its own.
+fn table_of(run: &Run) -> Option<Run> {
+    let TableMetrics { quality, answered } = run.metrics.table.clone()?;
+    let ranks = [(TARGET_RANK, TARGET_RANK), (SURROGATE_RANK, TABLE_RANK), (POPULAR_RANK, POPULAR_RANK)];
+    let column = |(name, from): (&str, &str)| Some((name.to_owned(), run.ranks.column(from)?.clone()));
+    let columns = ranks.into_iter().map(column).collect::<Option<Vec<_>>>()?;
+    let Conditions { fingerprint, items, top_k, .. } = &run.protocol.conditions;
+    let queries = QueryHeader {
+        items: *items,
+        k: *top_k,
+        fingerprint: fingerprint.clone(),
+        splits: Vec::new(),
+        target: Some(run.protocol.target.checkpoint.clone()),
+        queries: *items as u64,
+        sequences: *items as u64,
+        absent: 0,
+        generation: Some(Generation {
+            strategy: "singles".to_owned(),
+            seed_sequences: 0.0,
+            seeded: 0,
+            seed_length: 0,
+            owned: 0,
+            choices: BTreeMap::new(),
+        }),
+    };
+    let learning =
+        Learning { loss: "nothing".to_owned(), suspicion: "none".to_owned(), choices: BTreeMap::new() };
+    let surrogate = Subject {
+        architecture: Network::TABLE,
+        defence: run.protocol.target.defence.clone(),
+        policy: "none".to_owned(),
+        checkpoint: format!("{}, its table of lists", run.protocol.target.checkpoint),
+        settings: BTreeMap::new(),
+        price: Some(queries.price()),
+        queries: Some(queries),
+        learning: Some(learning),
+    };
+    Some(Run {
+        name: run.name.clone(),
+        protocol: Protocol { surrogate: Some(surrogate), ..run.protocol.clone() },
+        metrics: Metrics {
+            surrogate: Some(quality),
+            fidelity: Some(Fidelity { answered, own: None }),
+            table: None,
+            ..run.metrics.clone()
+        },
+        ranks: Ranks { users: run.ranks.users.clone(), columns },
+    })
 }
 
 /// The order of defences in the report: the answer policies, then any other by name.

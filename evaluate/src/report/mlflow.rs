@@ -251,6 +251,9 @@ fn evaluated<'a>(directory: &Path, run: &'a Run) -> Recorded<'a> {
     };
     section("popular", &run.metrics.popular);
     section("target", &run.metrics.target);
+    if let Some(table) = &run.metrics.table {
+        section("table", &table.quality);
+    }
     if let Some(figures) = &run.metrics.surrogate {
         section("surrogate", figures);
     }

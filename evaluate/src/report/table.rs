@@ -340,7 +340,8 @@ impl Drafts<'_> {
         figures.extend(gather(runs, "fidelity.answered", &lists, |run| {
             run.metrics.fidelity.as_ref().map(|fidelity| &fidelity.answered)
         })?);
-        if target.architecture != Network::FOREIGN {
+        // Nobody's scores are seen of a target that others run, and a table has none.
+        if target.architecture != Network::FOREIGN && surrogate.architecture != Network::TABLE {
             figures.extend(gather(runs, "fidelity.own", &scores, |run| {
                 run.metrics.fidelity.as_ref().and_then(|fidelity| fidelity.own.as_ref())
             })?);

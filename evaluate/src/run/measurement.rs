@@ -7,6 +7,9 @@
 //! followed past the end of a list by counting; under any other policy the rank is the place in the answered list, and
 //! an item outside of it is a miss. A target that others run is asked as behind any other policy, for nothing else can be seen of it.
 //!
+//! A checkpoint is asked a second time, about the last item of each history alone. What it then has is what a table of its lists to
+//! single items has, which costs a thief a question an item and no training.
+//!
 //! `exclude_seen` takes the items of the history out of the rankings (and out of the answered list) before the test item
 //! is placed; fidelity is always that of the lists as answered.
 //!
@@ -100,8 +103,20 @@ pub struct Measured {
     pub popular_ranks: Vec<Option<u32>>,
     /// Rank of the test item in what the target answers; `None` outside the answered list.
     pub target_ranks: Vec<Option<u32>>,
+    /// Of a table of the target's lists to single items; none of a target that others run, where every question counts.
+    pub table: Option<TableMeasured>,
     /// Of the surrogate, where there is one.
     pub surrogate: Option<SurrogateMeasured>,
+}
+
+/// Values of the copy that learns nothing, user by user: a table of what the target answers to each item alone, in which the last item of a
+/// history is looked up.
+#[derive(Debug, Clone)]
+pub struct TableMeasured {
+    /// Rank of the test item.
+    pub ranks: Vec<Option<u32>>,
+    /// Fidelity to the lists that the target answers to whole histories.
+    pub answered: Values<OfLists>,
 }
 
 /// Values of a surrogate, user by user.
@@ -176,6 +191,10 @@ pub fn measure(
     let mut measured = Measured {
         surrogate: surrogate
             .map(|_| SurrogateMeasured::new(&questions.ks, matches!(target, Target::Checkpoint { .. }))),
+        table: matches!(target, Target::Checkpoint { .. }).then(|| TableMeasured {
+            ranks: Vec::new(),
+            answered: Values::new(metrics::of_lists(Ks::Each(&questions.ks))),
+        }),
         ..Measured::default()
     };
     let held_out = HeldOutItems::of(dataset, questions.held_out);
@@ -183,6 +202,7 @@ pub fn measure(
         let histories: Vec<Vec<u32>> = users.iter().map(|&user| held_out.history(user)).collect();
         let batch = Batch {
             histories: histories.iter().map(Vec::as_slice).collect(),
+            seen: histories.iter().map(Vec::as_slice).collect(),
             tests: users.iter().filter_map(|&user| held_out.item(user)).collect(),
             candidates: match &questions.candidates {
                 Some(candidates) => Some(candidates.draw(dataset, users)?),
@@ -207,6 +227,22 @@ pub fn measure(
         };
         let Told { ranks, answers, own } = told.with_context(what)?;
         measured.target_ranks.extend(ranks);
+        if let (Target::Checkpoint { model, path, service }, Some(table)) = (&mut target, &mut measured.table)
+        {
+            let looked_up = batch.of_last_items().told(
+                (model.as_ref(), path),
+                service.as_deref_mut(),
+                questions.top_k,
+                false,
+            );
+            let looked_up = looked_up.with_context(what)?;
+            table.ranks.extend(looked_up.ranks);
+            let lists =
+                answers.chunks_exact(questions.top_k).zip(looked_up.answers.chunks_exact(questions.top_k));
+            lists.for_each(|(answer, list)| {
+                table.answered.push(|measure| measure.value(listed(answer), listed(list)));
+            });
+        }
         measured.popular_ranks.extend(batch.popular_ranks(&popularity));
 
         if let (Some((model, path)), Some(found)) = (surrogate, &mut measured.surrogate) {
@@ -272,7 +308,10 @@ fn check_finite(values: &Tensor, path: &Path) -> anyhow::Result<()> {
 
 /// Users asked about at once.
 struct Batch<'a> {
+    /// What models are asked about.
     histories: Vec<&'a [u32]>,
+    /// What the users have seen, for rankings that leave it out.
+    seen: Vec<&'a [u32]>,
     tests: Vec<u32>,
     /// `(users, c)`, the test item first; `None` where it is ranked against all items.
     candidates: Option<Answers>,
@@ -280,7 +319,22 @@ struct Batch<'a> {
     device: &'a Device,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
+    /// The same users, asked about by the last items of their histories alone.
+    fn of_last_items(&self) -> Batch<'a> {
+        Batch {
+            histories: self
+                .histories
+                .iter()
+                .map(|history| &history[history.len().saturating_sub(1)..])
+                .collect(),
+            seen: self.seen.clone(),
+            tests: self.tests.clone(),
+            candidates: self.candidates.clone(),
+            ..*self
+        }
+    }
+
     /// What a checkpoint makes of the users; its scores where these are `compared`.
     fn told(
         &self,
@@ -355,7 +409,7 @@ impl Batch<'_> {
             let scores = catalogue.scores(&states.narrow(0, start, rows)?)?; // (rows, columns)
             let scores = scores.narrow(1, 1, catalogue.items)?.to_vec2::<f32>()?; // (rows, items)
             for (row, scores) in (start..).zip(&scores) {
-                ranks.push(rank_of_unseen(scores, self.tests[row], self.histories[row]));
+                ranks.push(rank_of_unseen(scores, self.tests[row], self.seen[row]));
             }
         }
         Ok(ranks)
@@ -363,11 +417,11 @@ impl Batch<'_> {
 
     /// The ranks of the test items among the most popular.
     fn popular_ranks(&self, popularity: &Popularity) -> Vec<Option<u32>> {
-        let rows = self.tests.iter().zip(&self.histories).enumerate();
-        rows.map(|(row, (&test, history))| {
+        let rows = self.tests.iter().zip(&self.seen).enumerate();
+        rows.map(|(row, (&test, seen))| {
             Some(match &self.candidates {
                 Some(candidates) => popularity.rank_among(test, candidates.row(row)),
-                None => popularity.rank(test, if self.exclude_seen { history } else { &[] }),
+                None => popularity.rank(test, if self.exclude_seen { seen } else { &[] }),
             })
         })
         .collect()
@@ -386,13 +440,13 @@ impl Batch<'_> {
 
     /// The places of the test items in answered lists, flat `(users, k)`.
     fn places(&self, ids: &[u32], k: usize) -> Vec<Option<u32>> {
-        let rows = ids.chunks_exact(k).zip(&self.tests).zip(&self.histories);
-        rows.map(|((list, &test), history)| {
+        let rows = ids.chunks_exact(k).zip(&self.tests).zip(&self.seen);
+        rows.map(|((list, &test), seen)| {
             if !self.exclude_seen {
                 return place_in(list, test);
             }
             let left: Vec<u32> =
-                list.iter().copied().filter(|id| *id == test || !history.contains(id)).collect();
+                list.iter().copied().filter(|id| *id == test || !seen.contains(id)).collect();
             place_in(&left, test)
         })
         .collect()

@@ -122,6 +122,55 @@ fn a_policy_ranks_by_the_answered_list_and_misses_outside_it() {
 }
 
 #[test]
+fn a_table_of_lists_to_single_items_is_a_copy_that_learns_nothing() {
+    let (scene, dataset) = scene();
+    scene.model("reversed", &dataset, 1, "reverse");
+    for (target, out) in [("target", "eval"), ("reversed", "eval-reverse")] {
+        expect_done(&evaluate(&scene, target, None, out, &[]));
+    }
+    // Spelled out: what the model says of the last item alone, held against the test item and the list to the whole history.
+    let last: Vec<Vec<u32>> = (0..USERS).map(|user| vec![dataset.valid(user)]).collect();
+    let scores = scores_after(&scene, &last, "target");
+    let above = |row: &[f32], item: u32| {
+        let own = row[item as usize - 1];
+        row.iter().filter(|&&score| score >= own).count() as u32
+    };
+    let ranks: Vec<Option<u32>> =
+        (0..USERS).map(|user| Some(above(&scores[user], dataset.test(user).unwrap()))).collect();
+    assert_eq!(scene.ranks("eval", "table_rank"), ranks);
+    assert_ne!(scene.ranks("eval", "target_rank"), ranks);
+    let table = &scene.json("eval/metrics.json")["table"];
+    let hits = ranks.iter().flatten().filter(|&&rank| rank <= 10).count();
+    assert!((table["quality"]["HR@10"]["mean"].as_f64().unwrap() - hits as f64 / USERS as f64).abs() < 1e-12);
+    let whole = self::scores(&scene, &dataset, "target");
+    let shared = |user: usize| {
+        let top = |row: &[f32]| (1..=ITEMS as u32).filter(|&item| above(row, item) <= 10).collect::<Vec<_>>();
+        let own = top(&whole[user]);
+        top(&scores[user]).iter().filter(|item| own.contains(item)).count()
+    };
+    let agreement = (0..USERS).map(shared).sum::<usize>() as f64 / (10 * USERS) as f64;
+    assert!((table["answered"]["Agr@10"]["mean"].as_f64().unwrap() - agreement).abs() < 1e-9, "{agreement}");
+    // A policy answers single items as it answers everything.
+    let reversed: Vec<_> =
+        ranks.iter().map(|rank| rank.filter(|&rank| rank <= TOP_K).map(|rank| TOP_K + 1 - rank)).collect();
+    assert_eq!(scene.ranks("eval-reverse", "table_rank"), reversed);
+    // A report has it among the thieves, with his price.
+    let ended = scene.evaluate(&["report", "--runs", "eval", "eval-reverse", "--out", "report"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let report = scene.json("report/report.json");
+    let rows = report["rows"].as_array().unwrap();
+    let tables: Vec<_> = rows.iter().filter(|row| row["surrogate"] == "table").collect();
+    assert_eq!(tables.len(), 2, "of the open target and of the other");
+    assert!(
+        tables[0]["difference_to_none"].is_null() && tables[1]["difference_to_none"]["HR@10"].is_object()
+    );
+    for verdict in report["verdicts"].as_array().unwrap() {
+        assert_eq!(verdict["thief"]["price"]["questions"], ITEMS, "{verdict}");
+        assert_eq!(verdict["thief"]["price"]["accounts"], ITEMS, "{verdict}");
+    }
+}
+
+#[test]
 fn seen_items_can_be_taken_out() {
     let (scene, dataset) = scene();
     expect_done(&evaluate(&scene, "target", None, "kept", &[]));
@@ -206,8 +255,13 @@ fn settings_are_chosen_by_validation_items_after_what_was_trained_on() {
 
 /// Item scores of a model after every user's history, `(users, items)`.
 fn scores(scene: &Scene, dataset: &Dataset, model: &str) -> Vec<Vec<f32>> {
-    let (model, _) = models::load(&scene.path(model).join(MODEL), &Device::Cpu).unwrap();
     let histories: Vec<Vec<u32>> = (0..USERS).map(|user| history(dataset, user)).collect();
+    scores_after(scene, &histories, model)
+}
+
+/// The same after histories.
+fn scores_after(scene: &Scene, histories: &[Vec<u32>], model: &str) -> Vec<Vec<f32>> {
+    let (model, _) = models::load(&scene.path(model).join(MODEL), &Device::Cpu).unwrap();
     let histories: Vec<&[u32]> = histories.iter().map(Vec::as_slice).collect();
     let placed = model.contexts(&histories).upload(&Device::Cpu).unwrap();
     let states = model.encode(&placed, Mode::Evaluate).unwrap();
