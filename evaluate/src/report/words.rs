@@ -108,10 +108,12 @@ fn clause(verdict: &Verdict, several: bool, figure: Option<&str>) -> (String, &'
     let thief = verdict.thief.as_ref().and_then(|thief| Some((thief.change?, thief.difference?)));
     let first = verdict.users.as_ref().is_some_and(Difference::found);
     if let Some((change, difference)) = thief {
+        let gave_users = lost < 0.0 && percent(lost) != "0 %";
         let _ = if change > 0.0 {
             write!(text, " and gave the strongest thief {}", percent(change))
         } else {
-            write!(text, " and the strongest thief {}", percent(-change))
+            let cost = if gave_users { "cost " } else { "" };
+            write!(text, " and {cost}the strongest thief {}", percent(-change))
         };
         // Shares are means over all seeds of a row, and a change is over those that both have.
         if difference.seeds < verdict.checkpoints.len() {

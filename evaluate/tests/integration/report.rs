@@ -369,6 +369,14 @@ fn a_report_says_in_two_sentences_what_came_of_it() {
     let html = std::fs::read_to_string(scene.path("report/report.html")).unwrap();
     assert!(html.contains(said), "{html}");
 
+    scene.amend("eval-gro/metrics.json", "/target/HR@10/mean", |mean| *mean = 0.31.into());
+    let ended = scene.evaluate(&arguments(&["eval-none", "eval-gro"], "better"));
+    assert!(
+        ended.out.contains("Gro gave users 3.3 % of HR@10 and cost the strongest thief 80 %"),
+        "{}",
+        ended.out
+    );
+
     let ended = scene.evaluate(&arguments(&["eval-none"], "alone"));
     let said = "No defence was measured; the strongest thief's copy of BERT4Rec has 93 % of its HR@10";
     assert!(ended.out.contains(said), "{}", ended.out);
