@@ -27,7 +27,7 @@ use artifact::history::{HISTORY, History};
 use artifact::ranks::{RANKS, Ranks};
 use artifact::report::REPORT_TABLE;
 use bars::bars;
-use grouping::{Run, names_of, with_tables};
+use grouping::{Run, names_of, with_tables, without_table};
 use markdown::markdown;
 use mlflow::Store;
 use page::{Curves, Detected, Material, Training, frontier_file, page};
@@ -191,6 +191,13 @@ fn write(sources: &Sources, directory: &Path) -> anyhow::Result<()> {
     let named: Vec<(&PathBuf, String)> = sources.runs.iter().zip(names_of(&sources.runs)).collect();
     let runs =
         named.into_par_iter().map(|(path, name)| read(path, name)).collect::<anyhow::Result<Vec<Run>>>()?;
+    if let Some(run) = without_table(&runs) {
+        tracing::warn!(
+            "{}: an older program evaluated its target, which measured no table of lists, so that a thief is missing there whom others have; \
+             evaluate it again, with --force",
+            run.name
+        );
+    }
     let runs = with_tables(runs);
     let table = Table::of(&runs)?;
     for warning in references::references(&table).iter().flat_map(|references| &references.warnings) {

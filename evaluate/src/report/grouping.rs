@@ -91,6 +91,16 @@ pub fn with_tables(mut runs: Vec<Run>) -> Vec<Run> {
     runs
 }
 
+/// A run, of some, whose target had no table of lists measured where those of others had: what is said of it lacks that thief. A target that others
+/// run never has one.
+pub fn without_table(runs: &[Run]) -> Option<&Run> {
+    let measured =
+        |run: &Run| runs.iter().any(|other| same_target(run, other) && other.metrics.table.is_some());
+    let known = |run: &&Run| run.protocol.target.architecture != Network::FOREIGN;
+    let any = runs.iter().any(|run| run.metrics.table.is_some());
+    runs.iter().filter(known).find(|run| any && !measured(run))
+}
+
 /// The run's table of lists as a run of its own.
 fn table_of(run: &Run) -> Option<Run> {
     let TableMetrics { quality, answered } = run.metrics.table.clone()?;

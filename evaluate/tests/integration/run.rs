@@ -161,6 +161,7 @@ fn a_table_of_lists_to_single_items_is_a_copy_that_learns_nothing() {
     let rows = report["rows"].as_array().unwrap();
     let tables: Vec<_> = rows.iter().filter(|row| row["surrogate"] == "table").collect();
     assert_eq!(tables.len(), 2, "of the open target and of the other");
+    assert!(!ended.err.contains("table of lists"), "{}", ended.err);
     assert!(
         tables[0]["difference_to_none"].is_null() && tables[1]["difference_to_none"]["HR@10"].is_object()
     );
@@ -168,6 +169,17 @@ fn a_table_of_lists_to_single_items_is_a_copy_that_learns_nothing() {
         assert_eq!(verdict["thief"]["price"]["questions"], ITEMS, "{verdict}");
         assert_eq!(verdict["thief"]["price"]["accounts"], ITEMS, "{verdict}");
     }
+    // Where an older program evaluated a target, that thief is missing, which is said.
+    std::fs::remove_file(scene.path("eval/stage.lock")).unwrap();
+    scene.amend("eval/metrics.json", "", |metrics| {
+        metrics.as_object_mut().unwrap().remove("table");
+    });
+    let ended = scene.evaluate(&["report", "--runs", "eval", "eval-reverse", "--out", "older"]);
+    assert!(
+        ended.code == 0 && ended.err.contains("eval: an older program evaluated its target"),
+        "{}",
+        ended.err
+    );
 }
 
 #[test]
