@@ -322,7 +322,7 @@ fn dvc_runs_what_a_change_reaches_and_shows_metrics_and_plots() {
     assert_eq!(shown[""]["data"][metrics]["data"], stored);
     assert!(stored["target"]["HR@10"]["mean"].is_f64(), "{stored}");
     for (plot, rows) in
-        [("target/history.csv", 3), ("protected-gro/history.csv", 3), ("report/report.csv", 131)]
+        [("target/history.csv", 3), ("protected-gro/history.csv", 3), ("report/report.csv", 203)]
     {
         let plot = format!("out/demo-bert/{plot}");
         let shown = json(&project.run("dvc", &["plots", "show", "--json", &plot]));
@@ -454,9 +454,9 @@ fn snakemake_fills_a_grid_and_a_failed_job_costs_its_own_cells_only() {
     assert_eq!(rules(&log), counted(&[("distill", 1), ("evaluate", 1), ("report", 1)]), "{log}");
     assert!(project.run("snakemake", &grid).contains("Nothing to be done"));
 
-    // One table of the grid: a popular row, 4 targets of 5 figures, 8 surrogates of 9, each over both seeds.
+    // One table of the grid: a popular row, 4 targets of 5 figures, their tables of lists of 8, 8 surrogates of 9, each over both seeds.
     let csv = fs::read_to_string(project.at("out/demo-grid/report/report.csv")).unwrap();
-    assert_eq!(csv.lines().count(), 1 + 5 + 4 * 5 + 8 * 9);
+    assert_eq!(csv.lines().count(), 1 + 5 + 4 * 5 + 4 * 8 + 8 * 9);
     assert!(csv.lines().skip(1).all(|line| line.contains(",1 2,")), "{csv}");
     assert!(project.at("out/demo-grid/report/report.parquet").exists());
 

@@ -79,6 +79,8 @@ pub struct TableMetrics {
     pub quality: Figures,
     /// How closely these are the lists that the target answers to whole histories.
     pub answered: Figures,
+    /// Items on the longest of them: fewer than were asked for where a policy shows newcomers less.
+    pub listed: usize,
 }
 
 /// How closely a surrogate repeats its target on test histories.
@@ -187,6 +189,12 @@ pub struct Network {
 }
 
 impl Network {
+    /// What people call the network of a name, which is the name itself where nobody knows it.
+    pub fn title_of(name: &str) -> &str {
+        let apart = [Self::FOREIGN, Self::TABLE].into_iter().find(|network| network.name == name);
+        apart.map_or_else(|| ARCHITECTURES.title(name), |network| network.title)
+    }
+
     /// That of a target that others run.
     pub const FOREIGN: Self = Self { name: "foreign", title: "run by others" };
     /// That of a copy that is a table of lists, see [`TableMetrics`].
@@ -202,7 +210,8 @@ impl From<Architecture> for Network {
 /// In the order of the registry, those that are not known last.
 impl Ord for Network {
     fn cmp(&self, other: &Self) -> Ordering {
-        ARCHITECTURES.position(self.name).cmp(&ARCHITECTURES.position(other.name))
+        let place = |network: &Self| ARCHITECTURES.position(network.name);
+        place(self).cmp(&place(other)).then_with(|| self.name.cmp(other.name))
     }
 }
 

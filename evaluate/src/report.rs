@@ -191,11 +191,12 @@ fn write(sources: &Sources, directory: &Path) -> anyhow::Result<()> {
     let named: Vec<(&PathBuf, String)> = sources.runs.iter().zip(names_of(&sources.runs)).collect();
     let runs =
         named.into_par_iter().map(|(path, name)| read(path, name)).collect::<anyhow::Result<Vec<Run>>>()?;
-    if let Some(run) = without_table(&runs) {
+    let older = without_table(&runs);
+    if let Some(first) = older.first() {
         tracing::warn!(
-            "{}: an older program evaluated its target, which measured no table of lists, so that a thief is missing there whom others have; \
-             evaluate it again, with --force",
-            run.name
+            "{first}, and {} more: an older program evaluated these targets, which measured no table of lists, so that a thief is missing there whom \
+             others have; evaluate one run of each again, with --force",
+            older.len() - 1
         );
     }
     let runs = with_tables(runs);

@@ -300,7 +300,8 @@ impl Evaluation<'_> {
             asking += asked(&**model, subject.architecture);
         }
         let negatives = self.inputs.questions.candidates.as_ref().map_or(0, |_| evaluate.negatives);
-        let sections = if self.surrogate.is_some() { 5.0 } else { 2.0 };
+        let of_table = if matches!(self.target, Target::Checkpoint { .. }) { 2.0 } else { 0.0 };
+        let sections = of_table + if self.surrogate.is_some() { 5.0 } else { 2.0 };
         let columns = sections * (2 * evaluate.ks.len() + 1) as f64;
         let resampled = evaluate.bootstrap as f64 * (24.0 + 8.0 * (columns + 1.0));
         let lists = memory::lists(rows, evaluate.top_k + negatives);
@@ -474,10 +475,10 @@ fn metrics_of(
         items,
         popular: figures.next().unwrap_or_default(),
         target: figures.next().unwrap_or_default(),
-        table: measured
-            .table
-            .as_ref()
-            .and_then(|_| Some(TableMetrics { quality: figures.next()?, answered: figures.next()? })),
+        table: measured.table.as_ref().and_then(|table| {
+            let listed = table.listed;
+            Some(TableMetrics { quality: figures.next()?, answered: figures.next()?, listed })
+        }),
         surrogate: figures.next(),
         fidelity: figures.next().map(|answered| Fidelity { answered, own: figures.next() }),
     })

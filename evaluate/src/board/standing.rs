@@ -6,7 +6,7 @@ use artifact::queries::Price;
 use serde::{Deserialize, Serialize};
 
 use super::Proven;
-use crate::figures::Conditions;
+use crate::figures::{Conditions, Network};
 use crate::results::kept::Suspected;
 
 /// What the board needs of `report.json`.
@@ -149,8 +149,8 @@ impl Board {
 fn standing(report: String, seeds: usize, verdict: Verdict, proofs: &[f64]) -> Standing {
     let stolen = verdict.thief.as_ref().map(|thief| thief.share);
     let by = |thief: &Thief| match &thief.way {
-        Some(way) => format!("{way}; copy {}", models::ARCHITECTURES.title(&thief.surrogate)),
-        None => format!("copy {}", models::ARCHITECTURES.title(&thief.surrogate)),
+        Some(way) => format!("{way}; copy {}", Network::title_of(&thief.surrogate)),
+        None => format!("copy {}", Network::title_of(&thief.surrogate)),
     };
     Standing {
         report,

@@ -91,19 +91,25 @@ pub fn with_tables(mut runs: Vec<Run>) -> Vec<Run> {
     runs
 }
 
-/// A run, of some, whose target had no table of lists measured where those of others had: what is said of it lacks that thief. A target that others
-/// run never has one.
-pub fn without_table(runs: &[Run]) -> Option<&Run> {
-    let measured =
-        |run: &Run| runs.iter().any(|other| same_target(run, other) && other.metrics.table.is_some());
-    let known = |run: &&Run| run.protocol.target.architecture != Network::FOREIGN;
-    let any = runs.iter().any(|run| run.metrics.table.is_some());
-    runs.iter().filter(known).find(|run| any && !measured(run))
+/// One run of each target that had no table of lists measured, where others had, by name: what is said of these lacks that thief. A target that
+/// others run never has one.
+pub fn without_table(runs: &[Run]) -> Vec<&str> {
+    if runs.iter().all(|run| run.metrics.table.is_none()) {
+        return Vec::new();
+    }
+    let mut lacking: Vec<&Run> = Vec::new();
+    for run in runs.iter().filter(|run| run.protocol.target.architecture != Network::FOREIGN) {
+        let measured = |other: &Run| same_target(run, other) && other.metrics.table.is_some();
+        if !runs.iter().any(measured) && !lacking.iter().any(|other| same_target(run, other)) {
+            lacking.push(run);
+        }
+    }
+    lacking.into_iter().map(|run| run.name.as_str()).collect()
 }
 
 /// The run's table of lists as a run of its own.
 fn table_of(run: &Run) -> Option<Run> {
-    let TableMetrics { quality, answered } = run.metrics.table.clone()?;
+    let TableMetrics { quality, answered, listed } = run.metrics.table.clone()?;
     let ranks = [(TARGET_RANK, TARGET_RANK), (SURROGATE_RANK, TABLE_RANK), (POPULAR_RANK, POPULAR_RANK)];
     let column = |(name, from): (&str, &str)| Some((name.to_owned(), run.ranks.column(from)?.clone()));
     let columns = ranks.into_iter().map(column).collect::<Option<Vec<_>>>()?;
@@ -116,7 +122,7 @@ fn table_of(run: &Run) -> Option<Run> {
         target: Some(run.protocol.target.checkpoint.clone()),
         queries: *items as u64,
         sequences: *items as u64,
-        absent: 0,
+        absent: (items * top_k.saturating_sub(listed)) as u64,
         generation: Some(Generation {
             strategy: "singles".to_owned(),
             seed_sequences: 0.0,

@@ -33,8 +33,9 @@ pub fn markdown(table: &Table) -> String {
 
 /// True where a table for each figure reads better than one row for each model.
 pub fn is_grid(table: &Table) -> bool {
-    (table.targets().len() > 1 || table.surrogates().len() > 1)
-        && table.rows.iter().all(|row| row.variant.is_none())
+    // A table of lists comes with every target.
+    let learned = table.surrogates().into_iter().filter(|&kind| kind != Network::TABLE).count();
+    (table.targets().len() > 1 || learned > 1) && table.rows.iter().all(|row| row.variant.is_none())
 }
 
 /// What the reader needs to know of all tables.

@@ -39,7 +39,7 @@ pub struct Verdict {
     /// What users lose, user by user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub users: Option<Difference>,
-    /// The thief with the best copy; none where no copy was evaluated.
+    /// The thief with the best copy, a table of lists among them; none where nothing was copied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thief: Option<Strongest>,
     /// How many thieves tried.

@@ -30,6 +30,7 @@ pub fn what_was_run(table: &Table) -> String {
     let was = if targets.len() == 1 { "was" } else { "were" };
     let copied = match most {
         0 => format!("{was} measured, without a copy"),
+        1 if table.surrogates() == [Network::TABLE] => format!("{was} measured, beside a table of its lists"),
         1 => format!("{was} copied once each"),
         several => format!("{was} copied in up to {several} ways each"),
     };

@@ -7,8 +7,8 @@
 //! followed past the end of a list by counting; under any other policy the rank is the place in the answered list, and
 //! an item outside of it is a miss. A target that others run is asked as behind any other policy, for nothing else can be seen of it.
 //!
-//! A checkpoint is asked a second time, about the last item of each history alone. What it then has is what a table of its lists to
-//! single items has, which costs a thief a question an item and no training.
+//! A checkpoint is asked a second time, about the last item of each history alone: a table of its lists to single items, which costs a thief a
+//! question an item and no training. A rank is the place in the list that is looked up, whatever the policy. Among candidates there is none.
 //!
 //! `exclude_seen` takes the items of the history out of the rankings (and out of the answered list) before the test item
 //! is placed; fidelity is always that of the lists as answered.
@@ -103,7 +103,8 @@ pub struct Measured {
     pub popular_ranks: Vec<Option<u32>>,
     /// Rank of the test item in what the target answers; `None` outside the answered list.
     pub target_ranks: Vec<Option<u32>>,
-    /// Of a table of the target's lists to single items; none of a target that others run, where every question counts.
+    /// Of a table of the target's lists to single items; none of a target that others run, where every question counts, and none among
+    /// candidates, of which its lists hold few.
     pub table: Option<TableMeasured>,
     /// Of the surrogate, where there is one.
     pub surrogate: Option<SurrogateMeasured>,
@@ -113,10 +114,12 @@ pub struct Measured {
 /// history is looked up.
 #[derive(Debug, Clone)]
 pub struct TableMeasured {
-    /// Rank of the test item.
+    /// Place of the test item in the list that is looked up; `None` outside of it.
     pub ranks: Vec<Option<u32>>,
     /// Fidelity to the lists that the target answers to whole histories.
     pub answered: Values<OfLists>,
+    /// Items on the longest list.
+    pub listed: usize,
 }
 
 /// Values of a surrogate, user by user.
@@ -191,9 +194,12 @@ pub fn measure(
     let mut measured = Measured {
         surrogate: surrogate
             .map(|_| SurrogateMeasured::new(&questions.ks, matches!(target, Target::Checkpoint { .. }))),
-        table: matches!(target, Target::Checkpoint { .. }).then(|| TableMeasured {
-            ranks: Vec::new(),
-            answered: Values::new(metrics::of_lists(Ks::Each(&questions.ks))),
+        table: (matches!(target, Target::Checkpoint { .. }) && questions.candidates.is_none()).then(|| {
+            TableMeasured {
+                ranks: Vec::new(),
+                answered: Values::new(metrics::of_lists(Ks::Each(&questions.ks))),
+                listed: 0,
+            }
         }),
         ..Measured::default()
     };
@@ -202,7 +208,6 @@ pub fn measure(
         let histories: Vec<Vec<u32>> = users.iter().map(|&user| held_out.history(user)).collect();
         let batch = Batch {
             histories: histories.iter().map(Vec::as_slice).collect(),
-            seen: histories.iter().map(Vec::as_slice).collect(),
             tests: users.iter().filter_map(|&user| held_out.item(user)).collect(),
             candidates: match &questions.candidates {
                 Some(candidates) => Some(candidates.draw(dataset, users)?),
@@ -229,24 +234,21 @@ pub fn measure(
         measured.target_ranks.extend(ranks);
         if let (Target::Checkpoint { model, path, service }, Some(table)) = (&mut target, &mut measured.table)
         {
-            let looked_up = batch.of_last_items().told(
-                (model.as_ref(), path),
-                service.as_deref_mut(),
-                questions.top_k,
-                false,
-            );
+            let looked_up = batch.looked_up((model.as_ref(), path), service.as_deref_mut(), questions.top_k);
             let looked_up = looked_up.with_context(what)?;
-            table.ranks.extend(looked_up.ranks);
-            let lists =
-                answers.chunks_exact(questions.top_k).zip(looked_up.answers.chunks_exact(questions.top_k));
+            table.ranks.extend(batch.places(&looked_up, questions.top_k));
+            let lists = answers.chunks_exact(questions.top_k).zip(looked_up.chunks_exact(questions.top_k));
             lists.for_each(|(answer, list)| {
-                table.answered.push(|measure| measure.value(listed(answer), listed(list)));
+                let list = listed(list);
+                table.listed = table.listed.max(list.len());
+                table.answered.push(|measure| measure.value(listed(answer), list));
             });
         }
         measured.popular_ranks.extend(batch.popular_ranks(&popularity));
 
         if let (Some((model, path)), Some(found)) = (surrogate, &mut measured.surrogate) {
-            let (copied, lists) = batch.ranked(model, path, questions.top_k).with_context(what)?;
+            let (copied, lists) =
+                batch.ranked(model, path, &batch.histories, questions.top_k).with_context(what)?;
             found.ranks.extend(batch.ranks(model, &copied).with_context(what)?);
             for (answer, list) in
                 answers.chunks_exact(questions.top_k).zip(lists.chunks_exact(questions.top_k))
@@ -308,10 +310,7 @@ fn check_finite(values: &Tensor, path: &Path) -> anyhow::Result<()> {
 
 /// Users asked about at once.
 struct Batch<'a> {
-    /// What models are asked about.
     histories: Vec<&'a [u32]>,
-    /// What the users have seen, for rankings that leave it out.
-    seen: Vec<&'a [u32]>,
     tests: Vec<u32>,
     /// `(users, c)`, the test item first; `None` where it is ranked against all items.
     candidates: Option<Answers>,
@@ -320,18 +319,19 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// The same users, asked about by the last items of their histories alone.
-    fn of_last_items(&self) -> Batch<'a> {
-        Batch {
-            histories: self
-                .histories
-                .iter()
-                .map(|history| &history[history.len().saturating_sub(1)..])
-                .collect(),
-            seen: self.seen.clone(),
-            tests: self.tests.clone(),
-            candidates: self.candidates.clone(),
-            ..*self
+    /// What a table of lists has for these users, flat `(users, k)`: the answers to the last items of their histories, asked for as an account's
+    /// first question each.
+    fn looked_up(
+        &self,
+        (model, path): (&dyn Recommender, &Path),
+        service: Option<&mut ProtectedTarget>,
+        k: usize,
+    ) -> anyhow::Result<Vec<u32>> {
+        let last = |history: &&'a [u32]| &history[history.len().saturating_sub(1)..];
+        let histories: Vec<&[u32]> = self.histories.iter().map(last).collect();
+        match service {
+            Some(service) => Ok(service.top_k(&histories, k)?.ids),
+            None => Ok(self.ranked(model, path, &histories, k)?.1),
         }
     }
 
@@ -343,7 +343,7 @@ impl<'a> Batch<'a> {
         k: usize,
         compared: bool,
     ) -> anyhow::Result<Told> {
-        let (states, own) = self.ranked(model, path, k)?;
+        let (states, own) = self.ranked(model, path, &self.histories, k)?;
         let (ranks, answers) = match service {
             Some(service) => {
                 let answers = service.top_k(&self.histories, k)?.ids;
@@ -373,21 +373,22 @@ impl<'a> Batch<'a> {
         Ok(Told { ranks: self.places(&answers, k), answers, own: None })
     }
 
-    /// The states `(users, hidden)` of a model and its lists, flat `(users, k)`, whose best scores are numbers.
-    fn ranked(&self, model: &dyn Recommender, path: &Path, k: usize) -> anyhow::Result<(Tensor, Vec<u32>)> {
-        let states = self.states(model)?;
+    /// The states `(users, hidden)` of a model after histories and its lists, flat `(users, k)`, whose best scores are numbers.
+    fn ranked(
+        &self,
+        model: &dyn Recommender,
+        path: &Path,
+        histories: &[&[u32]],
+        k: usize,
+    ) -> anyhow::Result<(Tensor, Vec<u32>)> {
+        let placed = model.contexts(histories).upload(self.device)?;
+        let states = model.encode(&placed, Mode::Evaluate)?;
         check_finite(&states, path)?;
         let lists = lists(model, &states, k)?;
         let heads: Vec<u32> = lists.iter().step_by(k).copied().collect();
         let heads = Tensor::from_vec(heads, (self.tests.len(), 1), self.device)?;
         check_finite(&model.catalogue().pick(&states, &heads)?, path)?;
         Ok((states, lists))
-    }
-
-    /// `(users, hidden)`
-    fn states(&self, model: &dyn Recommender) -> anyhow::Result<Tensor> {
-        let placed = model.contexts(&self.histories).upload(self.device)?;
-        Ok(model.encode(&placed, Mode::Evaluate)?)
     }
 
     /// The ranks that the scores of a model give the test items.
@@ -409,7 +410,7 @@ impl<'a> Batch<'a> {
             let scores = catalogue.scores(&states.narrow(0, start, rows)?)?; // (rows, columns)
             let scores = scores.narrow(1, 1, catalogue.items)?.to_vec2::<f32>()?; // (rows, items)
             for (row, scores) in (start..).zip(&scores) {
-                ranks.push(rank_of_unseen(scores, self.tests[row], self.seen[row]));
+                ranks.push(rank_of_unseen(scores, self.tests[row], self.histories[row]));
             }
         }
         Ok(ranks)
@@ -417,11 +418,11 @@ impl<'a> Batch<'a> {
 
     /// The ranks of the test items among the most popular.
     fn popular_ranks(&self, popularity: &Popularity) -> Vec<Option<u32>> {
-        let rows = self.tests.iter().zip(&self.seen).enumerate();
-        rows.map(|(row, (&test, seen))| {
+        let rows = self.tests.iter().zip(&self.histories).enumerate();
+        rows.map(|(row, (&test, history))| {
             Some(match &self.candidates {
                 Some(candidates) => popularity.rank_among(test, candidates.row(row)),
-                None => popularity.rank(test, if self.exclude_seen { seen } else { &[] }),
+                None => popularity.rank(test, if self.exclude_seen { history } else { &[] }),
             })
         })
         .collect()
@@ -440,13 +441,13 @@ impl<'a> Batch<'a> {
 
     /// The places of the test items in answered lists, flat `(users, k)`.
     fn places(&self, ids: &[u32], k: usize) -> Vec<Option<u32>> {
-        let rows = ids.chunks_exact(k).zip(&self.tests).zip(&self.seen);
-        rows.map(|((list, &test), seen)| {
+        let rows = ids.chunks_exact(k).zip(&self.tests).zip(&self.histories);
+        rows.map(|((list, &test), history)| {
             if !self.exclude_seen {
                 return place_in(list, test);
             }
             let left: Vec<u32> =
-                list.iter().copied().filter(|id| *id == test || !seen.contains(id)).collect();
+                list.iter().copied().filter(|id| *id == test || !history.contains(id)).collect();
             place_in(&left, test)
         })
         .collect()

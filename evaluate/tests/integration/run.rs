@@ -135,8 +135,9 @@ fn a_table_of_lists_to_single_items_is_a_copy_that_learns_nothing() {
         let own = row[item as usize - 1];
         row.iter().filter(|&&score| score >= own).count() as u32
     };
-    let ranks: Vec<Option<u32>> =
-        (0..USERS).map(|user| Some(above(&scores[user], dataset.test(user).unwrap()))).collect();
+    let place = |user: usize| Some(above(&scores[user], dataset.test(user).unwrap()));
+    let ranks: Vec<Option<u32>> = (0..USERS).map(|user| place(user).filter(|&rank| rank <= TOP_K)).collect();
+    assert!(ranks.iter().any(Option::is_none) && ranks.iter().any(Option::is_some));
     assert_eq!(scene.ranks("eval", "table_rank"), ranks);
     assert_ne!(scene.ranks("eval", "target_rank"), ranks);
     let table = &scene.json("eval/metrics.json")["table"];
@@ -150,6 +151,16 @@ fn a_table_of_lists_to_single_items_is_a_copy_that_learns_nothing() {
     };
     let agreement = (0..USERS).map(shared).sum::<usize>() as f64 / (10 * USERS) as f64;
     assert!((table["answered"]["Agr@10"]["mean"].as_f64().unwrap() - agreement).abs() < 1e-9, "{agreement}");
+    assert_eq!(table["listed"], TOP_K);
+    // Among sampled candidates there is none: its lists hold few of them.
+    expect_done(&evaluate(
+        &scene,
+        "target",
+        None,
+        "sampled",
+        &["--set", "evaluate.ranking=uniform", "--set", "evaluate.negatives=20"],
+    ));
+    assert!(scene.json("sampled/metrics.json").get("table").is_none());
     // A policy answers single items as it answers everything.
     let reversed: Vec<_> =
         ranks.iter().map(|rank| rank.filter(|&rank| rank <= TOP_K).map(|rank| TOP_K + 1 - rank)).collect();
@@ -176,7 +187,7 @@ fn a_table_of_lists_to_single_items_is_a_copy_that_learns_nothing() {
     });
     let ended = scene.evaluate(&["report", "--runs", "eval", "eval-reverse", "--out", "older"]);
     assert!(
-        ended.code == 0 && ended.err.contains("eval: an older program evaluated its target"),
+        ended.code == 0 && ended.err.contains("eval, and 0 more: an older program evaluated"),
         "{}",
         ended.err
     );

@@ -141,8 +141,8 @@ def ranks(path: StrPath, library: Literal["pandas"] = "pandas") -> pd.DataFrame:
 @overload
 def ranks(path: StrPath, library: Literal["polars"]) -> pl.DataFrame: ...
 def ranks(path: StrPath, library: Library = "pandas") -> pd.DataFrame | pl.DataFrame:
-    """One row a user: where target, surrogate and the most popular items rank the test item (missing outside the list), and how far the
-    surrogate's list agrees with the target's."""
+    """One row a user: where target, surrogate, the most popular items and a table of the target's lists to single items rank the test item (missing outside
+    the list), and how far the surrogate's list agrees with the target's."""
     return _frame(pyarrow.parquet.read_table(_file(path, "ranks.parquet", "`gro-evaluate run`")), library)
 
 
@@ -164,7 +164,8 @@ def metrics(path: StrPath, library: Literal["pandas"] = "pandas") -> pd.DataFram
 @overload
 def metrics(path: StrPath, library: Literal["polars"]) -> pl.DataFrame: ...
 def metrics(path: StrPath, library: Library = "pandas") -> pd.DataFrame | pl.DataFrame:
-    """The figures of one evaluation, a row each: ``of`` (``popular``, ``target``, ``surrogate``, ``fidelity.answered``, ``fidelity.own``),
+    """The figures of one evaluation, a row each: ``of`` (``popular``, ``target``, ``table.quality``, ``table.answered``, ``surrogate``,
+    ``fidelity.answered``, ``fidelity.own``),
     ``figure``, ``mean``, and its 95 % interval from ``low`` to ``high``."""
     text = _file(path, "metrics.json", "`gro-evaluate run`").read_text(encoding="utf-8")
     rows: list[dict[str, object]] = []

@@ -15,7 +15,8 @@ def to_wandb(mlruns: StrPath, project: str, *, entity: str | None = None, mode: 
     """Logs every run of the folder ``mlruns`` to a project of Weights & Biases, and returns their names.
 
     A run keeps its parameters (as config), metrics with their epochs, tags and files, and its experiment becomes its group. Runs have the
-    ids they have in the folder, so that none is doubled: one that was logged before is overridden. ``mode="offline"`` writes below ``folder``
+    ids they have in the folder, which follow from the report's last two directories and the run's name, so that none is doubled: one that was
+    logged to the project before is overridden. ``mode="offline"`` writes below ``folder``
     (the working directory where it is left out), which ``wandb sync`` uploads later. ``pip install wandb`` comes first.
 
     >>> gro.to_wandb("mlruns", project="gro")
@@ -24,12 +25,15 @@ def to_wandb(mlruns: StrPath, project: str, *, entity: str | None = None, mode: 
     import yaml
 
     root = Path(os.fspath(mlruns))
-    homes = sorted(meta.parent for meta in root.glob("*/*/meta.yaml"))
+    # MLflow keeps what was deleted in a folder that begins with a dot.
+    homes = sorted(meta.parent for meta in root.glob("[!.]*/*/meta.yaml"))
     if not homes:
         raise FileNotFoundError(f"{root} holds no runs, which `gro-evaluate report --mlflow {root}` writes")
     names: list[str] = []
     for home in homes:
         meta = yaml.safe_load((home / "meta.yaml").read_text(encoding="utf-8"))
+        if meta.get("lifecycle_stage", "active") != "active":
+            continue
         experiment = yaml.safe_load((home.parent / "meta.yaml").read_text(encoding="utf-8"))
         tags = _values(home / "tags")
         with wandb.init(
@@ -42,10 +46,12 @@ def to_wandb(mlruns: StrPath, project: str, *, entity: str | None = None, mode: 
             group=str(experiment["name"]),
             job_type=tags.get("gro.kind"),
             config={**_values(home / "params"), **tags},
+            # A copy of each file, for the folder may be written anew before an offline run is uploaded.
+            settings=wandb.Settings(symlink=False),
         ) as run:
             for step, values in sorted(_steps(home / "metrics").items()):
                 run.log(values, step=step)
-            for file in sorted(path for path in (home / "artifacts").iterdir() if path.is_file()):
+            for file in sorted(path for path in (home / "artifacts").glob("*") if path.is_file()):
                 run.save(str(file), base_path=str(file.parent), policy="now")
         names.append(str(meta["run_name"]))
     return names
@@ -53,7 +59,8 @@ def to_wandb(mlruns: StrPath, project: str, *, entity: str | None = None, mode: 
 
 def _values(folder: Path) -> dict[str, str]:
     """Parameters or tags: a file each."""
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files}
 
 
 def _steps(folder: Path) -> dict[int, dict[str, float]]:
