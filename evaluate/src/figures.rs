@@ -191,8 +191,12 @@ pub struct Network {
 impl Network {
     /// What people call the network of a name, which is the name itself where nobody knows it.
     pub fn title_of(name: &str) -> &str {
-        let apart = [Self::FOREIGN, Self::TABLE].into_iter().find(|network| network.name == name);
-        apart.map_or_else(|| ARCHITECTURES.title(name), |network| network.title)
+        Self::apart(name).map_or_else(|| ARCHITECTURES.title(name), |network| network.title)
+    }
+
+    /// That of a name which is in no registry.
+    fn apart(name: &str) -> Option<Self> {
+        [Self::FOREIGN, Self::TABLE].into_iter().find(|network| network.name == name)
     }
 
     /// That of a target that others run.
@@ -237,7 +241,7 @@ impl Serialize for Network {
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        if let Some(found) = [Self::FOREIGN, Self::TABLE].into_iter().find(|network| network.name == name) {
+        if let Some(found) = Self::apart(&name) {
             return Ok(found);
         }
         ARCHITECTURES.find(&name).map(|&found| found.into()).map_err(serde::de::Error::custom)

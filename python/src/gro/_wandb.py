@@ -16,7 +16,7 @@ def to_wandb(mlruns: StrPath, project: str, *, entity: str | None = None, mode: 
 
     A run keeps its parameters (as config), metrics with their epochs, tags and files, and its experiment becomes its group. Runs have the
     ids they have in the folder, which follow from the report's last two directories and the run's name, so that none is doubled: one that was
-    logged to the project before is overridden. ``mode="offline"`` writes below ``folder``
+    logged to the project before is overridden, by what Weights & Biases say. ``mode="offline"`` writes below ``folder``
     (the working directory where it is left out), which ``wandb sync`` uploads later. ``pip install wandb`` comes first.
 
     >>> gro.to_wandb("mlruns", project="gro")
@@ -46,7 +46,7 @@ def to_wandb(mlruns: StrPath, project: str, *, entity: str | None = None, mode: 
             group=str(experiment["name"]),
             job_type=tags.get("gro.kind"),
             config={**_values(home / "params"), **tags},
-            # A copy of each file, for the folder may be written anew before an offline run is uploaded.
+            # No links by name, for the folder may be written anew before an offline run is uploaded.
             settings=wandb.Settings(symlink=False),
         ) as run:
             for step, values in sorted(_steps(home / "metrics").items()):
