@@ -88,6 +88,15 @@ fn write(reports: &[PathBuf], proofs: &[PathBuf], directory: &Path) -> anyhow::R
         }
         handed.push((name, report));
     }
+    let of = |tables: bool| handed.iter().filter(move |(_, report)| report.has_tables() == Some(tables));
+    let lacking: Vec<&str> = of(false).map(|(name, _)| name.as_str()).collect();
+    if let Some(first) = lacking.first().filter(|_| of(true).next().is_some()) {
+        tracing::warn!(
+            "{first}, and {} more: no table of lists was measured there, so that a thief is missing whom other reports have; evaluate one run \
+             of each target again, with --force, and report again",
+            lacking.len() - 1
+        );
+    }
     let mut proven: Vec<Proven> = Vec::with_capacity(proofs.len());
     for path in proofs {
         proven.push(artifact::metrics::read(&path.join(PROOF))?);

@@ -29,6 +29,16 @@ pub const TABLE_RANK: &str = "table_rank";
 /// Column of `ranks.parquet`: rank of the test item among the most popular.
 pub const POPULAR_RANK: &str = "popular_rank";
 
+/// Column of `ranks.parquet`: a figure of fidelity, to the target model's own list.
+pub fn own_column(figure: &str) -> String {
+    format!("own_{figure}")
+}
+
+/// Column of `ranks.parquet`: what a column of the surrogate says, of the table of lists.
+pub fn table_column(column: &str) -> String {
+    format!("table_{column}")
+}
+
 /// A mean over users with its 95 % bootstrap interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
@@ -79,6 +89,9 @@ pub struct TableMetrics {
     pub quality: Figures,
     /// How closely these are the lists that the target answers to whole histories.
     pub answered: Figures,
+    /// How closely they are the target model's own lists to these; none in runs of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Figures>,
     /// Items on the longest of them: fewer than were asked for where a policy shows newcomers less.
     pub listed: usize,
 }

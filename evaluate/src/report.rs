@@ -8,6 +8,7 @@ pub mod bars;
 pub mod chart;
 pub mod grouping;
 pub mod inference;
+pub mod likeness;
 pub mod markdown;
 pub mod mlflow;
 pub mod page;

@@ -36,7 +36,7 @@ use stage::{
 
 use crate::figures::{
     Conditions, Fidelity, Figure, Figures, METRICS, Metrics, Network, POPULAR_RANK, PROTOCOL, Protocol,
-    SURROGATE_RANK, Subject, TABLE_RANK, TARGET_RANK, TableMetrics, UNKNOWN,
+    SURROGATE_RANK, Subject, TABLE_RANK, TARGET_RANK, TableMetrics, UNKNOWN, own_column, table_column,
 };
 
 /// What `gro-evaluate run` is told.
@@ -300,7 +300,7 @@ impl Evaluation<'_> {
             asking += asked(&**model, subject.architecture);
         }
         let negatives = self.inputs.questions.candidates.as_ref().map_or(0, |_| evaluate.negatives);
-        let of_table = if matches!(self.target, Target::Checkpoint { .. }) { 2.0 } else { 0.0 };
+        let of_table = if matches!(self.target, Target::Checkpoint { .. }) { 3.0 } else { 0.0 };
         let sections = of_table + if self.surrogate.is_some() { 5.0 } else { 2.0 };
         let columns = sections * (2 * evaluate.ks.len() + 1) as f64;
         let resampled = evaluate.bootstrap as f64 * (24.0 + 8.0 * (columns + 1.0));
@@ -455,7 +455,7 @@ fn metrics_of(
 ) -> anyhow::Result<Metrics> {
     let mut sections = vec![quality(&measured.popular_ranks, ks), quality(&measured.target_ranks, ks)];
     if let Some(table) = &measured.table {
-        sections.extend([quality(&table.ranks, ks), table.answered.columns()]);
+        sections.extend([quality(&table.ranks, ks), table.answered.columns(), table.own.columns()]);
     }
     if let Some(surrogate) = &measured.surrogate {
         sections.push(quality(&surrogate.ranks, ks));
@@ -477,7 +477,8 @@ fn metrics_of(
         target: figures.next().unwrap_or_default(),
         table: measured.table.as_ref().and_then(|table| {
             let listed = table.listed;
-            Some(TableMetrics { quality: figures.next()?, answered: figures.next()?, listed })
+            let (quality, answered) = (figures.next()?, figures.next()?);
+            Some(TableMetrics { quality, answered, own: figures.next(), listed })
         }),
         surrogate: figures.next(),
         fidelity: figures.next().map(|answered| Fidelity { answered, own: figures.next() }),
@@ -494,12 +495,22 @@ fn ranks_of(measured: &Measured) -> Ranks {
     columns.extend(
         measured.table.iter().map(|table| (TABLE_RANK.to_owned(), Column::Counts(table.ranks.clone()))),
     );
+    let mut figures =
+        |name: &dyn Fn(&str) -> String, measured: Vec<measurement::Column>| {
+            columns.extend(measured.into_iter().map(|(figure, values)| {
+                (name(&figure), Column::Values(values.into_iter().map(Some).collect()))
+            }));
+        };
     if let Some(surrogate) = &measured.surrogate {
-        let scores = surrogate.own.iter().flat_map(|(_, scores)| scores.columns());
-        let fidelity = surrogate.answered.columns().into_iter().chain(scores);
-        columns.extend(
-            fidelity.map(|(name, values)| (name, Column::Values(values.into_iter().map(Some).collect()))),
-        );
+        figures(&str::to_owned, surrogate.answered.columns());
+        if let Some((lists, scores)) = &surrogate.own {
+            figures(&str::to_owned, scores.columns());
+            figures(&own_column, lists.columns());
+        }
+    }
+    if let Some(table) = &measured.table {
+        figures(&table_column, table.answered.columns());
+        figures(&|figure| table_column(&own_column(figure)), table.own.columns());
     }
     Ranks { users: measured.users.clone(), columns }
 }

@@ -13,7 +13,8 @@ pub fn markdown(board: &Board) -> String {
     text.push_str(
         "*Kept*: what users keep of the quality of the target without a defence. *Stolen*: the share of it that the strongest thief's copy has. Beside each, \
          p: the chance of so large a difference to no defence were there none, corrected over its report. *Margin*: kept less stolen, by which \
-         rows are sorted; it is no better than the thieves who tried. *Proof*: the least p, over the suspects put to it, that a suspect never saw an \
+         rows are sorted; it is no better than the thieves who tried. *Alike*: how far the copy most alike agrees with the first items of the target model's \
+         own lists. *Proof*: the least p, over the suspects put to it, that a suspect never saw an \
          answer of the target.\n",
     );
     for division in &board.divisions {
@@ -24,6 +25,7 @@ pub fn markdown(board: &Board) -> String {
             "kept",
             "stolen",
             "margin",
+            "alike",
             "thieves",
             "strongest thief",
             "his price",
@@ -47,6 +49,11 @@ fn row(standing: &Standing) -> Vec<String> {
         (Some(share), None) => percent(share),
         (None, _) => "not known".to_owned(),
     };
+    let alike = match (standing.alike, standing.alike_p) {
+        (Some(alike), Some(p)) => format!("{alike:.2} (p {})", chance(p)),
+        (Some(alike), None) => format!("{alike:.2}"),
+        (None, _) => "not known".to_owned(),
+    };
     let variant = standing.variant.as_ref().map_or_else(String::new, |variant| format!(" ({variant})"));
     let proof = match (standing.proof, standing.suspects) {
         (Some(p), 1) => format!("p {}", chance(p)),
@@ -59,6 +66,7 @@ fn row(standing: &Standing) -> Vec<String> {
         share(standing.kept, standing.kept_p),
         share(standing.stolen, standing.stolen_p),
         standing.margin.map_or_else(String::new, percent),
+        alike,
         standing.thieves.to_string(),
         standing.thief.clone().unwrap_or_default(),
         standing.price.as_ref().map_or_else(String::new, price_of),

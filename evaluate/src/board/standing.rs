@@ -17,9 +17,27 @@ pub struct Handed {
     /// On each target and defence; none in reports of before there were any.
     #[serde(default)]
     pub verdicts: Vec<Verdict>,
+    #[serde(default)]
+    rows: Vec<Row>,
     /// Proofs that a kept report brings along (`gro-evaluate results`).
     #[serde(default)]
     proofs: Vec<Suspected>,
+}
+
+/// A row of a report.
+#[derive(Debug, Clone, Deserialize)]
+struct Row {
+    target: Option<String>,
+    surrogate: Option<String>,
+}
+
+impl Handed {
+    /// Whether a table of lists is among the thieves of its targets; none where all are run by others, of which none is made.
+    pub fn has_tables(&self) -> Option<bool> {
+        let mut targets = self.rows.iter().filter_map(|row| row.target.as_deref());
+        let own = targets.any(|target| target != Network::FOREIGN.name);
+        own.then(|| self.rows.iter().any(|row| row.surrogate.as_deref() == Some(Network::TABLE.name)))
+    }
 }
 
 /// A verdict of a report.
@@ -34,6 +52,14 @@ pub struct Verdict {
     users: Option<Tested>,
     thieves: usize,
     thief: Option<Thief>,
+    /// None in reports of before.
+    most_alike: Option<MostAlike>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct MostAlike {
+    likeness: f64,
+    difference: Option<Tested>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -82,6 +108,10 @@ pub struct Standing {
     pub price: Option<Price>,
     /// `kept` less `stolen`: what users have that thieves do not.
     pub margin: Option<f64>,
+    /// How far the copy most alike agrees with the target model's own lists; null where the report does not say.
+    pub alike: Option<f64>,
+    /// Chance of so large a difference to the most alike copy of the undefended target were there none.
+    pub alike_p: Option<f64>,
     /// How many suspects were put to a proof that they learned from this target.
     pub suspects: usize,
     /// The least p of these proofs.
@@ -113,7 +143,7 @@ impl Board {
     pub fn of(handed: Vec<(String, Handed)>, proofs: &[Proven]) -> Self {
         let mut divisions: Vec<Division> = Vec::new();
         let mut used = vec![false; proofs.len()];
-        for (report, Handed { protocol, seeds, verdicts, proofs: brought }) in handed {
+        for (report, Handed { protocol, seeds, verdicts, rows: _, proofs: brought }) in handed {
             for verdict in verdicts {
                 let about = |proof: &&Suspected| proof.guilty && proof.guarded == verdict.defence;
                 let mut of_target: Vec<f64> = brought.iter().filter(about).map(Suspected::chance).collect();
@@ -167,6 +197,8 @@ fn standing(report: String, seeds: usize, verdict: Verdict, proofs: &[f64]) -> S
         thief: verdict.thief.as_ref().map(by),
         price: verdict.thief.and_then(|thief| thief.price),
         margin: verdict.kept.zip(stolen).map(|(kept, stolen)| kept - stolen),
+        alike: verdict.most_alike.as_ref().map(|copy| copy.likeness),
+        alike_p: verdict.most_alike.and_then(|copy| copy.difference).map(|tested| tested.p_corrected),
         suspects: proofs.len(),
         proof: proofs.iter().copied().min_by(f64::total_cmp),
     }

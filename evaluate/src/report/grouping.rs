@@ -18,7 +18,7 @@ use stage::Refusal;
 
 use crate::figures::{
     Conditions, Fidelity, Metrics, Network, POPULAR_RANK, PROTOCOL, Protocol, SURROGATE_RANK, Subject,
-    TABLE_RANK, TARGET_RANK, TableMetrics,
+    TABLE_RANK, TARGET_RANK, TableMetrics, own_column, table_column,
 };
 
 /// What one evaluation left behind.
@@ -109,10 +109,14 @@ pub fn without_table(runs: &[Run]) -> Vec<&str> {
 
 /// The run's table of lists as a run of its own.
 fn table_of(run: &Run) -> Option<Run> {
-    let TableMetrics { quality, answered, listed } = run.metrics.table.clone()?;
+    let TableMetrics { quality, answered, own, listed } = run.metrics.table.clone()?;
     let ranks = [(TARGET_RANK, TARGET_RANK), (SURROGATE_RANK, TABLE_RANK), (POPULAR_RANK, POPULAR_RANK)];
     let column = |(name, from): (&str, &str)| Some((name.to_owned(), run.ranks.column(from)?.clone()));
-    let columns = ranks.into_iter().map(column).collect::<Option<Vec<_>>>()?;
+    let mut columns = ranks.into_iter().map(column).collect::<Option<Vec<_>>>()?;
+    let kept = answered.keys().flat_map(|figure| [figure.clone(), own_column(figure)]);
+    columns.extend(
+        kept.filter_map(|name| Some((name.clone(), run.ranks.column(&table_column(&name))?.clone()))),
+    );
     let Conditions { fingerprint, items, top_k, .. } = &run.protocol.conditions;
     let queries = QueryHeader {
         items: *items,
@@ -149,7 +153,7 @@ fn table_of(run: &Run) -> Option<Run> {
         protocol: Protocol { surrogate: Some(surrogate), ..run.protocol.clone() },
         metrics: Metrics {
             surrogate: Some(quality),
-            fidelity: Some(Fidelity { answered, own: None }),
+            fidelity: Some(Fidelity { answered, own }),
             table: None,
             ..run.metrics.clone()
         },

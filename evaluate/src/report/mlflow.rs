@@ -253,6 +253,7 @@ fn evaluated<'a>(directory: &Path, run: &'a Run) -> Recorded<'a> {
     section("target", &run.metrics.target);
     if let Some(table) = &run.metrics.table {
         section("table", &table.quality);
+        section("table_answered", &table.answered);
     }
     if let Some(figures) = &run.metrics.surrogate {
         section("surrogate", figures);

@@ -107,6 +107,8 @@ fn verdicts(table: &Table) -> String {
                     .map(|thief| named(thief.way.as_deref(), Some(thief.surrogate), Some(verdict.target)))
                     .unwrap_or_default(),
                 thief.and_then(|thief| thief.price).map_or(String::new(), |price| grouped(price.questions)),
+                verdict.most_alike.as_ref().map_or(String::new(), |copy| format!("{:.2}", copy.likeness)),
+                p(verdict.most_alike.as_ref().and_then(|copy| copy.difference)),
             ]
         })
         .collect();
@@ -118,10 +120,13 @@ fn verdicts(table: &Table) -> String {
         "p",
         "how he asks and learns",
         "questions he paid",
+        "most alike",
+        "p",
     ];
     format!(
-        "<p class=\"caption\">Of {figure}: what users keep of the target without a defence, and what share of that the strongest copy has. Beside each, the \
-         chance of so large a difference to no defence were there none, corrected for all of them.</p>\n{}\n",
+        "<p class=\"caption\">Of {figure}: what users keep of the target without a defence, and what share of that the strongest copy has; and how far that copy which is most alike agrees \
+         with the target model's own first items. Beside each, the chance of so large a difference to no defence were there none, corrected for all by \
+         one figure.</p>\n{}\n",
         table_of(&heading, &rows)
     )
 }

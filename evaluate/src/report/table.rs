@@ -25,6 +25,7 @@ use stage::Refusal;
 
 use super::grouping::{Repetitions, Run, Surrogate, Target, group, in_order};
 use super::inference::{Differences, Found, Inference, Place};
+use super::likeness;
 use super::verdict::{Draft, Verdict};
 use crate::figures::{
     Conditions, Figure, Figures, METRICS, Network, POPULAR_RANK, PROTOCOL, SURROGATE_RANK, TARGET_RANK,
@@ -200,10 +201,14 @@ impl Table {
             Some(headline) => drafts.verdicts(&targets, &places, headline)?,
             None => Vec::new(),
         };
+        let alike = metrics::of_lists(Ks::First(&ks)).first().map(ToString::to_string).unwrap_or_default();
+        let most_alike = likeness::drafts(&targets, &alike, &mut drafts.inference)?;
         let (rows, found) = drafts.settle()?;
         let figure = headline.map(|headline| headline.to_string()).unwrap_or_default();
-        let verdicts =
-            verdicts.into_iter().filter_map(|draft| draft.settle(&figure, &rows, &found)).collect();
+        let settle = |(verdict, most_alike): (Draft, Option<likeness::Draft>)| {
+            verdict.settle(&figure, &rows, &found, most_alike.map(|draft| draft.settle(&found)))
+        };
+        let verdicts = verdicts.into_iter().zip(most_alike).filter_map(settle).collect();
         let protocol = first.protocol.conditions.clone();
         Ok(Self { protocol, comparisons: found.tested().clone(), seeds, rows, verdicts, ks })
     }

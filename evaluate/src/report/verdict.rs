@@ -2,7 +2,8 @@
 //!
 //! A defence is judged by the thief who does best against *it*, and what it takes from thieves by the best against it and the best against
 //! the undefended target, who may be two: a thief is free to change his ways. That the best of several is chosen by the figure that
-//! is then reported flatters him, most where several are about equally good.
+//! is then reported flatters him, most where several are about equally good. Beside him stands the thief whose copy is most alike
+//! ([`super::likeness`]).
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::inference::{Difference, Found, Place};
+use super::likeness::MostAlike;
 use super::table::{Model, Row};
 
 /// What a defence comes to.
@@ -44,6 +46,9 @@ pub struct Verdict {
     pub thief: Option<Strongest>,
     /// How many thieves tried.
     pub thieves: usize,
+    /// The copy most alike, whose thief may be another; none where nothing was copied, and in reports of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_alike: Option<MostAlike>,
 }
 
 /// The strongest thief.
@@ -91,7 +96,13 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn settle(self, figure: &str, rows: &[Row], found: &Found) -> Option<Verdict> {
+    pub(super) fn settle(
+        self,
+        figure: &str,
+        rows: &[Row],
+        found: &Found,
+        most_alike: Option<MostAlike>,
+    ) -> Option<Verdict> {
         let mean = |row: usize| rows[row].figures.get(figure).map(|value| value.mean);
         let row = &rows[self.row];
         let quality = mean(self.row)?;
@@ -129,6 +140,7 @@ impl Draft {
             // A share of nothing is no share.
             thief: thief.filter(|thief| thief.share.is_finite()),
             thieves: self.thieves,
+            most_alike,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::inference::Difference;
+use super::likeness::MostAlike;
 use super::table::Table;
 use super::verdict::{Strongest, Verdict};
 use crate::figures::{Network, grouped, price_of};
@@ -83,7 +84,38 @@ pub fn what_was_found(table: &Table) -> String {
         let _ = write!(text, "; {more} more {is} in the table, where thieves lose less for what users pay");
     }
     text.push('.');
+    text.push_str(&how_alike(table, several));
     capitalised(&text)
+}
+
+/// ` The copy most alike has Agr@10 0.70 undefended, 0.43 behind guard (p < 0.0001) and 0.68 behind gro (p 0.524).` Nothing where no two can be
+/// compared.
+fn how_alike(table: &Table, several: bool) -> String {
+    let alike = |verdict: &Verdict| {
+        let copy = verdict.most_alike.as_ref()?;
+        Some((name_of(verdict, several), copy.clone(), 1.0 - verdict.kept.unwrap_or(1.0)))
+    };
+    let of = |undefended: bool| {
+        let chosen = table.verdicts.iter().filter(move |verdict| (verdict.defence == "none") == undefended);
+        chosen.filter_map(alike)
+    };
+    let open: Vec<String> = of(true)
+        .map(|(name, copy, _)| format!("{:.2} {}", copy.likeness, name.replacen("none", "undefended", 1)))
+        .collect();
+    let mut defended: Vec<(String, MostAlike, f64)> =
+        of(false).filter(|(_, copy, _)| copy.change.is_some()).collect();
+    let Some(figure) = defended.first().map(|(_, copy, _)| copy.figure.clone()) else { return String::new() };
+    // Those first that take most likeness for what users pay.
+    let worth = |(_, copy, lost): &(String, MostAlike, f64)| -copy.change.unwrap_or(0.0) - lost;
+    defended.sort_by(|left, right| worth(right).total_cmp(&worth(left)));
+    let behind = defended.iter().take(SPOKEN).map(|(name, copy, _)| {
+        let p =
+            copy.difference.map_or_else(String::new, |found| format!(" (p {})", chance(found.p_corrected)));
+        format!("{:.2} behind {name}{p}", copy.likeness)
+    });
+    let clauses: Vec<String> = open.into_iter().chain(behind).collect();
+    let clauses: Vec<&str> = clauses.iter().map(String::as_str).collect();
+    format!(" The copy most alike has {figure} {}.", listed(&clauses, "and"))
 }
 
 /// How much more the strongest thief loses than users do.

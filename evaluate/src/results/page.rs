@@ -106,7 +106,8 @@ fn rows(one: &Kept) -> Vec<Vec<String>> {
     let mut heading: Vec<String> = ["defence".to_owned()].into_iter().chain(users).collect();
     heading.push("kept".to_owned());
     heading.extend(ways.iter().map(|way| format!("copy: {headline} ({AGREEMENT}) of {}", in_short(way))));
-    heading.extend(["strongest thief".to_owned(), "he loses".to_owned(), "wins".to_owned()]);
+    let after = ["strongest thief", "he loses", "wins", "most alike, by the model's own lists"];
+    heading.extend(after.map(str::to_owned));
     if proved {
         heading.push("proof".to_owned());
     }
@@ -148,6 +149,7 @@ fn rows(one: &Kept) -> Vec<Vec<String>> {
             Outcome::Won => "**yes**".to_owned(),
             other => other.words().to_owned(),
         }));
+        row.push(most_alike(verdict));
         if proved {
             row.push(proof_of(&one.proofs, &verdict.defence));
         }
@@ -180,6 +182,22 @@ fn lost(verdict: &Verdict) -> String {
             }
         }
         _ => "not known".to_owned(),
+    }
+}
+
+/// Whose copy is most alike, how alike it is, and what that is to the most alike of the undefended.
+fn most_alike(verdict: &Verdict) -> String {
+    let Some(copy) = &verdict.most_alike else { return "not known".to_owned() };
+    let way = named(copy.way.as_deref(), Some(copy.surrogate), Some(verdict.target));
+    let text = format!("{}: {:.2}", in_short(&way), copy.likeness);
+    let Some(change) = copy.change else { return text };
+    let than = match percent(change.abs()) {
+        share if share == percent(0.0) => "as alike".to_owned(),
+        share => format!("{share} {}", if change > 0.0 { "more" } else { "less" }),
+    };
+    match copy.difference {
+        Some(difference) => format!("{text}, {than} (p {})", chance(difference.p_corrected)),
+        None => format!("{text}, {than}, not tested"),
     }
 }
 
@@ -346,6 +364,27 @@ fn said(table: &Table, text: &mut String) {
         ));
     }
     let mut cannot = Vec::new();
+    for verdict in defended() {
+        let Some((copy, difference)) =
+            verdict.most_alike.as_ref().and_then(|copy| Some((copy, copy.difference?)))
+        else {
+            continue;
+        };
+        let numbers = format!(
+            "{:+.2} [{:+.2}, {:+.2}] {}, p {}",
+            difference.mean,
+            difference.low,
+            difference.high,
+            copy.figure,
+            chance(difference.p_corrected)
+        );
+        let name = name_of(verdict);
+        if difference.found() && difference.mean < 0.0 {
+            can.push(format!("`{name}` takes likeness from the copy most alike: {numbers}."));
+        } else {
+            cannot.push(format!("That `{name}` takes likeness from the copy most alike: {numbers}."));
+        }
+    }
     if !free_names.is_empty() {
         let one = free.len() == 1;
         cannot.push(format!(

@@ -118,6 +118,8 @@ pub struct TableMeasured {
     pub ranks: Vec<Option<u32>>,
     /// Fidelity to the lists that the target answers to whole histories.
     pub answered: Values<OfLists>,
+    /// Fidelity to the target model's own lists to these.
+    pub own: Values<OfLists>,
     /// Items on the longest list.
     pub listed: usize,
 }
@@ -195,11 +197,8 @@ pub fn measure(
         surrogate: surrogate
             .map(|_| SurrogateMeasured::new(&questions.ks, matches!(target, Target::Checkpoint { .. }))),
         table: (matches!(target, Target::Checkpoint { .. }) && questions.candidates.is_none()).then(|| {
-            TableMeasured {
-                ranks: Vec::new(),
-                answered: Values::new(metrics::of_lists(Ks::Each(&questions.ks))),
-                listed: 0,
-            }
+            let lists = Values::new(metrics::of_lists(Ks::Each(&questions.ks)));
+            TableMeasured { ranks: Vec::new(), answered: lists.clone(), own: lists, listed: 0 }
         }),
         ..Measured::default()
     };
@@ -237,12 +236,13 @@ pub fn measure(
             let looked_up = batch.looked_up((model.as_ref(), path), service.as_deref_mut(), questions.top_k);
             let looked_up = looked_up.with_context(what)?;
             table.ranks.extend(batch.places(&looked_up, questions.top_k));
-            let lists = answers.chunks_exact(questions.top_k).zip(looked_up.chunks_exact(questions.top_k));
-            lists.for_each(|(answer, list)| {
-                let list = listed(list);
+            let lists = || looked_up.chunks_exact(questions.top_k).map(listed);
+            for (answer, list) in answers.chunks_exact(questions.top_k).zip(lists()) {
                 table.listed = table.listed.max(list.len());
                 table.answered.push(|measure| measure.value(listed(answer), list));
-            });
+            }
+            let own = own.iter().flat_map(|own| own.lists.chunks_exact(questions.top_k));
+            own.zip(lists()).for_each(|(own, list)| table.own.push(|measure| measure.value(own, list)));
         }
         measured.popular_ranks.extend(batch.popular_ranks(&popularity));
 

@@ -50,6 +50,8 @@ fn defences_of_anyone_stand_in_one_table_the_best_first() {
     assert!(near(&of("gro")["kept"], 0.29 / 0.3) && near(&of("gro")["stolen"], 0.27 / 0.3), "{board}");
     assert_eq!((&of("gro")["proof"], &of("gro")["report"]), (&0.0002.into(), &"ann/report".into()));
     assert!(of("new")["proof"].is_null());
+    // What these runs say of all copies is that half of a mark agrees; the ranks do not tell of whom.
+    assert!(near(&of("gro")["alike"], 0.29 / 2.0) && of("gro")["alike_p"].is_null(), "{board}");
     assert_eq!(of("new")["target"], "unheard-of", "a name that this build does not know is taken as it is");
     assert!(
         ended.out.contains("| gro ")
@@ -59,11 +61,34 @@ fn defences_of_anyone_stand_in_one_table_the_best_first() {
         ended.out
     );
 
+    // A report of before does not say how alike a copy is.
+    scene.amend("bob/report/report.json", "/verdicts/1", |verdict| {
+        verdict.as_object_mut().unwrap().remove("most_alike");
+    });
     // A thief who does better under one of them takes it down.
     scene.amend("bob/report/report.json", "/verdicts/1/thief/share", |share| *share = 0.79.into());
     assert_eq!(scene.evaluate(&ALL).code, 0);
     let standings = scene.json("board/board.json")["divisions"][0]["standings"].clone();
     assert_eq!(standings[3]["defence"], "new", "{standings}");
+    assert!(standings[3]["alike"].is_null(), "{standings}");
+}
+
+#[test]
+fn where_a_thief_is_missing_whom_others_have_is_said() {
+    let scene = scene();
+    let said = "bob/report, and 0 more: no table of lists was measured there";
+    let ended = scene.evaluate(&ALL);
+    assert!(ended.code == 0 && !ended.err.contains("table of lists"), "{}", ended.err);
+    let of_a_table = |report: &mut serde_json::Value| {
+        let rows = report["rows"].as_array_mut().unwrap();
+        let mut row = rows.iter().find(|row| row["model"] == "surrogate").unwrap().clone();
+        row["surrogate"] = "table".into();
+        rows.push(row);
+    };
+    std::fs::remove_file(scene.path("ann/report/stage.lock")).unwrap();
+    scene.amend("ann/report/report.json", "", of_a_table);
+    let ended = scene.evaluate(&ALL);
+    assert!(ended.code == 0 && ended.err.contains(said), "{}", ended.err);
 }
 
 #[test]

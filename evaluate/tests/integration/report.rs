@@ -419,6 +419,61 @@ fn the_strongest_thief_is_compared_with_the_strongest() {
 }
 
 #[test]
+fn the_copy_most_alike_is_judged_by_the_models_own_lists() {
+    let scene = scene();
+    // A better copy of the open target, by another thief, that is less alike.
+    scene.made("eval-none-2", &cell("bert", "none", "bert", 1), 0.30, &ranks(60), &ranks(56));
+    for (pointer, value) in [("/target/checkpoint", "target eval-none"), ("/surrogate/checkpoint", "other")] {
+        scene.amend("eval-none-2/protocol.json", pointer, |found| *found = value.into());
+    }
+    // Users' own agreement: .8 and .4 by turns of the open target's, .3 less behind gro, and behind reverse .02 less of every fourth. What reverse
+    // answers agrees with nothing, which hides nothing from who turns it round.
+    let open = |user: usize| if user.is_multiple_of(2) { 0.8 } else { 0.4 };
+    let turned = |user: usize| open(user) - if user.is_multiple_of(4) { 0.02 } else { 0.0 };
+    for (run, column, likeness, of) in [
+        ("eval-none", "Agr@10", 0.6, &open as &dyn Fn(usize) -> f64),
+        ("eval-none-2", "Agr@10", 0.2, &|_| 0.2),
+        ("eval-gro", "Agr@10", 0.3, &|user| open(user) - if user % 3 == 0 { 0.2 } else { 0.35 }),
+        ("eval-reverse", "own_Agr@10", 0.595, &turned),
+    ] {
+        scene.keep(run, column, (0..200).map(of));
+        let whose = if column.starts_with("own") { "own" } else { "answered" };
+        let mean = format!("/fidelity/{whose}/Agr@10/mean");
+        scene.amend(&format!("{run}/metrics.json"), &mean, |mean| *mean = likeness.into());
+    }
+    let runs = ["eval-none", "eval-none-2", "eval-reverse", "eval-gro"];
+    let ended = scene.evaluate(&arguments(&runs, "report"));
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let report = scene.json("report/report.json");
+    let of = |defence: &str| {
+        let verdicts = report["verdicts"].as_array().unwrap();
+        verdicts.iter().find(|verdict| verdict["defence"] == defence).unwrap()["most_alike"].clone()
+    };
+    assert_eq!(of("none")["likeness"], 0.6, "not that of the strongest thief: {report}");
+    assert!(of("none").get("difference").is_none() && of("none").get("change").is_none(), "{report}");
+    let (gro, reverse) = (of("gro"), of("reverse"));
+    let value = |found: &Value, pointer: &str| found.pointer(pointer).unwrap().as_f64().unwrap();
+    assert!((value(&gro, "/change") + 0.5).abs() < 1e-12, "{gro}");
+    let lost = (0..200).map(|user| if user % 3 == 0 { 0.2 } else { 0.35 }).sum::<f64>() / 200.0;
+    assert!((value(&gro, "/difference/mean") + lost).abs() < 1e-12, "{gro}");
+    assert!((value(&reverse, "/difference/mean") + 0.005).abs() < 1e-12, "{reverse}");
+    // Two defences, and so two differences, are one family.
+    assert_eq!(report["comparisons"]["Agr@10"], 2);
+    let ratio = value(&gro, "/difference/p_corrected") / value(&gro, "/difference/p");
+    assert!((ratio - 2.0).abs() < 1e-9, "{gro}");
+    let said = "The copy most alike has Agr@10 0.60 undefended, 0.30 behind gro (p < 0.0001) and 0.59 behind reverse (p < 0.0001).";
+    assert!(ended.out.contains(said), "{}", ended.out);
+    let html = std::fs::read_to_string(scene.path("report/report.html")).unwrap();
+    assert!(html.contains("and 0.59 behind reverse (p &lt; 0.0001)."), "{html}");
+    // Runs of before kept no figures of users that differ from what was answered: what is known is said, and not tested.
+    let ranks_alone = ranks(30);
+    scene.evaluated("eval-reverse", "reverse", 0.10, &vec![None; 200], &ranks_alone);
+    let ended = scene.evaluate(&arguments(&runs, "older"));
+    assert!(ended.out.contains("and 0.90 behind reverse."), "{}", ended.out);
+    assert_eq!(scene.json("older/report.json")["comparisons"]["Agr@10"], 1);
+}
+
+#[test]
 fn what_users_keep_is_told_from_the_seeds_that_both_have() {
     let scene = scene();
     // With the second seed the undefended target has 40 hits, not 60, and gro's as many.

@@ -25,6 +25,13 @@ fn experiment(scene: &Scene, name: &str) {
                 // The quality of copies is taken from metrics.json: a mark less .02.
                 scene.made(&run, &cell, 0.02 + hits as f64 / 400.0, &ranks(kept), &ranks(hits));
                 let of = |file: &str| format!("{run}/{file}");
+                // Behind the guard copies are as good and less alike.
+                let alike = if defence == "guard" { 0.3 } else { 0.6 };
+                let of_users = (0..400).map(|user| alike + 0.01 * f64::from((user + 7 * seed as u32) % 5));
+                scene.keep(&run, "Agr@10", of_users);
+                scene.amend(&of("metrics.json"), "/fidelity/answered/Agr@10/mean", |mean| {
+                    *mean = json!(alike + 0.02);
+                });
                 scene.amend(&of("metrics.json"), "/target/HR@10/mean", |mean| {
                     *mean = json!(kept as f64 / 400.0);
                 });
@@ -105,6 +112,12 @@ fn a_defence_wins_only_against_the_strongest_thief() {
         "{guard:?}"
     );
     assert!(page.contains("`gro` (users lose 1.7 %, he loses 40 %)"), "the summary: {page}");
+    // What it takes all the same is likeness, and gro does not.
+    assert!(guard.contains(&"autoregressive, hinge: 0.32, 48 % less (p < 0.0001)".to_owned()), "{guard:?}");
+    assert!(gro.contains(&"autoregressive, hinge: 0.62, as alike (p 1.000)".to_owned()), "{gro:?}");
+    let takes = |name: &str| format!("`{name}` takes likeness from the copy most alike: ");
+    assert!(page.contains(&format!("- {}-0.30 [", takes("guard"))), "{page}");
+    assert!(page.contains(&format!("- That {}+0.00 [", takes("gro"))), "{page}");
     assert!(page.contains("on an abacus (2 threads)"), "{page}");
     // Three trainings of half an hour, nine tenths of it on both threads.
     assert!(page.contains("targets 1.5 h (2.7 h of a core) in 3 runs"), "{page}");

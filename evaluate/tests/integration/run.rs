@@ -119,6 +119,23 @@ fn a_policy_ranks_by_the_answered_list_and_misses_outside_it() {
     let fidelity = scene.json("eval-reverse/metrics.json")["fidelity"].clone();
     assert_eq!(fidelity["own"]["EM@10"]["mean"], 1.0);
     assert!(fidelity["answered"]["EM@10"]["mean"].as_f64().unwrap() < 0.2, "{fidelity}");
+    // User by user, of the copy and of the table: what their means are in metrics.json.
+    let metrics = scene.json("eval-reverse/metrics.json");
+    for (column, pointer) in [
+        ("EM@10", "/fidelity/answered/EM@10/mean"),
+        ("own_EM@10", "/fidelity/own/EM@10/mean"),
+        ("table_Agr@10", "/table/answered/Agr@10/mean"),
+        ("table_own_Agr@10", "/table/own/Agr@10/mean"),
+        ("table_own_RBO", "/table/own/RBO/mean"),
+    ] {
+        let mean = metrics.pointer(pointer).and_then(serde_json::Value::as_f64).unwrap();
+        let values = scene.values("eval-reverse", column);
+        assert!((values.iter().sum::<f64>() / USERS as f64 - mean).abs() < 1e-9, "{column}");
+    }
+    assert_ne!(
+        scene.values("eval-reverse", "table_Agr@10"),
+        scene.values("eval-reverse", "table_own_Agr@10")
+    );
 }
 
 #[test]

@@ -72,6 +72,13 @@ impl Scene {
         }
     }
 
+    pub(crate) fn values(&self, directory: &str, column: &str) -> Vec<f64> {
+        match Ranks::read(&self.path(directory).join(RANKS)).unwrap().column(column) {
+            Some(Column::Values(values)) => values.iter().map(|value| value.unwrap()).collect(),
+            other => panic!("{directory}: {column} is {other:?}"),
+        }
+    }
+
     /// Write a dataset of random sequences; `first_item` is part of its identity.
     pub(crate) fn dataset(&self, name: &str, first_item: &str) -> Dataset {
         let mut random = ChaCha8Rng::seed_from_u64(11);
@@ -210,6 +217,14 @@ impl Scene {
             ],
         };
         ranks.write(&directory.join(RANKS)).unwrap();
+    }
+
+    /// Keep a figure of every user in the ranks of a run made by hand.
+    pub(crate) fn keep(&self, run: &str, column: &str, values: impl IntoIterator<Item = f64>) {
+        let path = self.path(run).join(RANKS);
+        let mut ranks = Ranks::read(&path).unwrap();
+        ranks.columns.push((column.to_owned(), Column::Values(values.into_iter().map(Some).collect())));
+        ranks.write(&path).unwrap();
     }
 
     /// Change one value of a JSON file, named by its pointer.
