@@ -11,7 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use artifact::checkpoint::Learning;
 use artifact::queries::{Generation, QueryHeader};
-use artifact::ranks::Ranks;
+use artifact::ranks::{Column, Ranks};
 use serde_json::Value as Json;
 use service::policies::POLICIES;
 use stage::Refusal;
@@ -38,6 +38,21 @@ impl Run {
     /// A refusal that lays the blame on one of the run's files.
     pub fn refuse(&self, file: &str, message: impl std::fmt::Display) -> anyhow::Error {
         Refusal::new(format!("{}/{file}: {message}", self.name)).into()
+    }
+
+    /// Whether what the target answers is its model's own list, or all that is seen of it.
+    pub fn answers_are_own(&self) -> bool {
+        let target = &self.protocol.target;
+        target.policy == "none" || target.architecture == Network::FOREIGN
+    }
+
+    /// A figure of how alike the copy is to the target model's own list for each user, `(users)`; none where the run did not keep it.
+    pub fn own_fidelity(&self, figure: &str) -> Option<Vec<f64>> {
+        let column = if self.answers_are_own() { figure.to_owned() } else { own_column(figure) };
+        match self.ranks.column(&column)? {
+            Column::Values(values) => values.iter().copied().collect(),
+            Column::Counts(_) => None,
+        }
     }
 
     /// The name without the part that says which seed it was.

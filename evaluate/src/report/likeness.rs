@@ -5,14 +5,13 @@
 //! whoever turns every list round hides nothing from a thief who turns it back. Of a target that others run only answers are seen.
 
 use artifact::queries::Price;
-use artifact::ranks::Column;
 use metrics::{mean, paired_difference};
 use serde::{Deserialize, Serialize};
 
 use super::grouping::{Repetitions, Run, Surrogate, Target};
 use super::inference::{Difference, Found, Inference, Place};
 use super::table::{sample, undefended};
-use crate::figures::{Network, own_column};
+use crate::figures::Network;
 use crate::theft::curves::way_of;
 
 /// The copy that is most alike.
@@ -106,24 +105,8 @@ fn over<'a>(runs: impl Iterator<Item = &'a Run>, figure: &str) -> Option<f64> {
 
 fn likeness(run: &Run, figure: &str) -> Option<f64> {
     let fidelity = run.metrics.fidelity.as_ref()?;
-    let answered = &fidelity.answered;
-    let own = if answers_are_its_own(run) { Some(answered) } else { fidelity.own.as_ref() };
+    let own = if run.answers_are_own() { Some(&fidelity.answered) } else { fidelity.own.as_ref() };
     Some(own?.get(figure)?.mean)
-}
-
-/// Whether what a target answers is its model's own list, or all that is seen of it.
-fn answers_are_its_own(run: &Run) -> bool {
-    let target = &run.protocol.target;
-    target.policy == "none" || target.architecture == Network::FOREIGN
-}
-
-/// How alike a run's copy is to its target for each user; none where the run did not keep it.
-fn of_users(run: &Run, figure: &str) -> Option<Vec<f64>> {
-    let column = if answers_are_its_own(run) { figure.to_owned() } else { own_column(figure) };
-    match run.ranks.column(&column)? {
-        Column::Values(values) => values.iter().copied().collect(),
-        Column::Counts(_) => None,
-    }
 }
 
 /// Paired differences for each seed that both sides have, `(seeds, users)`; none where no seed has, or a run did not keep them.
@@ -134,7 +117,7 @@ fn paired(
 ) -> anyhow::Result<Option<Vec<Vec<f64>>>> {
     let both = runs.iter().filter_map(|(seed, run)| Some((*run, *counterpart.get(seed)?)));
     let values: Option<Vec<_>> =
-        both.map(|(run, other)| Some((of_users(run, figure)?, of_users(other, figure)?))).collect();
+        both.map(|(run, other)| Some((run.own_fidelity(figure)?, other.own_fidelity(figure)?))).collect();
     let Some(values) = values.filter(|values| !values.is_empty()) else { return Ok(None) };
     let columns = values.iter().map(|(of_run, of_other)| Ok(paired_difference(of_run, of_other)?));
     columns.collect::<anyhow::Result<_>>().map(Some)

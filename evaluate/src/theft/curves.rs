@@ -167,7 +167,7 @@ impl Theft {
         Ok(theft)
     }
 
-    /// Intervals over users and seeds together, of the quality of points with several seeds. Fidelity is not kept user by user.
+    /// Intervals over users and seeds together, of points with several seeds; of fidelity where all of these kept it user by user.
     fn infer(&mut self, runs: &[Run]) -> anyhow::Result<()> {
         let by_name: BTreeMap<&str, &Run> = runs.iter().map(|run| (run.name.as_str(), run)).collect();
         let bootstrap = Bootstrap {
@@ -182,12 +182,18 @@ impl Theft {
                 runs.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect();
             let measures = quality();
             for (name, value) in figures {
-                let Some(measure) = measures.iter().find(|measure| measure.to_string() == *name) else {
-                    continue;
-                };
-                let columns = runs.iter().map(|run| worth(run, SURROGATE_RANK, measure));
-                let columns = columns.collect::<anyhow::Result<Vec<Vec<f64>>>>()?;
-                waiting.push((inference.figure(sample(&columns)?)?, value));
+                let columns: Option<Vec<Vec<f64>>> =
+                    match measures.iter().find(|measure| measure.to_string() == *name) {
+                        Some(measure) => Some(
+                            runs.iter()
+                                .map(|run| worth(run, SURROGATE_RANK, measure))
+                                .collect::<anyhow::Result<_>>()?,
+                        ),
+                        None => runs.iter().map(|run| run.own_fidelity(name)).collect(),
+                    };
+                if let Some(columns) = columns {
+                    waiting.push((inference.figure(sample(&columns)?)?, value));
+                }
             }
         }
         let found = inference.finish()?;

@@ -33,7 +33,7 @@ fn introduce(theft: &Theft, text: &mut String) {
         "In brackets: 95 % bootstrap interval over the users."
     } else {
         "±: standard deviation over the seeds. In brackets: 95 % interval over users and seeds together; over the users alone where a point has \
-         one seed. Fidelity is not kept user by user, and has none over seeds."
+         one seed."
     };
     let _ = writeln!(
         text,

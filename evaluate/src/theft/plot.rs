@@ -1,6 +1,6 @@
 //! The picture of theft curves: a column of panels for each target and defence, a row for each figure, a line for each way to ask, with the
-//! learning that serves it best at its last point. Whiskers are 95 % intervals over users, and over seeds where there are several
-//! (of fidelity a standard deviation over seeds to each side); a dashed line is the target itself.
+//! learning that serves it best at its last point. Whiskers are 95 % intervals over users, and over seeds where there are several; a
+//! dashed line is the target itself.
 
 use std::path::Path;
 
@@ -60,9 +60,7 @@ fn render(theft: &Theft, svg: &mut String) -> Drawn {
     ))?;
     let whiskers = match theft.seeds.len() {
         1 => "whiskers: 95 % bootstrap intervals over the users",
-        _ => {
-            "whiskers: 95 % intervals over users and seeds; of fidelity one standard deviation over the seeds"
-        }
+        _ => "whiskers: 95 % intervals over users and seeds",
     };
     let lines_shown = "each way to ask with the learning that serves it best; dashed: the target itself";
     for (place, line) in [lines_shown, whiskers].into_iter().enumerate() {

@@ -146,11 +146,20 @@ fn seeds_of_one_thief_are_averaged() {
     let near = |key: &str, expected: f64| (figure[key].as_f64().unwrap() - expected).abs() < 1e-12;
     // Of .2 and .4: .3, and the sample deviation .02^.5.
     assert!(near("mean", 0.3) && near("deviation", 0.02f64.sqrt()), "{figure}");
-    // From the ranks of both, of whom all hit or none: an interval over users and seeds; fidelity is not kept user by user.
+    // From the ranks of both, of whom all hit or none: an interval over users and seeds; and none of fidelity, which neither kept.
     assert!(figure["low"].is_number() && figure["high"].is_number(), "{figure}");
-    assert!(
-        point["figures"]["Agr@10"]["low"].is_null() && point["figures"]["Agr@10"]["deviation"].is_number()
-    );
+    let agreement = &point["figures"]["Agr@10"];
+    assert!(agreement["low"].is_null() && agreement["deviation"].is_number(), "{agreement}");
+    // Where both kept it, over users and seeds: the answers of a target without a policy are its own.
+    for (run, agree) in [("a-250", 0.2), ("again", 0.4)] {
+        scene.keep(run, "Agr@10", (0..20).map(|user| agree + 0.01 * f64::from(user)));
+    }
+    assert_eq!(scene.evaluate(&arguments(&["a-250", "again"])).code, 0);
+    let theft = scene.json("theft/theft.json");
+    let agreement = &curve(&theft, "none", "listmle")["points"][0]["figures"]["Agr@10"];
+    let end = |key: &str| agreement[key].as_f64().unwrap();
+    assert!(end("low") < 0.395 && 0.395 < end("high"), "around the mean of what was kept: {agreement}");
+    assert!(end("low") >= 0.0 && end("high") <= 1.0, "{agreement}");
 }
 
 #[test]
