@@ -16,6 +16,7 @@ pub mod peak;
 pub mod preprocessing;
 pub mod ranking;
 pub mod record;
+pub mod reporting;
 pub mod scaling;
 pub mod service;
 pub mod thieves;
@@ -119,6 +120,7 @@ pub fn works(directory: &Path) -> Result<Vec<Work>> {
         gro::works(),
         generation::works(),
         evaluation::works(),
+        reporting::works(),
         distillation::works(),
         thieves::works(),
         service::works(),
