@@ -112,6 +112,8 @@ fn verdicts(table: &Table) -> String {
             ]
         })
         .collect();
+    let alike = table.verdicts.iter().find_map(|verdict| verdict.most_alike.as_ref());
+    let alike = alike.map_or("most alike".to_owned(), |copy| format!("most alike: {}", copy.figure));
     let heading = [
         "defence",
         "users keep",
@@ -120,7 +122,7 @@ fn verdicts(table: &Table) -> String {
         "p",
         "how he asks and learns",
         "questions he paid",
-        "most alike",
+        &alike,
         "p",
     ];
     format!(

@@ -786,7 +786,11 @@ fn a_defence_of_several_strengths_is_a_curve_for_each_setting() {
         .skip(1)
         .map(|rest| rest.split("points=\"").nth(1).unwrap().split('"').next().unwrap().split(' ').count())
         .collect();
-    assert_eq!(curves, [3, 2], "three points over canaries, two over false alarms: {svg}");
+    assert_eq!(
+        curves,
+        [3, 2, 3, 2],
+        "three points over canaries, two over false alarms, of shares and of likeness: {svg}"
+    );
     // In the order of the setting, not of what users lose, which would have the second and third the other way round.
     let first = svg.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
     let x: Vec<f64> =

@@ -1,4 +1,5 @@
-//! What users lose against what the strongest thief has: a point for each defence, a curve for one of several strengths.
+//! What users lose against what the strongest thief has, and against how alike a copy can be: a point for each defence, a curve for one
+//! of several strengths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,58 +21,86 @@ struct Point<'a> {
     lost: f64,
     /// Ends of the interval of what users lose; none of the undefended target.
     between: Option<(f64, f64)>,
-    share: f64,
+    /// What the strongest copy has of the undefended target, or how alike the most alike is: 0 to 1, or more.
+    taken: f64,
     colour: usize,
+}
+
+/// What a picture shows upright.
+struct Upright {
+    /// Its title beside the target's name.
+    title: fn(&Verdict) -> Option<String>,
+    value: fn(&Verdict) -> Option<f64>,
+}
+
+/// The share of the strongest copy.
+const SHARE: Upright = Upright {
+    title: |verdict| Some(format!("the strongest thief's share of {}", verdict.figure)),
+    value: |verdict| Some(verdict.thief.as_ref()?.share),
+};
+
+/// How alike the most alike is.
+const LIKENESS: Upright = Upright {
+    title: |verdict| Some(format!("{} of the copy most alike", verdict.most_alike.as_ref()?.figure)),
+    value: |verdict| Some(verdict.most_alike.as_ref()?.likeness),
+};
+
+/// The points of all targets, where some defence has one.
+fn points<'a>(table: &'a Table, upright: &Upright) -> Vec<Point<'a>> {
+    let defences = colours(table);
+    let point = |verdict: &'a Verdict| {
+        let kept = verdict.kept?;
+        let whole = verdict.quality / kept;
+        Some(Point {
+            verdict,
+            lost: 1.0 - kept,
+            between: verdict.users.map(|users| (-users.high / whole, -users.low / whole)),
+            taken: (upright.value)(verdict)?,
+            colour: defences.iter().position(|name| *name == verdict.defence)?,
+        })
+    };
+    let points: Vec<Point<'_>> = table.verdicts.iter().filter_map(point).collect();
+    if points.iter().any(|point| point.verdict.defence != "none") { points } else { Vec::new() }
 }
 
 /// The chapter, where a target has a defence and a thief.
 pub(super) fn chapter(table_of: &Table) -> Option<Chapter> {
     let defences = colours(table_of);
-    let points: Vec<Point<'_>> = table_of
-        .verdicts
-        .iter()
-        .filter_map(|verdict| {
-            let kept = verdict.kept?;
-            let whole = verdict.quality / kept;
-            Some(Point {
-                verdict,
-                lost: 1.0 - kept,
-                between: verdict.users.map(|users| (-users.high / whole, -users.low / whole)),
-                share: verdict.thief.as_ref()?.share,
-                colour: defences.iter().position(|name| *name == verdict.defence)?,
-            })
-        })
-        .collect();
-    if !points.iter().any(|point| point.verdict.defence != "none") {
-        return None;
-    }
+    let (shares, alike) = (points(table_of, &SHARE), points(table_of, &LIKENESS));
+    let figure = &shares.first()?.verdict.figure;
     let several = table_of.targets().len() > 1;
-    let rows: Vec<Vec<String>> = points
+    let rows: Vec<Vec<String>> = shares
         .iter()
         .map(|point| {
             let between = point
                 .between
                 .map_or(String::new(), |(low, high)| format!("[{}, {}]", percent(low), percent(high)));
-            vec![name_of(point.verdict, several), percent(point.lost), between, percent(point.share)]
+            let alike = (LIKENESS.value)(point.verdict).map_or(String::new(), percent);
+            vec![name_of(point.verdict, several), percent(point.lost), between, percent(point.taken), alike]
         })
         .collect();
-    let figure = &points.first()?.verdict.figure;
+    let pictures = |target: Network| {
+        [picture(&shares, target, &SHARE), picture(&alike, target, &LIKENESS)].into_iter().flatten()
+    };
     Some(Chapter {
         title: "What a defence costs, and what it buys".to_owned(),
         caption: format!(
             "The best defence is below and to the left: users lose little of {figure}, and the strongest copy has a small share of the undefended \
-             target's. Lines to the sides are 95 % intervals of what users lose. Points of one defence that differ in one setting are joined \
+             target's, or can be little like it. Lines to the sides are 95 % intervals of what users lose. Points of one defence that differ in one setting are joined \
              in the order of that setting, which stands beside them; the colour is the defence's."
         ),
-        pictures: table_of.targets().into_iter().filter_map(|target| picture(&points, target)).collect(),
+        pictures: table_of.targets().into_iter().flat_map(pictures).collect(),
         legend: legend(
             defences
                 .iter()
                 .enumerate()
-                .filter(|(_, name)| points.iter().any(|point| point.verdict.defence == **name))
+                .filter(|(_, name)| shares.iter().any(|point| point.verdict.defence == **name))
                 .map(|(colour, name)| (colour, *name)),
         ),
-        numbers: table(&["defence", "users lose", "95 % interval", "strongest thief has"], &rows),
+        numbers: table(
+            &["defence", "users lose", "95 % interval", "strongest thief has", "most alike"],
+            &rows,
+        ),
     })
 }
 
@@ -257,35 +286,30 @@ const LIGHT: &str = "svg{overflow:visible}text{fill:#5b636c;font:11px system-ui,
     .dot.c5{fill:#3f8fc4}.dot.c6{fill:#5a5a5a}.c7{stroke:#8a6d00}.c8{stroke:#7a4fc0}.c9{stroke:#a3192f}\
     .dot.c7{fill:#8a6d00}.dot.c8{fill:#7a4fc0}.dot.c9{fill:#a3192f}";
 
-fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
+fn picture(points: &[Point<'_>], target: Network, upright: &Upright) -> Option<String> {
     let points: Vec<&Point<'_>> = points.iter().filter(|point| point.verdict.target == target).collect();
-    let figure = &points.first()?.verdict.figure;
+    let title = (upright.title)(points.first()?.verdict)?;
     let lows = points.iter().map(|point| point.between.map_or(point.lost, |between| between.0));
     let highs = points.iter().map(|point| point.between.map_or(point.lost, |between| between.1));
     let (lowest, highest) = (lows.fold(0.0, f64::min), highs.fold(0.0, f64::max));
-    let most = points.iter().map(|point| point.share).fold(0.0, f64::max);
+    let most = points.iter().map(|point| point.taken).fold(0.0, f64::max);
     let (left, right, top, bottom) = (50.0, WIDTH - 14.0, 28.0, 250.0);
     let x = Scale::around(lowest, highest, left, right);
     let y = Scale::around(0.0, most, bottom, top);
     let mut svg = Svg::new(bottom + 38.0);
-    svg.text(
-        "name",
-        (0.0, 14.0),
-        Anchor::Start,
-        &format!("{}: the strongest thief's share of {figure}", target.title),
-    );
+    svg.text("name", (0.0, 14.0), Anchor::Start, &format!("{}: {title}", target.title));
     upright_axis(&mut svg, &y, true, (left, right));
     level_axis(&mut svg, &x, true, (top, bottom));
     svg.text("tick", (f64::midpoint(left, right), bottom + 31.0), Anchor::Middle, "users lose");
     for curve in curves(&points) {
         let colour = curve[0].colour % super::svg::COLOURS;
         let curve: Vec<(f64, f64)> =
-            curve.iter().map(|point| (x.at(point.lost), y.at(point.share))).collect();
+            curve.iter().map(|point| (x.at(point.lost), y.at(point.taken))).collect();
         svg.path(&format!("curve c{colour}"), &curve);
     }
     let mut whiskers = Vec::with_capacity(points.len());
     for point in &points {
-        let at = |lost: f64| (x.at(lost), y.at(point.share));
+        let at = |lost: f64| (x.at(lost), y.at(point.taken));
         let (low, high) = point.between.unwrap_or((point.lost, point.lost));
         svg.whisker(point.colour, at(point.lost), [at(low), at(high)]);
         let ((low, line), (high, _)) = (at(low), at(high));
@@ -293,7 +317,7 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
     }
     let names = points.iter().map(|point| {
         let name = shortened(&label(point, &points), 30);
-        ((x.at(point.lost), y.at(point.share)), name)
+        ((x.at(point.lost), y.at(point.taken)), name)
     });
     let names: Vec<((f64, f64), String)> = names.collect();
     let places = labelled(&names, &whiskers, (left + 2.0, 18.0, WIDTH, bottom - 3.0));
@@ -304,10 +328,7 @@ fn picture(points: &[Point<'_>], target: Network) -> Option<String> {
         }
         svg.text("label", (at, line), anchor, name);
     }
-    Some(svg.finish(&format!(
-        "{}: users' loss against the strongest thief's share under each defence",
-        target.title
-    )))
+    Some(svg.finish(&format!("{}: users' loss against {title} under each defence", target.title)))
 }
 
 #[cfg(test)]
