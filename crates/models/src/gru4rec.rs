@@ -15,7 +15,7 @@ use kernels::Catalogue;
 
 use crate::input_gates::InputGates;
 use crate::kv_cache::last_states;
-use crate::layers::{self, Affine, declare_affine, tensor};
+use crate::layers::{self, Affine, tensor};
 use crate::{
     Architecture, Declared, Initial, KvCache, Mode, PackedBatch, Reading, Recommender, Result, Shapes, Sizes,
     Weights,
@@ -41,15 +41,19 @@ pub const ARCHITECTURE: Architecture = Architecture {
 /// Names, shapes and initial values of all tensors.
 pub fn declare(sizes: &Sizes) -> Vec<Declared> {
     let hidden = sizes.hidden;
-    let truncated = |name: String, shape: &[usize]| Declared::new(name, shape, Initial::Truncated);
-    let mut tensors = vec![truncated("embedding.token.weight".to_owned(), &[sizes.items + 1, hidden])];
+    let glorot =
+        |name: &str, shape: &[usize], matrices| Declared::new(name, shape, Initial::Glorot { matrices });
+    let zeros = |name: &str, width| Declared::new(name, &[width], Initial::Zeros);
+    let mut tensors = vec![glorot("embedding.token.weight", &[sizes.items + 1, hidden], 1)];
     for layer in 0..sizes.blocks {
-        tensors.push(truncated(format!("model.gru.weight_ih_l{layer}"), &[3 * hidden, hidden]));
-        tensors.push(truncated(format!("model.gru.weight_hh_l{layer}"), &[3 * hidden, hidden]));
-        tensors.push(truncated(format!("model.gru.bias_ih_l{layer}"), &[3 * hidden]));
-        tensors.push(truncated(format!("model.gru.bias_hh_l{layer}"), &[3 * hidden]));
+        for part in ["ih", "hh"] {
+            // Three gates, of which each has its own matrix.
+            tensors.push(glorot(&format!("model.gru.weight_{part}_l{layer}"), &[3 * hidden, hidden], 3));
+            tensors.push(zeros(&format!("model.gru.bias_{part}_l{layer}"), 3 * hidden));
+        }
     }
-    declare_affine(&mut tensors, "model.linear", &[hidden, hidden]);
+    tensors.push(glorot("model.linear.weight", &[hidden, hidden], 1));
+    tensors.push(zeros("model.linear.bias", hidden));
     tensors
 }
 

@@ -23,6 +23,12 @@ pub enum Initial {
     EmbeddingButPadding,
     /// Normal with standard deviation 0.02, cut off at two deviations: everything else, biases too.
     Truncated,
+    /// Uniform between plus and minus the root of 6 over rows and columns together (Glorot and Bengio, AISTATS 2010), in each of the matrices of
+    /// equal height that stand below one another in the tensor.
+    Glorot {
+        /// How many stand in it.
+        matrices: usize,
+    },
     /// All ones: the scale of a norm.
     Ones,
     /// All zeros: the shift of a norm.
@@ -57,6 +63,11 @@ impl Declared {
                 let mut values = vec![0.0; padding];
                 values.extend((padding..count).map(|_| (embedding_deviation * normal(stream)) as f32));
                 values
+            }
+            Initial::Glorot { matrices } => {
+                let sides = self.shape[0] / matrices + self.shape[1..].iter().product::<usize>();
+                let bound = (6.0 / sides as f64).sqrt();
+                (0..count).map(|_| (bound * (2.0 * unit(stream) - 1.0)) as f32).collect()
             }
             Initial::Truncated => (0..count)
                 .map(|_| {
@@ -195,6 +206,7 @@ mod tests {
         let declared = [
             Declared::new("token", &[500, 64], Initial::EmbeddingButPadding),
             Declared::new("weight", &[256, 64], Initial::Truncated),
+            Declared::new("gates", &[3 * 64, 32], Initial::Glorot { matrices: 3 }),
         ];
         let parameters =
             Parameters::initial(&declared, 0.5, &Streams::new(3), Purpose::TargetWeights, &Device::Cpu)?;
@@ -209,6 +221,10 @@ mod tests {
         assert!(weight.iter().all(|v| v.abs() <= 0.04));
         // A normal cut at two deviations keeps 0.8796 of its deviation.
         assert!((deviation(weight) / 0.02 - 0.8796).abs() < 0.02);
+        // Three matrices of 64 rows and 32 columns each: uniform up to .25, whose deviation is that over the root of 3.
+        let gates = &arrays["gates"].values;
+        assert!(gates.iter().all(|v| v.abs() <= 0.25) && gates.iter().any(|v| v.abs() > 0.245));
+        assert!((deviation(gates) * 3f64.sqrt() / 0.25 - 1.0).abs() < 0.03);
         Ok(())
     }
 
