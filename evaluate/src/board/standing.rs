@@ -3,6 +3,7 @@
 //! Names of networks and defences are taken as they are written, since reports come from builds with methods that this one does not have.
 
 use artifact::queries::Price;
+use artifact::settings::Ranking;
 use serde::{Deserialize, Serialize};
 
 use super::Proven;
@@ -32,11 +33,13 @@ struct Row {
 }
 
 impl Handed {
-    /// Whether a table of lists is among the thieves of its targets; none where all are run by others, of which none is made.
+    /// Whether a table of lists is among the thieves of its targets; none where there cannot be one, for all are run by others or rankings are
+    /// sampled.
     pub fn has_tables(&self) -> Option<bool> {
         let mut targets = self.rows.iter().filter_map(|row| row.target.as_deref());
         let own = targets.any(|target| target != Network::FOREIGN.name);
-        own.then(|| self.rows.iter().any(|row| row.surrogate.as_deref() == Some(Network::TABLE.name)))
+        (own && self.protocol.ranking == Ranking::Full)
+            .then(|| self.rows.iter().any(|row| row.surrogate.as_deref() == Some(Network::TABLE.name)))
     }
 }
 

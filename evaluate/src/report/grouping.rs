@@ -94,12 +94,14 @@ pub struct Surrogate<'a> {
 /// The runs, and beside them one for each target of which a table of lists was measured, as the surrogate that it is: a thief who asks about every
 /// item once, by an account each, and learns nothing.
 pub fn with_tables(mut runs: Vec<Run>) -> Vec<Run> {
+    // Where older programs measured some of a target's runs, the table that says most is taken.
+    let says = |table: &Run| table.metrics.fidelity.as_ref().is_some_and(|fidelity| fidelity.own.is_some());
     let mut tables: Vec<Run> = Vec::new();
-    for run in &runs {
-        if let Some(table) =
-            table_of(run).filter(|table| !tables.iter().any(|other| same_target(other, table)))
-        {
-            tables.push(table);
+    for table in runs.iter().filter_map(table_of) {
+        match tables.iter_mut().find(|other| same_target(other, &table)) {
+            Some(other) if says(&table) && !says(other) => *other = table,
+            Some(_) => {}
+            None => tables.push(table),
         }
     }
     runs.extend(tables);

@@ -30,7 +30,7 @@ pub struct MostAlike {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,
     /// It against the most alike copy of the undefended target, user by user; none where a run of before did not keep what each user's list
-    /// agrees with.
+    /// agrees with, or does not say how alike some other copy is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
     /// The same as a share of that copy's likeness.
@@ -68,7 +68,10 @@ fn draft(
     let Some((copy, likeness)) = closest(target, figure) else { return Ok(None) };
     let before = undefended(targets, target).and_then(|other| closest(other, figure));
     let (mut difference, mut change) = (None, None);
-    if let Some((before, _)) = before {
+    // A copy of which a run of before does not say how alike it is may be the most alike.
+    let known = |target: &Target<'_>| target.surrogates.iter().all(|copy| of_copy(copy, figure).is_some());
+    let comparable = known(target) && undefended(targets, target).is_none_or(known);
+    if let Some((before, _)) = before.filter(|_| comparable) {
         let columns = paired(&copy.runs, &before.runs, figure)?;
         difference = columns.map(|columns| inference.difference(figure, sample(&columns)?)).transpose()?;
         let of_both = |runs: &Repetitions<'_>, others: &Repetitions<'_>| {
@@ -93,8 +96,13 @@ fn draft(
 
 /// The copy of a target that is most alike, the first of equals, and how alike it is.
 fn closest<'a, 'b>(target: &'b Target<'a>, figure: &str) -> Option<(&'b Surrogate<'a>, f64)> {
-    let alike = |copy: &'b Surrogate<'a>| Some((copy, over(copy.runs.values().copied(), figure)?));
+    let alike = |copy: &'b Surrogate<'a>| Some((copy, of_copy(copy, figure)?));
     target.surrogates.iter().rev().filter_map(alike).max_by(|left, right| left.1.total_cmp(&right.1))
+}
+
+/// How alike a copy is over all its seeds; none where a run does not say.
+fn of_copy(copy: &Surrogate<'_>, figure: &str) -> Option<f64> {
+    over(copy.runs.values().copied(), figure)
 }
 
 /// How alike the copy of some runs is on average; none where there are none, or one does not say.

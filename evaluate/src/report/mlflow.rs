@@ -254,6 +254,9 @@ fn evaluated<'a>(directory: &Path, run: &'a Run) -> Recorded<'a> {
     if let Some(table) = &run.metrics.table {
         section("table", &table.quality);
         section("table_answered", &table.answered);
+        if let Some(own) = &table.own {
+            section("table_own", own);
+        }
     }
     if let Some(figures) = &run.metrics.surrogate {
         section("surrogate", figures);

@@ -127,8 +127,8 @@ fn verdicts(table: &Table) -> String {
     ];
     format!(
         "<p class=\"caption\">Of {figure}: what users keep of the target without a defence, and what share of that the strongest copy has; and how far that copy which is most alike agrees \
-         with the target model's own first items. Beside each, the chance of so large a difference to no defence were there none, corrected for all by \
-         one figure.</p>\n{}\n",
+         with the target model's own first items. Beside each, the chance of so large a difference to no defence were there none, corrected for all \
+         differences by the same figure.</p>\n{}\n",
         table_of(&heading, &rows)
     )
 }

@@ -1,4 +1,4 @@
-//! What was run and what came of it, in two sentences that the report works out itself.
+//! What was run and what came of it, in a few sentences that the report works out itself.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::table::Table;
 use super::verdict::{Strongest, Verdict};
 use crate::figures::{Network, grouped, price_of};
 
-/// Defences that the second sentence speaks of, at most.
+/// Defences that a sentence speaks of, at most.
 const SPOKEN: usize = 3;
 
 /// What was run.
@@ -115,7 +115,11 @@ fn how_alike(table: &Table, several: bool) -> String {
     });
     let clauses: Vec<String> = open.into_iter().chain(behind).collect();
     let clauses: Vec<&str> = clauses.iter().map(String::as_str).collect();
-    format!(" The copy most alike has {figure} {}.", listed(&clauses, "and"))
+    let more = match defended.len().saturating_sub(SPOKEN) {
+        0 => String::new(),
+        more => format!("; {more} more {} in the table", if more == 1 { "is" } else { "are" }),
+    };
+    format!(" The copy most alike has {figure} {}{more}.", listed(&clauses, "and"))
 }
 
 /// How much more the strongest thief loses than users do.

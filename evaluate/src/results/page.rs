@@ -75,7 +75,7 @@ fn experiment(one: &Kept, kept: &str, text: &mut String) {
     let _ = writeln!(text, "\n*{}.*\n", table.protocol);
     let _ = writeln!(
         text,
-        "![What each defence costs users of {name}, and what share of the undefended target the strongest copy has]({kept}/{name}/{FRONTIER})\n"
+        "![What each defence costs users of {name}, what share of the undefended target the strongest copy has, and how alike a copy can be]({kept}/{name}/{FRONTIER})\n"
     );
     let _ = writeln!(
         text,

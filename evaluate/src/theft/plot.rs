@@ -60,7 +60,10 @@ fn render(theft: &Theft, svg: &mut String) -> Drawn {
     ))?;
     let whiskers = match theft.seeds.len() {
         1 => "whiskers: 95 % bootstrap intervals over the users",
-        _ => "whiskers: 95 % intervals over users and seeds",
+        _ if all_have_intervals(theft) => "whiskers: 95 % intervals over users and seeds",
+        _ => {
+            "whiskers: 95 % intervals over users and seeds; where runs do not say of each user, a deviation over seeds"
+        }
     };
     let lines_shown = "each way to ask with the learning that serves it best; dashed: the target itself";
     for (place, line) in [lines_shown, whiskers].into_iter().enumerate() {
@@ -96,6 +99,12 @@ fn render(theft: &Theft, svg: &mut String) -> Drawn {
     }
     root.present()?;
     Ok(())
+}
+
+fn all_have_intervals(theft: &Theft) -> bool {
+    let mut values =
+        theft.curves.iter().flat_map(|curve| &curve.points).flat_map(|point| point.figures.values());
+    values.all(|value| value.interval().is_some())
 }
 
 /// The lines of a target: of each way to ask, and of each architecture of the copy, the learning that is best at the last point.

@@ -89,6 +89,11 @@ fn where_a_thief_is_missing_whom_others_have_is_said() {
     scene.amend("ann/report/report.json", "", of_a_table);
     let ended = scene.evaluate(&ALL);
     assert!(ended.code == 0 && ended.err.contains(said), "{}", ended.err);
+    // Among sampled candidates there is none to be missed.
+    scene.amend("bob/report/report.json", "/protocol/ranking", |ranking| *ranking = "uniform".into());
+    scene.amend("bob/report/report.json", "/protocol", |protocol| protocol["negatives"] = 100.into());
+    let ended = scene.evaluate(&ALL);
+    assert!(ended.code == 0 && !ended.err.contains("table of lists"), "{}", ended.err);
 }
 
 #[test]

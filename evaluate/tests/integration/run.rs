@@ -197,6 +197,24 @@ fn a_table_of_lists_to_single_items_is_a_copy_that_learns_nothing() {
         assert_eq!(verdict["thief"]["price"]["questions"], ITEMS, "{verdict}");
         assert_eq!(verdict["thief"]["price"]["accounts"], ITEMS, "{verdict}");
     }
+    // A table of which an older program does not say how alike it is to the model's own lists might be the most alike: nothing is tested.
+    for (target, out) in [("target", "copied-open"), ("reversed", "copied-reverse")] {
+        expect_done(&evaluate(&scene, target, Some("copy"), out, &[]));
+    }
+    let tested = |runs: &[&str], out: &str| {
+        let ended = scene.evaluate(&[&["report", "--out", out, "--runs"], runs].concat());
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        let report = scene.json(&format!("{out}/report.json"));
+        report["verdicts"][1]["most_alike"]["difference"].is_object()
+    };
+    assert!(tested(&["copied-open", "copied-reverse"], "alike"));
+    std::fs::remove_file(scene.path("copied-reverse/stage.lock")).unwrap();
+    scene.amend("copied-reverse/metrics.json", "/table", |table| {
+        table.as_object_mut().unwrap().remove("own");
+    });
+    assert!(!tested(&["copied-open", "copied-reverse"], "unlike"));
+    // Where another run of the same target says it, that one is taken, though it is not the first.
+    assert!(tested(&["copied-open", "copied-reverse", "eval-reverse"], "again"));
     // Where an older program evaluated a target, that thief is missing, which is said.
     std::fs::remove_file(scene.path("eval/stage.lock")).unwrap();
     scene.amend("eval/metrics.json", "", |metrics| {

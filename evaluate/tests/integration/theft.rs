@@ -150,6 +150,8 @@ fn seeds_of_one_thief_are_averaged() {
     assert!(figure["low"].is_number() && figure["high"].is_number(), "{figure}");
     let agreement = &point["figures"]["Agr@10"];
     assert!(agreement["low"].is_null() && agreement["deviation"].is_number(), "{agreement}");
+    let drawn = || std::fs::read_to_string(scene.path("theft/theft.svg")).unwrap();
+    assert!(drawn().contains("where runs do not say of each user"), "the picture says what its whiskers are");
     // Where both kept it, over users and seeds: the answers of a target without a policy are its own.
     for (run, agree) in [("a-250", 0.2), ("again", 0.4)] {
         scene.keep(run, "Agr@10", (0..20).map(|user| agree + 0.01 * f64::from(user)));

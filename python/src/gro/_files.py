@@ -164,7 +164,7 @@ def metrics(path: StrPath, library: Literal["pandas"] = "pandas") -> pd.DataFram
 @overload
 def metrics(path: StrPath, library: Literal["polars"]) -> pl.DataFrame: ...
 def metrics(path: StrPath, library: Library = "pandas") -> pd.DataFrame | pl.DataFrame:
-    """The figures of one evaluation, a row each: ``of`` (``popular``, ``target``, ``table.quality``, ``table.answered``, ``surrogate``,
+    """The figures of one evaluation, a row each: ``of`` (``popular``, ``target``, ``table.quality``, ``table.answered``, ``table.own``, ``surrogate``,
     ``fidelity.answered``, ``fidelity.own``),
     ``figure``, ``mean``, and its 95 % interval from ``low`` to ``high``."""
     text = _file(path, "metrics.json", "`gro-evaluate run`").read_text(encoding="utf-8")
