@@ -246,6 +246,7 @@ fn make_collects_results() {
         "proof-none-short-set-sas",
         "eval-none-autoregressive-hinge-sas",
         "eval-random-random-10-listmle-shuffled-sas",
+        "eval-random-mimic-10-listmle-shuffled-sas",
         "proof-guard-short-by-2-listmle-decoys-sas",
         "proof-guard-mimic-listmle-decoys-sas",
         "detect",
