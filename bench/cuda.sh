@@ -63,7 +63,8 @@ run() {
   [ -d release ] || cd "$package"
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2> /dev/null || echo "no nvidia-smi"
   if [ "$device" != cpu ]; then
-    check "kernels against the CPU" release/deps/kernels --ignored
+    check "kernels against the CPU" env GRO_DEVICE="$device" release/deps/kernels \
+      --include-ignored cuda::tests twins_agree all_ways_agree
   fi
   check "parity with the authors' numbers" env GOLDEN_DIR="$PWD/golden" GRO_DEVICE="$device" release/deps/parity
   # The test compares two ways to compute; without a GPU the other way is the plain operations on the CPU.

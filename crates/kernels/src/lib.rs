@@ -2,17 +2,19 @@
 //!
 //! candle's own operations leave most of a CPU idle: each runs one pass over memory, and many of them on one thread. So every
 //! operation here has a *fused* version (a `CustomOp` with its own backward pass, parallel over rows, in one pass over memory
-//! where one suffices) and beside it, in the same file, a *plain* twin in ordinary candle operations. The plain twin is what
-//! runs on CUDA, and what the tests compare the fused version with. [`set_plain`] makes the whole process use the plain twins.
+//! where one suffices) and beside it, in the same file, a *plain* twin in ordinary candle operations, with which the tests compare
+//! the fused version. [`set_plain`] makes the whole process use the plain twins.
 //!
 //! `ops` holds the operations, one file each. `catalogue` holds the [`Catalogue`] and everything that is computed over all
 //! items: lists, ranks, extremes, picked scores, negatives and losses. `cpu` is what fused versions are built from.
 //!
-//! Where candle has no good CUDA kernel (the gradient of a lookup, top-k, dropout), the plain twin is a `CustomOp` with a CUDA
-//! kernel of our own and a CPU side that gives the same bytes; `cuda/kernels.cu` holds the kernels, and a test runs them on the
-//! CPU.
+//! On a GPU the plain twins run, but where time goes into launching many small kernels, on kernels of our own: linear maps, norms,
+//! activations, dropout, both kinds of attention, the recurrent unit, AdamW, the gradient of a lookup and top-k. `cuda` holds their
+//! launches and backward passes, `cuda/kernels.cu` the kernels; a test runs their code on the CPU, thread by thread, and compares
+//! it with the CPU's. Top-k, dropout and the gradient of a lookup give the same bytes on both, the others the same but for rounding.
 //!
-//! Plain twins follow the type of their tokens: activations may be bf16, while weights, norms, softmax and losses stay f32.
+//! Plain twins follow the type of their tokens: activations may be bf16, for which there are no kernels of our own, while
+//! weights, norms, softmax and losses stay f32.
 //!
 //! Conventions. Tensors are `f32` (activations of plain twins may be `bf16`), contiguous, row-major. A batch is *packed*: the
 //! concatenation of its rows' real tokens, `(tokens, hidden)`, with [`Rows`] saying where each row lies. Work is cut into chunks
@@ -36,6 +38,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::Device;
 
 pub use catalogue::{Catalogue, Margins, Prepared, RankingLoss, outside};
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_device;
 pub use ops::{
     Activation, AdamWStep, Attention, Dropout, Embed, FeedForward, KeyValueCache, QueryTokens, SelfAttention,
     adamw, additive_attention, additive_attention_step, dropout, embedding, gelu, gru, gru_step, linear,

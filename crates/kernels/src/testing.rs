@@ -34,6 +34,11 @@ pub(crate) fn id_tensor(seed: u64, shape: impl Into<Shape>, bound: usize) -> Ten
     Tensor::from_vec(ids(seed, shape.elem_count(), bound as u32), shape, &Device::Cpu).unwrap()
 }
 
+/// The same on the device of the variables.
+pub(crate) fn beside(tensor: &Tensor, variables: &[Var]) -> Tensor {
+    tensor.to_device(variables[0].device()).unwrap()
+}
+
 /// A catalogue whose weight is the second of the variables, and its bias the third, where there is one.
 pub(crate) fn catalogue_of(v: &[Var], items: usize) -> Catalogue {
     Catalogue { weight: v[1].as_tensor().clone(), bias: v.get(2).map(|bias| bias.as_tensor().clone()), items }
@@ -47,7 +52,7 @@ pub(crate) fn values(tensor: &Tensor) -> Vec<f32> {
 /// Value of `f`, and the gradients of its inner product with fixed numbers.
 fn run(inputs: &[Var], f: &dyn Fn(&[Var]) -> Result<Tensor>) -> (Vec<f32>, Vec<Vec<f32>>) {
     let y = f(inputs).expect("forward");
-    let weights = Tensor::from_vec(numbers(99, y.elem_count()), y.shape(), &Device::Cpu).unwrap();
+    let weights = Tensor::from_vec(numbers(99, y.elem_count()), y.shape(), y.device()).unwrap();
     let grads = (&y * weights).unwrap().sum_all().unwrap().backward().expect("backward");
     let gradients = inputs.iter().map(|x| values(grads.get(x).expect("a gradient"))).collect();
     (values(&y), gradients)
@@ -84,6 +89,41 @@ pub(crate) fn assert_twins(
     }
     let again = on_threads(3, || run(inputs, &fused));
     assert_eq!((value, gradients), again, "{name}: one and three threads differ");
+    #[cfg(feature = "cuda")]
+    if let Some(device) = gpu() {
+        let (value, gradients) = run(&moved(inputs, device), &plain);
+        let tolerance = tolerance.max(2e-4);
+        assert_close(&format!("{name} on the GPU: value"), &value, &expected, tolerance);
+        for (place, (gradient, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
+            assert_close(
+                &format!("{name} on the GPU: gradient of input {place}"),
+                gradient,
+                expected,
+                tolerance,
+            );
+        }
+    }
+}
+
+/// The GPU, where the tests are to run there too: `GRO_DEVICE=cuda:0`.
+#[cfg(feature = "cuda")]
+pub(crate) fn gpu() -> Option<&'static Device> {
+    use std::sync::OnceLock;
+    static GPU: OnceLock<Option<Device>> = OnceLock::new();
+    let wanted = || std::env::var("GRO_DEVICE").is_ok_and(|device| device.starts_with("cuda"));
+    GPU.get_or_init(|| wanted().then(|| crate::cuda_device(0).unwrap())).as_ref()
+}
+
+/// The same variables on another device; one that stands in two places is one there too.
+#[cfg(feature = "cuda")]
+fn moved(inputs: &[Var], device: &Device) -> Vec<Var> {
+    let mut moved: Vec<Var> = Vec::new();
+    for (place, input) in inputs.iter().enumerate() {
+        let before = inputs[..place].iter().position(|other| other.id() == input.id());
+        let copy = before.map(|place| moved[place].clone());
+        moved.push(copy.unwrap_or_else(|| Var::from_tensor(&input.to_device(device).unwrap()).unwrap()));
+    }
+    moved
 }
 
 /// Asserts that the gradients of `f` are those of central differences, at up to twelve elements of each input.

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 pub fn device(choice: Choice) -> Result<Device> {
     let device = match choice {
         Choice::Auto if candle_core::utils::cuda_is_available() => {
-            Device::new_cuda(0).unwrap_or_else(|error| {
+            open(0).unwrap_or_else(|error| {
                 // A driver without a device fails here rather than above.
                 tracing::warn!(
                     "this build can use a GPU, but none answers ({}); using the CPU",
@@ -29,7 +29,7 @@ pub fn device(choice: Choice) -> Result<Device> {
                  or use --device cpu"
             )));
         }
-        Choice::Cuda(number) => Device::new_cuda(number).map_err(|error| {
+        Choice::Cuda(number) => open(number).map_err(|error| {
             Error::Request(format!(
                 "device `{choice}` does not answer ({}); use --device cpu",
                 reason(&error)
@@ -43,6 +43,15 @@ pub fn device(choice: Choice) -> Result<Device> {
         _ => tracing::debug!("running on the CPU"),
     }
     Ok(device)
+}
+
+#[cfg(feature = "cuda")]
+use kernels::cuda_device as open;
+
+/// A build without CUDA has no GPU; candle says so.
+#[cfg(not(feature = "cuda"))]
+fn open(number: usize) -> candle_core::Result<Device> {
+    Device::new_cuda(number)
 }
 
 /// What `--device` would call it: `cpu` or `cuda:N`.

@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{
-        assert_close, assert_gradients, assert_twins, catalogue_of, id_tensor, values, variable,
+        assert_close, assert_gradients, assert_twins, beside, catalogue_of, id_tensor, values, variable,
     };
 
     #[test]
@@ -109,7 +109,10 @@ mod tests {
                     v,
                     2e-5,
                     |v| fused(&catalogue_of(v, items), &v[0], &positives, &negatives)? * 100.0,
-                    |v| plain(&catalogue_of(v, items), &v[0], &positives, &negatives)? * 100.0,
+                    |v| {
+                        plain(&catalogue_of(v, items), &v[0], &beside(&positives, v), &beside(&negatives, v))?
+                            * 100.0
+                    },
                 );
             }
         }

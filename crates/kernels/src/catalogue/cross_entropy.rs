@@ -427,7 +427,7 @@ mod tests {
     use candle_core::Var;
 
     use super::*;
-    use crate::testing::{assert_gradients, assert_twins, catalogue_of, id_tensor, variable};
+    use crate::testing::{assert_gradients, assert_twins, beside, catalogue_of, id_tensor, variable};
 
     fn of(v: &[Var]) -> Catalogue {
         catalogue_of(v, v[1].dim(0).unwrap() - 1)
@@ -455,14 +455,14 @@ mod tests {
                     v,
                     3e-5,
                     |v| fused(&of(v), &v[0], &targets, budget)? * 2.0,
-                    |v| plain(&of(v), &v[0], &targets)? * 2.0,
+                    |v| plain(&of(v), &v[0], &beside(&targets, v))? * 2.0,
                 );
                 assert_twins(
                     "cross entropy",
                     v,
                     3e-5,
                     |v| fused(&of(v), &v[0], &targets, budget),
-                    |v| whole(v, &targets),
+                    |v| whole(v, &beside(&targets, v)),
                 );
             }
         }

@@ -78,7 +78,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::testing::{
-        assert_close, assert_gradients, assert_twins, catalogue_of, id_tensor, values, variable,
+        assert_close, assert_gradients, assert_twins, beside, catalogue_of, id_tensor, values, variable,
     };
 
     pub(in super::super) fn assert_twins_agree(
@@ -100,7 +100,10 @@ pub(super) mod tests {
                     v,
                     2e-5,
                     |v| fused(&catalogue_of(v, items), &v[0], &answers, &negatives)? * 3.0,
-                    |v| plain(&catalogue_of(v, items), &v[0], &answers, &negatives)? * 3.0,
+                    |v| {
+                        plain(&catalogue_of(v, items), &v[0], &beside(&answers, v), &beside(&negatives, v))?
+                            * 3.0
+                    },
                 );
             }
         }

@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{
-        assert_close, assert_gradients, assert_twins, catalogue_of, id_tensor, values, variable,
+        assert_close, assert_gradients, assert_twins, beside, catalogue_of, id_tensor, values, variable,
     };
 
     const MARGINS: Margins = Margins { rank: 0.5, negative: 0.5 };
@@ -170,7 +170,10 @@ mod tests {
                     v,
                     2e-5,
                     |v| fused(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0,
-                    |v| plain(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0,
+                    |v| {
+                        let (answers, negatives) = (beside(&answers, v), beside(&negatives, v));
+                        plain(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS)?.loss * 3.0
+                    },
                 );
                 let gradient =
                     fused(&catalogue_of(v, items), &v[0], &answers, &negatives, MARGINS).unwrap().gradient;

@@ -97,7 +97,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::testing::{assert_gradients, assert_twins, catalogue_of, id_tensor, values, variable};
+    use crate::testing::{assert_gradients, assert_twins, beside, catalogue_of, id_tensor, values, variable};
 
     #[test]
     fn twins_agree() {
@@ -111,7 +111,7 @@ mod tests {
                     v,
                     2e-5,
                     |v| fused(&catalogue_of(v, items), &v[0], &answers, &other, 0.1),
-                    |v| plain(&catalogue_of(v, items), &v[0], &answers, &other, 0.1),
+                    |v| plain(&catalogue_of(v, items), &v[0], &beside(&answers, v), &beside(&other, v), 0.1),
                 );
             }
         }

@@ -7,6 +7,7 @@
 // An argument is `u32:N`, `u64:N`, `f32:BITS`, `in:BYTES` or `out:BYTES`: the last two are buffers, read from standard input
 // in this order; those of `out` are written back.
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,7 @@ static unsigned int atomicAdd(unsigned int *place, unsigned int more) {
 }
 
 #define KERNEL static void
+#define FUNCTION static
 #define __shared__ static
 #include "kernels.cu"
 
@@ -41,6 +43,32 @@ static void call(const char *name) {
   else if (!strcmp(name, "move_keys")) move_keys(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].u, a[6].u, a[7].u);
   else if (!strcmp(name, "segment_sum")) segment_sum(a[0].p, a[1].p, a[2].p, a[3].p, a[4].u, a[5].u);
   else if (!strcmp(name, "top_k")) top_k(a[0].p, a[1].p, a[2].u, a[3].u);
+  else if (!strcmp(name, "square_sums")) square_sums(a[0].p, a[1].p, a[2].u);
+  else if (!strcmp(name, "adamw"))
+    adamw(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].u, a[6].u, a[7].f, a[8].f, a[9].f, a[10].f, a[11].f, a[12].f,
+          a[13].f, a[14].f, a[15].f);
+  else if (!strcmp(name, "gru_states")) gru_states(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].u);
+  else if (!strcmp(name, "gru_gradients"))
+    gru_gradients(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p, a[6].p, a[7].p, a[8].u);
+  else if (!strcmp(name, "drop_add")) drop_add(a[0].p, a[1].p, a[2].p, a[3].l, a[4].u, a[5].f, a[6].u);
+  else if (!strcmp(name, "activate")) activate(a[0].p, a[1].p, a[2].p, a[3].u, a[4].u);
+  else if (!strcmp(name, "add_bias")) add_bias(a[0].p, a[1].p, a[2].u, a[3].u);
+  else if (!strcmp(name, "column_parts")) column_parts(a[0].p, a[1].p, a[2].u, a[3].u, a[4].u);
+  else if (!strcmp(name, "add_columns")) add_columns(a[0].p, a[1].p, a[2].u, a[3].u);
+  else if (!strcmp(name, "normalise")) normalise(a[0].p, a[1].p, a[2].p, a[3].p, a[4].u, a[5].u);
+  else if (!strcmp(name, "normalise_gradients"))
+    normalise_gradients(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].u, a[6].u, a[7].u);
+  else if (!strcmp(name, "pad_heads")) pad_heads(a[0].p, a[1].p, a[2].p, a[3].u, a[4].u, a[5].u, a[6].u, a[7].u);
+  else if (!strcmp(name, "attend"))
+    attend(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].f, a[6].l, a[7].u, a[8].f, a[9].u, a[10].u, a[11].u, a[12].u);
+  else if (!strcmp(name, "add_attend"))
+    add_attend(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p, a[6].p, a[7].u, a[8].u, a[9].u);
+  else if (!strcmp(name, "add_attend_queries"))
+    add_attend_queries(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p, a[6].p, a[7].p, a[8].p, a[9].p, a[10].u, a[11].u,
+                       a[12].u);
+  else if (!strcmp(name, "add_attend_keys"))
+    add_attend_keys(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p, a[6].p, a[7].p, a[8].p, a[9].p, a[10].u, a[11].u,
+                    a[12].u);
   else { fprintf(stderr, "no kernel %s\n", name); exit(2); }
 }
 

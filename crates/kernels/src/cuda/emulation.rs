@@ -6,14 +6,19 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp1, Layout};
+use candle_core::{CpuStorage, CustomOp1, Device, Layout, Tensor, Var};
 
 use crate::catalogue::top_k::{self, LONGEST, order_key};
 use crate::ops::{
+    activation::Activation,
+    adamw::{self, AdamWStep, Update},
+    additive_attention,
+    attention::QueryTokens,
     dropout::{Dropout, Factors},
-    embedding,
+    embedding, gru, norm,
 };
-use crate::testing::{ids, numbers};
+use crate::rows::Rows;
+use crate::testing::{assert_close, ids, numbers, values};
 
 /// An argument of a kernel.
 enum Argument<'a> {
@@ -22,6 +27,8 @@ enum Argument<'a> {
     F32(f32),
     In(&'a [u32]),
     Out(&'a mut Vec<u32>),
+    /// A tensor that is not given.
+    Null,
 }
 
 /// The emulation, compiled by the C compiler that links Rust programs too.
@@ -32,8 +39,11 @@ fn program() -> &'static PathBuf {
         let program = std::env::current_exe().unwrap().with_file_name("gro-emulation");
         let fresh = program.with_extension(std::process::id().to_string());
         let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-        let status =
-            Command::new(compiler).args(["-O1", "-std=gnu11", "-o"]).arg(&fresh).arg(source).status();
+        let status = Command::new(compiler)
+            .args(["-O1", "-std=gnu11", "-ffp-contract=off", "-o"])
+            .arg(&fresh)
+            .args([source, "-lm"])
+            .status();
         assert!(status.unwrap().success(), "a C compiler must compile {source}");
         std::fs::rename(&fresh, &program).unwrap();
         program
@@ -53,6 +63,10 @@ fn launch(kernel: &str, blocks: usize, threads: usize, mut arguments: Vec<Argume
             }
             Argument::U64(value) => {
                 command.arg(format!("u64:{value}"));
+                continue;
+            }
+            Argument::Null => {
+                command.arg("u64:0");
                 continue;
             }
             Argument::F32(value) => {
@@ -96,7 +110,7 @@ fn dropout_factors_are_those_of_the_cpu() {
             let layout = Layout::contiguous(lengths.len());
             let (expected, _) = factors.cpu_fwd(&CpuStorage::U32(lengths.clone()), &layout).unwrap();
             let CpuStorage::F32(expected) = expected else { panic!("not f32") };
-            let (threshold, scale) = factors.threshold_and_scale();
+            let (threshold, scale) = factors.dropout.threshold_and_scale();
             let mut found = vec![0; factors.count()];
             let arguments = vec![
                 Argument::Out(&mut found),
@@ -117,7 +131,7 @@ fn dropout_factors_are_those_of_the_cpu() {
 
 /// As `cuda::segment_sum` launches it.
 fn segment_sum(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Vec<u32> {
-    let (count, tiles) = (ids.len(), ids.len().div_ceil(2048));
+    let (count, tiles) = (ids.len(), ids.len().div_ceil(512));
     let passes = (usize::BITS - (rows - 1).leading_zeros()).div_ceil(8).max(1);
     let (mut keys, mut places) = (ids.to_vec(), vec![0; count]);
     for pass in 0..passes {
@@ -206,4 +220,404 @@ fn a_row_of_one_score_throughout_is_listed_by_id() {
     );
     assert!(found.iter().copied().eq(1..=300));
     assert!(order_key(0.25, 1) < order_key(0.25, 2));
+}
+
+fn floats(bits: &[u32]) -> Vec<f32> {
+    bits.iter().map(|&bits| f32::from_bits(bits)).collect()
+}
+
+/// A tensor of numbers, and the same as a kernel takes them.
+fn both(seed: u64, shape: &[usize]) -> (Tensor, Vec<u32>) {
+    let numbers = numbers(seed, shape.iter().product());
+    let words = bits(&numbers);
+    (Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap(), words)
+}
+
+#[test]
+fn steps_of_adamw_are_those_of_the_cpu() {
+    for (count, clip_norm) in [(1, 5.0), (70_001, 1e6), (70_001, f64::INFINITY), (3000, 0.5)] {
+        let step = AdamWStep {
+            lr: 1e-2,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-9,
+            weight_decay: 0.05,
+            clip_norm,
+            step: 3,
+        };
+        let [(param, mut p), (grad, g), (first, mut m)] = [1, 2, 3].map(|seed| both(seed, &[count]));
+        let second = first.sqr().unwrap();
+        let mut v = bits(&values(&second));
+        let [param, first, second] = [param, first, second].map(|x| Var::from_tensor(&x).unwrap());
+        adamw::fused(&param, &grad, &first, &second, &step).unwrap();
+
+        let parts = if clip_norm.is_finite() { count.div_ceil(256).min(256) } else { 0 };
+        let mut squares = vec![0; parts.max(1)];
+        let elements = || Argument::U32(count as u32);
+        if parts > 0 {
+            launch(
+                "square_sums",
+                parts,
+                256,
+                vec![Argument::In(&g), Argument::Out(&mut squares), elements()],
+            );
+        }
+        let update = Update::new(&step);
+        let numbers = [
+            clip_norm as f32,
+            step.beta1 as f32,
+            (1.0 - step.beta1) as f32,
+            step.beta2 as f32,
+            (1.0 - step.beta2) as f32,
+            update.keep,
+            update.rate,
+            update.root,
+            update.epsilon,
+        ];
+        let mut arguments = vec![
+            Argument::Out(&mut p),
+            Argument::Out(&mut m),
+            Argument::Out(&mut v),
+            Argument::In(&g),
+            Argument::In(&squares),
+            elements(),
+            Argument::U32(parts as u32),
+        ];
+        arguments.extend(numbers.map(Argument::F32));
+        launch("adamw", count.div_ceil(256).min(100), 256, arguments);
+        for (what, found, expected) in
+            [("parameter", &p, &param), ("first", &m, &first), ("second", &v, &second)]
+        {
+            if clip_norm == 0.5 {
+                assert_close(what, &floats(found), &values(expected), 1e-6);
+            } else {
+                assert_eq!(found, &bits(&values(expected)), "{what} of {count}, clipped to {clip_norm}");
+            }
+        }
+    }
+}
+
+#[test]
+fn recurrent_states_and_gradients_are_those_of_the_cpu() {
+    for (lengths, hidden, threads) in [(vec![1], 1, 32), (vec![3, 1, 7], 5, 32), (vec![9, 2], 40, 64)] {
+        let rows = Rows::from_lengths(lengths.iter().copied());
+        let (tokens, width) = (rows.tokens(), 3 * hidden);
+        let starts: Vec<u32> = rows.offsets().iter().map(|&start| start as u32).collect();
+        let [(x, x_bits), (weight, weight_bits)] =
+            [(1, [tokens, width]), (2, [width, hidden])].map(|(seed, shape)| both(seed, &shape));
+        let ((bias, bias_bits), (g, g_bits)) = (both(3, &[width]), both(4, &[tokens, hidden]));
+        let inputs = [&x, &weight, &bias].map(|x| Var::from_tensor(x).unwrap());
+        let y = gru::fused(&inputs[0], &inputs[1], &inputs[2], &rows).unwrap();
+
+        let transposed = bits(&values(&weight.t().unwrap().contiguous().unwrap()));
+        let mut states = vec![0; tokens * hidden];
+        let arguments = vec![
+            Argument::In(&x_bits),
+            Argument::In(&transposed),
+            Argument::In(&bias_bits),
+            Argument::In(&starts),
+            Argument::Out(&mut states),
+            Argument::U32(hidden as u32),
+        ];
+        launch("gru_states", rows.len(), threads, arguments);
+        assert_close("states", &floats(&states), &values(&y), 1e-5);
+
+        let mut previous = vec![0f32; tokens * hidden];
+        for row in 0..rows.len() {
+            for token in rows.row(row).skip(1) {
+                let state = floats(&states[(token - 1) * hidden..][..hidden]);
+                previous[token * hidden..][..hidden].copy_from_slice(&state);
+            }
+        }
+        let before = Tensor::from_vec(previous.clone(), (tokens, hidden), &Device::Cpu).unwrap();
+        let a = before.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
+        let (a, previous) = (bits(&values(&a)), bits(&previous));
+        let (mut dx, mut da) = (vec![0; tokens * width], vec![0; tokens * width]);
+        let mut arguments: Vec<Argument<'_>> =
+            [&g_bits, &x_bits, &a, &previous, &weight_bits, &starts].map(|x| Argument::In(x)).into();
+        arguments.extend([Argument::Out(&mut dx), Argument::Out(&mut da), Argument::U32(hidden as u32)]);
+        launch("gru_gradients", rows.len(), threads, arguments);
+        let gradients = (y * g).unwrap().sum_all().unwrap().backward().unwrap();
+        let expected = |place: usize| values(gradients.get(&inputs[place]).unwrap());
+        assert_close("gradient of x", &floats(&dx), &expected(0), 1e-5);
+        let da = Tensor::from_vec(floats(&da), (tokens, width), &Device::Cpu).unwrap();
+        let of_weight = da.t().unwrap().contiguous().unwrap().matmul(&before).unwrap();
+        assert_close("gradient of the weight", &values(&of_weight), &expected(1), 1e-5);
+        assert_close("gradient of the bias", &values(&da.sum(0).unwrap()), &expected(2), 1e-5);
+    }
+}
+
+/// The gradient of the first input, and of the others, of the inner product of `y` with `g`.
+fn gradients<const N: usize>(y: &Tensor, g: &Tensor, inputs: [&Var; N]) -> [Vec<f32>; N] {
+    let store = (y * g).unwrap().sum_all().unwrap().backward().unwrap();
+    inputs.map(|input| values(store.get(input).unwrap()))
+}
+
+fn variables<const N: usize>(tensors: [&Tensor; N]) -> [Var; N] {
+    tensors.map(|tensor| Var::from_tensor(tensor).unwrap())
+}
+
+#[test]
+fn dropout_and_residual_sums_are_those_of_the_cpu() {
+    let ((x, x_bits), (residual, residual_bits)) = (both(1, &[37, 20]), both(2, &[37, 20]));
+    for probability in [0.0, 0.3] {
+        let dropout = Dropout { probability, key: 0xdead_beef };
+        let (threshold, scale) = dropout.threshold_and_scale();
+        let dropped = crate::dropout(&x, Some(dropout)).unwrap();
+        for sum in [false, true] {
+            let mut y = vec![0; x_bits.len()];
+            let arguments = vec![
+                Argument::In(&x_bits),
+                if sum { Argument::In(&residual_bits) } else { Argument::Null },
+                Argument::Out(&mut y),
+                Argument::U64(dropout.key),
+                Argument::U32(threshold),
+                Argument::F32(scale),
+                Argument::U32(x_bits.len() as u32),
+            ];
+            launch("drop_add", 2, 256, arguments);
+            let expected = if sum { (&residual + &dropped).unwrap() } else { dropped.clone() };
+            assert_eq!(y, bits(&values(&expected)), "probability {probability}, sum {sum}");
+        }
+    }
+}
+
+#[test]
+fn activations_are_those_of_the_cpu() {
+    let (x, g) = (both(1, &[3000]).0.affine(5.0, 0.0).unwrap(), both(2, &[3000]));
+    let x_bits = bits(&values(&x));
+    for (kind, activation) in [(0, Activation::Gelu), (1, Activation::Relu)] {
+        let [input] = variables([&x]);
+        let expected = activation.plain(&input).unwrap();
+        let [gradient] = gradients(&expected, &g.0, [&input]);
+        for (with, expected) in [(false, values(&expected)), (true, gradient)] {
+            let mut y = vec![0; 3000];
+            let arguments = vec![
+                Argument::In(&x_bits),
+                if with { Argument::In(&g.1) } else { Argument::Null },
+                Argument::Out(&mut y),
+                Argument::U32(kind),
+                Argument::U32(3000),
+            ];
+            launch("activate", 3, 256, arguments);
+            assert_close("activation", &floats(&y), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn biases_and_sums_of_columns_are_those_of_the_cpu() {
+    for (rows, width) in [(1, 1), (150, 20), (700, 300)] {
+        let ((x, mut y), (bias, bias_bits)) = (both(1, &[rows, width]), both(2, &[width]));
+        let (parts, words) = (rows.div_ceil(64), y.clone());
+        let (mut of_parts, mut sums) = (vec![0; parts * width], vec![0; width]);
+        let size = |size: usize| Argument::U32(size as u32);
+        launch(
+            "add_bias",
+            2,
+            256,
+            vec![Argument::Out(&mut y), Argument::In(&bias_bits), size(width), size(rows * width)],
+        );
+        assert_eq!(y, bits(&values(&x.broadcast_add(&bias).unwrap())));
+        let arguments =
+            vec![Argument::In(&words), Argument::Out(&mut of_parts), size(rows), size(width), size(64)];
+        launch("column_parts", parts, 256, arguments);
+        launch(
+            "add_columns",
+            width,
+            256,
+            vec![Argument::In(&of_parts), Argument::Out(&mut sums), size(parts), size(width)],
+        );
+        assert_close("sums", &floats(&sums), &values(&x.sum(0).unwrap()), 1e-5);
+    }
+}
+
+#[test]
+fn norms_are_those_of_the_cpu() {
+    for (rows, hidden) in [(1, 2), (9, 5), (300, 64)] {
+        let (x, g) = (both(1, &[rows, hidden]), both(4, &[rows, hidden]));
+        let (weight, bias) = (both(2, &[hidden]), both(3, &[hidden]));
+        let [input, of_weight, of_bias] = variables([&x.0, &weight.0, &bias.0]);
+        let expected = norm::plain(&input, None, None, &of_weight, &of_bias).unwrap();
+        let size = |size: usize| Argument::U32(size as u32);
+        let mut y = vec![0; rows * hidden];
+        let mut arguments: Vec<Argument<'_>> = [&x.1, &weight.1, &bias.1].map(|x| Argument::In(x)).into();
+        arguments.extend([Argument::Out(&mut y), size(rows), size(hidden)]);
+        launch("normalise", rows.div_ceil(8), 256, arguments);
+        assert_close("norm", &floats(&y), &values(&expected), 1e-5);
+
+        let blocks = rows.div_ceil(16).div_ceil(8);
+        let (mut dx, mut parts) = (vec![0; rows * hidden], vec![0; blocks * 8 * 2 * hidden]);
+        let mut arguments: Vec<Argument<'_>> = [&g.1, &x.1, &weight.1].map(|x| Argument::In(x)).into();
+        arguments.extend([
+            Argument::Out(&mut dx),
+            Argument::Out(&mut parts),
+            size(rows),
+            size(hidden),
+            size(16),
+        ]);
+        launch("normalise_gradients", blocks, 256, arguments);
+        let [of_x, of_weight, of_bias] = gradients(&expected, &g.0, [&input, &of_weight, &of_bias]);
+        assert_close("gradient", &floats(&dx), &of_x, 1e-4);
+        let parts = Tensor::from_vec(floats(&parts), (blocks * 8, 2 * hidden), &Device::Cpu).unwrap();
+        assert_close(
+            "gradients of both",
+            &values(&parts.sum(0).unwrap()),
+            &[of_weight, of_bias].concat(),
+            1e-5,
+        );
+    }
+}
+
+#[test]
+fn heads_are_padded_and_back() {
+    let rows = Rows::from_lengths([3, 0, 7, 1]);
+    let (heads, size) = (2, 5);
+    let starts: Vec<u32> = rows.offsets().iter().map(|&start| start as u32).collect();
+    let (x, mut words) = both(1, &[rows.tokens(), heads * size]);
+    let count = rows.len() * heads * rows.longest() * size;
+    let mut padded = vec![0; count];
+    let numbers =
+        |back: u32| [heads as u32, rows.longest() as u32, size as u32, back, count as u32].map(Argument::U32);
+    let before = words.clone();
+    let mut arguments = vec![Argument::Out(&mut words), Argument::Out(&mut padded), Argument::In(&starts)];
+    arguments.extend(numbers(0));
+    launch("pad_heads", 3, 256, arguments);
+    for row in 0..rows.len() {
+        for head in 0..heads {
+            for place in 0..rows.longest() {
+                let found = floats(&padded[((row * heads + head) * rows.longest() + place) * size..][..size]);
+                let expected = if place < rows.length(row) {
+                    let token = x.narrow(0, rows.row(row).start + place, 1).unwrap();
+                    values(&token.narrow(1, head * size, size).unwrap())
+                } else {
+                    vec![0.0; size]
+                };
+                assert_eq!(found, expected, "row {row}, head {head}, place {place}");
+            }
+        }
+    }
+    let mut again = vec![0; before.len()];
+    let mut arguments = vec![Argument::Out(&mut again), Argument::Out(&mut padded), Argument::In(&starts)];
+    arguments.extend(numbers(1));
+    launch("pad_heads", 3, 256, arguments);
+    assert_eq!(again, before);
+}
+
+#[test]
+fn probabilities_and_their_gradients_are_those_of_the_cpu() {
+    let (batch, heads, queries, keys, scale) = (3, 2, 5, 40, 0.3);
+    let parts = batch * heads;
+    let lengths = vec![40u32, 1, 17];
+    // The last query of each row is padding.
+    let visible: Vec<u32> =
+        lengths.iter().flat_map(|&length| [length, 1, length.min(9), length, 0]).collect();
+    let (scores, g) = (both(1, &[parts, queries, keys]), both(2, &[parts, queries, keys]));
+    for probability in [0.0, 0.4] {
+        let dropout = Dropout { probability, key: 99 };
+        let (threshold, kept) = dropout.threshold_and_scale();
+        let of_parts = Factors { dropout, parts, sharers: heads, rows: queries, width: keys };
+        let (factors, _) =
+            of_parts.cpu_fwd(&CpuStorage::U32(lengths.clone()), &Layout::contiguous(batch)).unwrap();
+        let CpuStorage::F32(factors) = factors else { panic!("not f32") };
+        let seen = (0..parts * queries).flat_map(|row| {
+            let seen = visible[row / queries / heads * queries + row % queries];
+            (0..keys as u32).map(move |key| if key < seen { 0f32 } else { -1e9 })
+        });
+        let shape = (parts, queries, keys);
+        let seen = Tensor::from_vec(seen.collect::<Vec<_>>(), shape, &Device::Cpu).unwrap();
+        let factors = Tensor::from_vec(factors, shape, &Device::Cpu).unwrap();
+        let real = seen.ge(-1f32).unwrap().to_dtype(candle_core::DType::F32).unwrap();
+        let [input] = variables([&scores.0]);
+        let masked = ((input.as_tensor() * scale).unwrap() + seen).unwrap();
+        let expected = candle_nn::ops::softmax(&masked, 2).unwrap();
+        let expected = ((expected * factors).unwrap() * real).unwrap();
+        let [gradient] = gradients(&expected, &g.0, [&input]);
+        for (with, expected) in [(false, values(&expected)), (true, gradient)] {
+            let mut y = vec![0; parts * queries * keys];
+            let mut arguments = vec![
+                Argument::In(&scores.1),
+                if with { Argument::In(&g.1) } else { Argument::Null },
+                Argument::Out(&mut y),
+                Argument::In(&visible),
+                Argument::In(&lengths),
+                Argument::F32(scale as f32),
+                Argument::U64(dropout.key),
+                Argument::U32(threshold),
+                Argument::F32(kept),
+            ];
+            let sizes = [parts * queries, heads, queries, keys];
+            arguments.extend(sizes.map(|size| Argument::U32(size as u32)));
+            launch("attend", (parts * queries).div_ceil(8), 256, arguments);
+            assert_close(&format!("probability {probability}, {with}"), &floats(&y), &expected, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn additive_attention_is_that_of_the_cpu() {
+    let rows = Rows::from_lengths([1, 7, 19]);
+    let picked =
+        QueryTokens::Picked { rows: Rows::from_lengths([1, 0, 3]), places: vec![0, 0, 18, 5].into() };
+    for queries in [QueryTokens::All, picked] {
+        let query_rows = queries.query_rows(&rows).clone();
+        let (count, tokens, width, hidden) = (query_rows.tokens(), rows.tokens(), 37, 20);
+        let ((query, _), (keys, _)) = (both(1, &[count, width]), both(2, &[tokens, width]));
+        // Far enough that some lie beyond the bends.
+        let [query, keys] = [query, keys].map(|x| (x * 4.0).unwrap());
+        let ((v, v_bits), (x, _), (g, g_bits)) =
+            (both(3, &[width]), both(4, &[tokens, hidden]), both(5, &[count, hidden]));
+        let (query_bits, both_bits) =
+            (bits(&values(&query)), bits(&values(&Tensor::cat(&[&keys, &x], 1).unwrap())));
+        let inputs = variables([&query, &keys, &v, &x]);
+        let expected =
+            additive_attention::fused(&inputs[0], &inputs[1], &inputs[2], &inputs[3], &rows, &queries)
+                .unwrap();
+
+        let each = |row: usize| (0..query_rows.length(row)).map(move |i| (row, i));
+        let of_queries: Vec<(usize, usize)> = (0..rows.len()).flat_map(each).collect();
+        let firsts: Vec<u32> = of_queries.iter().map(|&(row, _)| rows.row(row).start as u32).collect();
+        let visible: Vec<u32> = of_queries.iter().map(|&(row, i)| queries.visible(row, i) as u32).collect();
+        let longest = rows.longest();
+        let (mut probabilities, mut y) = (vec![0; count * longest], vec![0; count * hidden]);
+        let sizes = || [width, hidden, longest].map(|size| Argument::U32(size as u32));
+        let mut arguments: Vec<Argument<'_>> =
+            [&query_bits, &both_bits, &v_bits, &firsts, &visible].map(|x| Argument::In(x)).into();
+        arguments.extend([Argument::Out(&mut probabilities), Argument::Out(&mut y)]);
+        arguments.extend(sizes());
+        launch("add_attend", count, 256, arguments);
+        assert_close("attended", &floats(&y), &values(&expected), 1e-5);
+
+        let (mut ds, mut dq, mut dv) =
+            (vec![0; count * longest], vec![0; count * width], vec![0; count * width]);
+        let mut arguments: Vec<Argument<'_>> =
+            [&g_bits, &query_bits, &both_bits, &v_bits, &firsts, &visible, &probabilities]
+                .map(|x| Argument::In(x))
+                .into();
+        arguments.extend([Argument::Out(&mut ds), Argument::Out(&mut dq), Argument::Out(&mut dv)]);
+        arguments.extend(sizes());
+        launch("add_attend_queries", count, 256, arguments);
+
+        let of_tokens: Vec<(usize, usize)> =
+            (0..rows.len()).flat_map(|row| (0..rows.length(row)).map(move |i| (row, i))).collect();
+        let places: Vec<u32> = of_tokens.iter().map(|&(_, i)| i as u32).collect();
+        let starts: Vec<u32> = of_tokens.iter().map(|&(row, _)| query_rows.row(row).start as u32).collect();
+        let ends: Vec<u32> = of_tokens.iter().map(|&(row, _)| query_rows.row(row).end as u32).collect();
+        let mut dk = vec![0; tokens * (width + hidden)];
+        let mut arguments: Vec<Argument<'_>> =
+            [&g_bits, &query_bits, &both_bits, &v_bits, &probabilities, &ds, &places, &starts, &ends]
+                .map(|x| Argument::In(x))
+                .into();
+        arguments.push(Argument::Out(&mut dk));
+        arguments.extend(sizes());
+        launch("add_attend_keys", tokens, 256, arguments);
+
+        let [of_query, of_keys, of_v, of_x] = gradients(&expected, &g, inputs.each_ref());
+        assert_close("query", &floats(&dq), &of_query, 1e-5);
+        let dv = Tensor::from_vec(floats(&dv), (count, width), &Device::Cpu).unwrap();
+        assert_close("v", &values(&dv.sum(0).unwrap()), &of_v, 1e-5);
+        let dk = Tensor::from_vec(floats(&dk), (tokens, width + hidden), &Device::Cpu).unwrap();
+        assert_close("keys", &values(&dk.narrow(1, 0, width).unwrap()), &of_keys, 1e-5);
+        assert_close("values", &values(&dk.narrow(1, width, hidden).unwrap()), &of_x, 1e-5);
+    }
 }

@@ -1,14 +1,34 @@
 //! Launches of the kernels in `cuda/kernels.cu`, compiled when the crate is built and loaded at their first use.
 //!
-//! Each function here is the CUDA side of one operation; the operation's CPU side stands in its own module and gives the same
-//! bytes. Nothing here waits for the device.
+//! A file for each operation, with its launches and, where it has one, its backward pass; the operation's CPU side stands in its own
+//! module. Nothing here waits for the device.
 
-use candle_core::backend::BackendStorage;
-use candle_core::cuda_backend::cudarc::driver::{CudaView, LaunchConfig, PushKernelArg};
-use candle_core::cuda_backend::{CudaDType, CudaStorage, WrapErr};
-use candle_core::{Layout, Result, bail};
+pub(crate) mod activation;
+mod adamw;
+pub(crate) mod additive_attention;
+pub(crate) mod attention;
+mod device;
+mod dropout;
+mod function;
+pub(crate) mod gru;
+pub(crate) mod linear;
+mod lookup;
+pub(crate) mod norm;
+mod top_k;
 
-use crate::ops::dropout::Factors;
+use std::ops::Deref;
+
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaView, LaunchConfig};
+use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorage};
+use candle_core::op::BackpropOp;
+use candle_core::{DType, Layout, Result, Shape, Storage, Tensor, bail};
+
+pub(crate) use self::adamw::adamw;
+pub use self::device::cuda_device;
+pub(crate) use self::dropout::dropout_factors;
+use self::function::Of;
+pub(crate) use self::lookup::segment_sum;
+pub(crate) use self::top_k::top_k;
 
 /// The kernels, for the compute capability that the crate was built for and later ones.
 const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
@@ -16,11 +36,26 @@ const PTX: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 /// The module's name on the device.
 const MODULE: &str = "gro";
 
+/// A tensor that a kernel is not given.
+const NULL: u64 = 0;
+
 /// Threads of a block, as `kernels.cu` has them.
 const THREADS: u32 = 256;
 
 /// Keys that a block sorts, as `kernels.cu` has them.
-const TILE: usize = 2048;
+const TILE: usize = 512;
+
+/// Widest state of a recurrent unit, as `kernels.cu` has it.
+pub(crate) const WIDEST: usize = 1024;
+
+/// Most keys of a row in the additive attention, as `kernels.cu` has them.
+pub(crate) const MOST_KEYS: usize = 2048;
+
+/// Threads that share a row, as `kernels.cu` has them.
+const LANES: usize = 32;
+
+/// Blocks of a kernel whose threads take one element after another.
+const MOST_BLOCKS: usize = 2048;
 
 /// `blocks` blocks of `threads` threads.
 fn grid(blocks: usize, threads: u32) -> LaunchConfig {
@@ -35,128 +70,86 @@ fn values<'a, T: CudaDType>(storage: &'a CudaStorage, layout: &Layout) -> Result
     }
 }
 
-/// The [`Factors`] of rows of these `lengths`.
-pub(crate) fn dropout_factors(
-    lengths: &CudaStorage,
-    layout: &Layout,
-    factors: &Factors,
-) -> Result<CudaStorage> {
-    let device = lengths.device().clone();
-    let lengths = values::<u32>(lengths, layout)?;
-    let count = factors.count();
-    // SAFETY: the kernel writes all `count` elements.
-    let result = unsafe { device.alloc::<f32>(count)? };
-    let function = device.get_or_load_custom_func("dropout_factors", MODULE, PTX)?;
-    let (threshold, scale) = factors.threshold_and_scale();
-    let (key, parts, sharers) = (factors.dropout.key, factors.parts as u32, factors.sharers as u32);
-    let (rows, width) = (factors.rows as u32, factors.width as u32);
-    let mut builder = function.builder();
-    builder.arg(&result).arg(&lengths).arg(&key).arg(&threshold).arg(&scale);
-    builder.arg(&parts).arg(&sharers).arg(&rows).arg(&width);
-    if count > 0 {
-        // SAFETY: types and order of the arguments are those of the kernel, which checks its index against `count`;
-        // `lengths` has one element for each `sharers` parts.
-        unsafe { builder.launch(grid(count.div_ceil(THREADS as usize), THREADS)) }.w()?;
-    }
-    Ok(CudaStorage::wrap_cuda_slice(result, device))
+/// Whether the kernels here are for this tensor.
+pub(crate) fn takes(x: &Tensor) -> bool {
+    x.device().is_cuda() && x.dtype() == DType::F32
 }
 
-/// Row `id` of the result `(rows, hidden)`: the rows of `g` `(count, hidden)` of which `ids` say `id`, added in their order.
-/// Ids must lie below `rows`.
-pub(crate) fn segment_sum(
-    (g, g_layout): (&CudaStorage, &Layout),
-    (ids, ids_layout): (&CudaStorage, &Layout),
-    rows: usize,
-    hidden: usize,
-) -> Result<CudaStorage> {
-    let device = g.device().clone();
-    let (g, ids) = (values::<f32>(g, g_layout)?, values::<u32>(ids, ids_layout)?);
-    let sums = device.alloc_zeros::<f32>(rows * hidden)?;
-    let all = ids_layout.shape().elem_count();
-    if all == 0 || hidden == 0 {
-        return Ok(CudaStorage::wrap_cuda_slice(sums, device));
+/// So many elements as a kernel counts them.
+fn count(elements: usize) -> Result<u32> {
+    // Threads step beyond the last element before they see it.
+    if elements > 1 << 31 {
+        bail!("cuda: {elements} elements in one tensor, at most 2^31; use a smaller batch")
     }
-    let Ok(count) = u32::try_from(all) else { bail!("cuda: {all} ids in one tensor, at most 2^32 - 1") };
-    let tiles = all.div_ceil(TILE);
-    let load = |name: &str| device.get_or_load_custom_func(name, MODULE, PTX);
-    let (count_digits, scan_counts, move_keys) =
-        (load("count_digits")?, load("scan_counts")?, load("move_keys")?);
-    // SAFETY: each is written in full before it is read.
-    let counts = unsafe { device.alloc::<u32>(256 * tiles)? };
-    // From one pair of keys and places to the other and back, pass by pass.
-    // SAFETY: the first pass writes the first pair in full, the second the second.
-    let buffers = unsafe {
-        [
-            device.alloc::<u32>(all)?,
-            device.alloc::<u32>(all)?,
-            device.alloc::<u32>(all)?,
-            device.alloc::<u32>(all)?,
-        ]
-    };
-    let [keys_a, places_a, keys_b, places_b] = &buffers;
-    let pairs = [(keys_a, places_a), (keys_b, places_b)];
-    let bits = usize::BITS - rows.saturating_sub(1).leading_zeros();
-    let passes = bits.div_ceil(8).max(1);
-    for pass in 0..passes {
-        let (shift, first, starts) = (8 * pass, u32::from(pass == 0), 256 * tiles as u32);
-        let (_, from_places) = pairs[(pass as usize + 1) % 2];
-        let (to_keys, to_places) = pairs[pass as usize % 2];
-        let before = pairs[(pass as usize + 1) % 2].0.slice(..);
-        let from_keys = if pass == 0 { &ids } else { &before };
-        let mut builder = count_digits.builder();
-        builder.arg(from_keys).arg(&counts).arg(&count).arg(&shift);
-        // SAFETY: the arguments are those of the kernel; `tiles` blocks cover `count` keys, and `counts` holds 256 a block.
-        unsafe { builder.launch(grid(tiles, THREADS)) }.w()?;
-        let mut builder = scan_counts.builder();
-        builder.arg(&counts).arg(&starts);
-        // SAFETY: the arguments are those of the kernel, and `counts` has `starts` elements.
-        unsafe { builder.launch(grid(1, THREADS)) }.w()?;
-        let mut builder = move_keys.builder();
-        builder.arg(from_keys).arg(from_places).arg(&counts).arg(to_keys).arg(to_places);
-        builder.arg(&count).arg(&shift).arg(&first);
-        // SAFETY: the arguments are those of the kernel; what it writes has `count` elements and is not what it reads.
-        unsafe { builder.launch(grid(tiles, THREADS)) }.w()?;
-    }
-    let (keys, places) = pairs[(passes as usize + 1) % 2];
-    let function = load("segment_sum")?;
-    let width = hidden as u32;
-    let mut builder = function.builder();
-    builder.arg(&g).arg(keys).arg(places).arg(&sums).arg(&count).arg(&width);
-    // SAFETY: the arguments are those of the kernel; places lie below `count`, keys below `rows`.
-    unsafe { builder.launch(grid(all, width.next_multiple_of(32).min(THREADS))) }.w()?;
-    Ok(CudaStorage::wrap_cuda_slice(sums, device))
+    Ok(elements as u32)
 }
 
-/// The ids, from 1, of the `k` best of each row of `scores` `(rows, columns)`, best first; `k` is at most
-/// [`LONGEST`](crate::catalogue::top_k::LONGEST) and `columns`.
-pub(crate) fn top_k(scores: &CudaStorage, layout: &Layout, k: usize) -> Result<CudaStorage> {
-    let device = scores.device().clone();
-    let (rows, columns) = layout.shape().dims2()?;
-    let scores = values::<f32>(scores, layout)?;
-    // SAFETY: the kernel writes `k` ids for each row.
-    let ids = unsafe { device.alloc::<u32>(rows * k)? };
-    if rows > 0 {
-        let function = device.get_or_load_custom_func("top_k", MODULE, PTX)?;
-        let (columns, k) = (columns as u32, k as u32);
-        let mut builder = function.builder();
-        builder.arg(&scores).arg(&ids).arg(&columns).arg(&k);
-        // SAFETY: the arguments are those of the kernel; a block for each row.
-        unsafe { builder.launch(grid(rows, THREADS)) }.w()?;
+/// Blocks whose threads take `elements` elements, several each where there are many.
+fn elementwise(elements: usize) -> LaunchConfig {
+    grid(elements.div_ceil(THREADS as usize).clamp(1, MOST_BLOCKS), THREADS)
+}
+
+/// Launches a kernel with its arguments, in their order.
+macro_rules! launch {
+    ($device:expr, $name:literal, $grid:expr, $($argument:expr),+ $(,)?) => {{
+        let function = $device.get_or_load_custom_func($name, $crate::cuda::MODULE, $crate::cuda::PTX)?;
+        // SAFETY: every launch gives a kernel the arguments it declares, in order and type, and the elements that it indexes.
+        unsafe { function.builder()$(.arg($argument))+.launch($grid) }.w()?;
+    }};
+}
+use launch;
+
+/// The storages of tensors on a GPU, locked so that they can be read.
+fn lock<const N: usize>(tensors: [&Tensor; N]) -> [(impl Deref<Target = Storage>, &Layout); N] {
+    tensors.map(Tensor::storage_and_layout)
+}
+
+/// The elements of a locked, contiguous tensor.
+fn locked<'a, T: CudaDType>(
+    (storage, layout): &'a (impl Deref<Target = Storage>, &Layout),
+) -> Result<CudaView<'a, T>> {
+    match &**storage {
+        Storage::Cuda(storage) => values(storage, layout),
+        _ => bail!("cuda: a tensor is not on the GPU"),
     }
-    Ok(CudaStorage::wrap_cuda_slice(ids, device))
+}
+
+/// What `f` makes of the storages of these tensors, as a tensor without a history.
+fn run<const N: usize>(
+    tensors: [&Tensor; N],
+    f: impl FnOnce([Of<'_>; N]) -> Result<(CudaStorage, Shape)>,
+) -> Result<Tensor> {
+    let guards = lock(tensors);
+    let mut storages = Vec::with_capacity(N);
+    for (storage, layout) in &guards {
+        match &**storage {
+            Storage::Cuda(storage) => storages.push((storage, *layout)),
+            _ => bail!("cuda: a tensor is not on the GPU"),
+        }
+    }
+    let Ok(storages) = storages.try_into() else { bail!("cuda: {N} tensors are needed") };
+    let (storage, shape) = f(storages)?;
+    Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
+}
+
+/// What a kernel has written, as a tensor without a history.
+fn tensor<T: CudaDType>(slice: CudaSlice<T>, device: &CudaDevice, shape: impl Into<Shape>) -> Tensor {
+    let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(slice, device.clone()));
+    Tensor::from_storage(storage, shape, BackpropOp::none(), false)
 }
 
 /// The kernels as a GPU runs them, which the emulation cannot show. `bench/cuda.sh` runs these tests where there is a GPU.
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor};
+    use candle_core::{Device, Tensor, Var};
 
+    use crate::AdamWStep;
     use crate::catalogue::{Catalogue, top_k};
     use crate::ops::{dropout::Dropout, embedding};
-    use crate::testing::{ids, numbers};
+    use crate::testing::{assert_close, ids, numbers};
 
     fn gpu() -> Device {
-        Device::new_cuda(0).expect("a GPU")
+        super::cuda_device(0).expect("a GPU")
     }
 
     #[test]
@@ -182,6 +175,32 @@ mod tests {
                 gradients.get(&table).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
             };
             assert!(on(&gpu()) == on(&Device::Cpu), "{rows} rows");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs a GPU"]
+    fn steps_of_adamw_are_those_of_the_cpu() {
+        for (count, clip_norm) in [(1, 1e6), (70_001, 1e6), (20_000_000, f64::INFINITY), (70_001, 0.5)] {
+            let on = |device: &Device| {
+                let tensor = |seed| Tensor::from_vec(numbers(seed, count), count, device).unwrap();
+                let variables = [1, 2, 3].map(|seed| Var::from_tensor(&tensor(seed).sqr().unwrap()).unwrap());
+                for step in 1..=3 {
+                    let (beta1, beta2, epsilon, weight_decay) = (0.9, 0.999, 1e-9, 0.05);
+                    let step = AdamWStep { lr: 1e-2, beta1, beta2, epsilon, weight_decay, clip_norm, step };
+                    let [param, first, second] = &variables;
+                    crate::adamw(param, &tensor(3 + step.step), first, second, &step).unwrap();
+                }
+                variables.map(|x| x.to_vec1::<f32>().unwrap())
+            };
+            let (found, expected) = (on(&gpu()), on(&Device::Cpu));
+            for (found, expected) in found.iter().zip(&expected) {
+                if clip_norm == 0.5 {
+                    assert_close("adamw", found, expected, 1e-5);
+                } else {
+                    assert!(found == expected, "{count} elements, clipped to {clip_norm}");
+                }
+            }
         }
     }
 

@@ -15,11 +15,19 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 
 /// Plain twin of [`gelu`].
 pub(crate) fn plain_gelu(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::activation::activate(x, Activation::Gelu);
+    }
     x.gelu()
 }
 
 /// Plain twin of [`Activation::relu`]: a product with the sign's indicator, because candle's own `relu` has derivative 1 at 0.
 pub(crate) fn plain_relu(x: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::activation::activate(x, Activation::Relu);
+    }
     x * x.gt(&x.zeros_like()?)?.to_dtype(x.dtype())?
 }
 

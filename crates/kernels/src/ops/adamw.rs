@@ -54,10 +54,13 @@ pub fn adamw(param: &Var, grad: &Tensor, first: &Var, second: &Var, s: &AdamWSte
         bail!("adamw: steps are counted from 1");
     }
     if crate::fused(param.device()) {
-        fused(param, grad, first, second, s)
-    } else {
-        plain(param, grad, first, second, s)
+        return fused(param, grad, first, second, s);
     }
+    #[cfg(feature = "cuda")]
+    if param.device().is_cuda() {
+        return crate::cuda::adamw(param, grad, (first, second), s, &Update::new(s));
+    }
+    plain(param, grad, first, second, s)
 }
 
 /// Plain twin.
@@ -90,17 +93,9 @@ pub(crate) fn fused(param: &Var, grad: &Tensor, first: &Var, second: &Var, s: &A
         Ok(parts.iter().sum::<f64>())
     })?;
     let clip = s.clip(squares.sqrt()) as f32;
-    let t = s.step as f64;
-    let (correction1, correction2) = (1.0 - s.beta1.powf(t), 1.0 - s.beta2.powf(t));
     first.inplace_op2(&grad, &Moment { beta: s.beta1, clip, squared: false })?;
     second.inplace_op2(&grad, &Moment { beta: s.beta2, clip, squared: true })?;
-    let update = Update {
-        keep: (1.0 - s.lr * s.weight_decay) as f32,
-        rate: (s.lr / correction1) as f32,
-        root: (1.0 / correction2.sqrt()) as f32,
-        epsilon: s.epsilon as f32,
-    };
-    param.inplace_op3(first, second, &update)
+    param.inplace_op3(first, second, &Update::new(s))
 }
 
 #[apply(vectorized!)]
@@ -130,11 +125,27 @@ fn average(moment: &mut [f32], grad: &[f32], kept: f32, taken: f32, clip: f32, s
 }
 
 /// The step of the parameter, its moments being up to date.
-struct Update {
-    keep: f32,
-    rate: f32,
-    root: f32,
-    epsilon: f32,
+pub(crate) struct Update {
+    /// What decay leaves of the parameter.
+    pub keep: f32,
+    /// Learning rate over the first moment's correction.
+    pub rate: f32,
+    /// By which the second moment's root is corrected.
+    pub root: f32,
+    pub epsilon: f32,
+}
+
+impl Update {
+    pub(crate) fn new(s: &AdamWStep) -> Self {
+        let t = s.step as f64;
+        let (correction1, correction2) = (1.0 - s.beta1.powf(t), 1.0 - s.beta2.powf(t));
+        Self {
+            keep: (1.0 - s.lr * s.weight_decay) as f32,
+            rate: (s.lr / correction1) as f32,
+            root: (1.0 / correction2.sqrt()) as f32,
+            epsilon: s.epsilon as f32,
+        }
+    }
 }
 
 #[apply(vectorized!)]

@@ -123,6 +123,11 @@ pub(crate) fn plain(
     if query_rows.tokens() == 0 {
         return Tensor::zeros((0, values.dim(1)?), of_result, device);
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(&keys) && rows.longest() <= crate::cuda::MOST_KEYS {
+        let attended = crate::cuda::additive_attention::attend(&query, &keys, &v, &values, rows, queries)?;
+        return attended.to_dtype(of_result);
+    }
     let visible =
         (0..rows.len()).flat_map(|r| (0..query_rows.length(r)).map(move |i| queries.visible(r, i) as u32));
     let unseen = attention::unseen(visible.collect(), rows.longest(), device)?; // (all queries, longest)

@@ -150,6 +150,10 @@ impl Attention {
         if queries.tokens() == 0 {
             return Ok(q.clone());
         }
+        #[cfg(feature = "cuda")]
+        if [q, k, v].into_iter().all(crate::cuda::takes) {
+            return crate::cuda::attention::attend(self, q, k, v);
+        }
         let (batch, heads, size) = (keys.len(), self.heads, hidden / self.heads);
         let (most_queries, most_keys) = (queries.longest(), keys.longest());
         // Padding points at real tokens, each at another, so that no token collects the gradients of all padding. The mask

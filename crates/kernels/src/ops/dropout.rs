@@ -68,6 +68,12 @@ impl Dropout {
         })
     }
 
+    /// The hash from which on an element is kept, and the factor of those kept.
+    #[cfg(any(feature = "cuda", test))]
+    pub(crate) fn threshold_and_scale(self) -> (u32, f32) {
+        self.mask(0).map_or((0, 1.0), |mask| (mask.threshold, mask.scale))
+    }
+
     /// Checks the probability, and that `elements` can be numbered with 32 bits.
     pub(crate) fn check(self, elements: usize) -> Result<()> {
         if !(0.0..1.0).contains(&self.probability) {
@@ -111,12 +117,6 @@ impl Factors {
     pub(crate) fn count(&self) -> usize {
         self.parts * self.rows * self.width
     }
-
-    /// The hash from which on an element is kept, and the factor of those kept.
-    #[cfg(any(feature = "cuda", test))]
-    pub(crate) fn threshold_and_scale(&self) -> (u32, f32) {
-        self.dropout.mask(0).map_or((0, 1.0), |mask| (mask.threshold, mask.scale))
-    }
 }
 
 impl CustomOp1 for Factors {
@@ -157,6 +157,10 @@ pub fn dropout(x: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
 
 /// Plain twin: the mask as a tensor, multiplied in.
 pub(crate) fn plain(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::norm::drop_add(x, None, Some(dropout));
+    }
     match dropout.factors(x.dims(), x.device())? {
         Some(factors) => x * factors.to_dtype(x.dtype())?,
         None => Ok(x.clone()),

@@ -259,7 +259,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
-    use crate::testing::{assert_gradients, assert_twins, ids, values, variable};
+    use crate::testing::{assert_gradients, assert_twins, beside, ids, values, variable};
 
     /// Two tables and a norm; ids and positions of `tokens` tokens.
     fn inputs(tokens: usize, hidden: usize) -> (Vec<Var>, Tensor, Tensor) {
@@ -289,7 +289,7 @@ mod tests {
                         inputs,
                         2e-5,
                         |v| layer(v, dropped).fused(&ids, &positions),
-                        |v| layer(v, dropped).plain(&ids, &positions),
+                        |v| layer(v, dropped).plain(&beside(&ids, v), &beside(&positions, v)),
                     );
                 }
             }

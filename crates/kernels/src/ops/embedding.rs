@@ -225,14 +225,14 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
-    use crate::testing::{assert_twins, ids, variable};
+    use crate::testing::{assert_twins, beside, ids, variable};
 
     #[test]
     fn twins_agree() {
         for (rows, hidden, tokens) in [(1, 1, 1), (9, 5, 400), (300, 64, 1500)] {
             let ids = Tensor::new(ids(3, tokens, rows as u32), &Device::Cpu).unwrap();
             let table = [variable(1, &[rows, hidden])];
-            let truth = |v: &[Var]| v[0].index_select(&ids, 0);
+            let truth = |v: &[Var]| v[0].index_select(&beside(&ids, v), 0);
             assert_twins("embedding", &table, 1e-6, |v| fused(&v[0], &ids), truth);
             assert_twins("plain embedding", &table, 1e-6, |v| plain(&v[0], &ids), truth);
         }

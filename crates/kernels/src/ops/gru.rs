@@ -44,7 +44,14 @@ const GROUP: usize = 16;
 /// `bias_hh`. What a row becomes does not depend on the rows beside it.
 pub fn gru(x: &Tensor, weight: &Tensor, bias: &Tensor, rows: &Rows) -> Result<Tensor> {
     check(x, rows.tokens(), weight, bias)?;
-    if crate::fused(x.device()) { fused(x, weight, bias, rows) } else { plain(x, weight, bias, rows) }
+    if crate::fused(x.device()) {
+        return fused(x, weight, bias, rows);
+    }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() && weight.dim(1)? <= crate::cuda::WIDEST && rows.tokens() > 0 {
+        return crate::cuda::gru::gru(x, weight, bias, rows);
+    }
+    plain(x, weight, bias, rows)
 }
 
 /// One step of [`gru`] for many rows at once: the states after it, `(rows, hidden)`, of the same bytes. No gradient.
@@ -89,7 +96,8 @@ pub(crate) fn plain_step(x: &Tensor, state: &Tensor, weight: &Tensor, bias: &Ten
     let a = linear::plain(state, weight, Some(bias))?;
     let gate = |i: usize| -> Result<Tensor> {
         let (x, a) = (x.narrow(1, i * hidden, hidden)?, a.narrow(1, i * hidden, hidden)?);
-        candle_nn::ops::sigmoid(&(x + a)?)
+        // 1 / (1 + exp(-x)) by way of tanh: candle has a sigmoid for the CPU only, and this does not overflow.
+        (((x + a)? * 0.5)?.tanh()? + 1.0)? * 0.5
     };
     let (r, z) = (gate(0)?, gate(1)?);
     let n = (x.narrow(1, 2 * hidden, hidden)? + (r * a.narrow(1, 2 * hidden, hidden)?)?)?.tanh()?;

@@ -33,6 +33,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 
 /// Plain twin: a matrix product and a broadcast sum, of the type of `x`.
 pub(crate) fn plain(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) && x.rank() == 2 {
+        return crate::cuda::linear::linear(x, weight, bias);
+    }
     let product = x.contiguous()?.matmul(&weight.to_dtype(x.dtype())?.t()?)?;
     match bias {
         Some(bias) => product.broadcast_add(&bias.to_dtype(x.dtype())?),

@@ -24,6 +24,11 @@ pub(crate) fn plain(
     weight: &Tensor,
     bias: &Tensor,
 ) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        let sum = crate::cuda::norm::drop_add(x, residual, dropout)?;
+        return crate::cuda::norm::normalise(&sum, weight, bias);
+    }
     let x = match dropout {
         Some(dropout) => dropout::plain(x, dropout)?,
         None => x.clone(),
