@@ -176,7 +176,9 @@ fn segment_sum(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Vec<u32> {
 
 #[test]
 fn segment_sums_are_those_of_the_cpu() {
-    for (rows, hidden, count) in [(1, 1, 1), (9, 5, 400), (300, 64, 2048), (70_000, 3, 5000), (2, 300, 40)] {
+    for (rows, hidden, count) in
+        [(1, 1, 1), (1, 3, 777), (9, 5, 400), (300, 64, 2048), (70_000, 3, 5000), (2, 300, 40)]
+    {
         let (g, ids) = (numbers(1, count * hidden), ids(2, count, rows as u32));
         let expected = bits(&embedding::gradient(&g, &ids, rows, hidden));
         assert_eq!(segment_sum(&g, &ids, rows, hidden), expected, "{rows} rows, {count} ids");

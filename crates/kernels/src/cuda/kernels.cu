@@ -131,9 +131,20 @@ KERNEL segment_sum(const float *g, const u32 *keys, const u32 *places, float *su
   u32 first = blockIdx.x;
   u32 key = keys[first];
   if (first > 0 && keys[first - 1] == key) return;
+  // The end of its run, by steps twice as long and then by halves: a popular item's is long, and where it is known beforehand
+  // many rows can be on their way at once.
+  u32 end = first + 1, reach = 1;
+  while (reach <= count - end && keys[end + reach - 1] == key) {
+    end += reach;
+    reach *= 2;
+  }
+  for (; reach > 0; reach /= 2) {
+    if (reach <= count - end && keys[end + reach - 1] == key) end += reach;
+  }
   for (u32 column = threadIdx.x; column < hidden; column += blockDim.x) {
     float sum = 0.0f;
-    for (u32 i = first; i < count && keys[i] == key; i++) sum += g[(u64)places[i] * hidden + column];
+#pragma unroll 8
+    for (u32 i = first; i < end; i++) sum += g[(u64)places[i] * hidden + column];
     sums[(u64)key * hidden + column] = sum;
   }
 }
