@@ -44,14 +44,7 @@ const GROUP: usize = 16;
 /// `bias_hh`. What a row becomes does not depend on the rows beside it.
 pub fn gru(x: &Tensor, weight: &Tensor, bias: &Tensor, rows: &Rows) -> Result<Tensor> {
     check(x, rows.tokens(), weight, bias)?;
-    if crate::fused(x.device()) {
-        return fused(x, weight, bias, rows);
-    }
-    #[cfg(feature = "cuda")]
-    if x.device().is_cuda() && weight.dim(1)? <= crate::cuda::WIDEST && rows.tokens() > 0 {
-        return crate::cuda::gru::gru(x, weight, bias, rows);
-    }
-    plain(x, weight, bias, rows)
+    if crate::fused(x.device()) { fused(x, weight, bias, rows) } else { plain(x, weight, bias, rows) }
 }
 
 /// One step of [`gru`] for many rows at once: the states after it, `(rows, hidden)`, of the same bytes. No gradient.
@@ -112,6 +105,10 @@ pub(crate) fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor, rows: &Rows) -> 
     let (device, hidden) = (x.device(), weight.dim(1)?);
     if rows.tokens() == 0 {
         return Tensor::zeros((0, hidden), x.dtype(), device);
+    }
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() && hidden <= crate::cuda::WIDEST {
+        return crate::cuda::gru::gru(x, weight, bias, rows);
     }
     // A rounding of the state at every step would add up: the recurrence is f32 whatever its input.
     let (x, of_result) = (x.to_dtype(DType::F32)?, x.dtype());
