@@ -13,8 +13,8 @@
 //! launches and backward passes, `cuda/kernels.cu` the kernels; a test runs their code on the CPU, thread by thread, and compares
 //! it with the CPU's. Top-k, dropout and the gradient of a lookup give the same bytes on both, the others the same but for rounding.
 //!
-//! Plain twins follow the type of their tokens: activations may be bf16, for which there are no kernels of our own, while
-//! weights, norms, softmax and losses stay f32.
+//! Plain twins follow the type of their tokens: activations may be bf16, which only NARM's attention and the recurrent
+//! unit turn to f32 for kernels of our own, while weights, norms, softmax and losses stay f32.
 //!
 //! Conventions. Tensors are `f32` (activations of plain twins may be `bf16`), contiguous, row-major. A batch is *packed*: the
 //! concatenation of its rows' real tokens, `(tokens, hidden)`, with [`Rows`] saying where each row lies. Work is cut into chunks

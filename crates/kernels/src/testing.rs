@@ -105,13 +105,17 @@ pub(crate) fn assert_twins(
     }
 }
 
-/// The GPU, where the tests are to run there too: `GRO_DEVICE=cuda:0`.
+/// The GPU, where the tests are to run there too: `GRO_DEVICE=cuda:N`, or `cuda` for the first.
 #[cfg(feature = "cuda")]
 pub(crate) fn gpu() -> Option<&'static Device> {
     use std::sync::OnceLock;
     static GPU: OnceLock<Option<Device>> = OnceLock::new();
-    let wanted = || std::env::var("GRO_DEVICE").is_ok_and(|device| device.starts_with("cuda"));
-    GPU.get_or_init(|| wanted().then(|| crate::cuda_device(0).unwrap())).as_ref()
+    GPU.get_or_init(|| {
+        let wanted = std::env::var("GRO_DEVICE").ok()?;
+        let number = wanted.strip_prefix("cuda")?.strip_prefix(':').unwrap_or("0").parse();
+        Some(crate::cuda_device(number.unwrap()).unwrap())
+    })
+    .as_ref()
 }
 
 /// The same variables on another device; one that stands in two places is one there too.

@@ -11,7 +11,7 @@ pub enum Kernels {
     /// The operations made for the CPU.
     #[default]
     Fused,
-    /// Their twins in ordinary operations, which a GPU uses anyway: slower here, the same numbers up to rounding.
+    /// Their twins in ordinary operations, which a GPU uses too where it has no kernel of ours: slower here, the same numbers up to rounding.
     Plain,
 }
 

@@ -88,36 +88,22 @@ impl Padding {
         // SAFETY: the rows are all tokens: the kernel writes every place of a padded head, or all tokens.
         let to = unsafe { device.alloc::<f32>(elements)? };
         let sizes = (self.heads as u32, self.longest as u32, self.size as u32, u32::from(back), count(all)?);
+        let written = to.slice(..);
+        let (tokens, padded) = if back { (&written, &from) } else { (&from, &written) };
         let blocks = elementwise(all);
-        if back {
-            launch!(
-                device,
-                "pad_heads",
-                blocks,
-                &to,
-                &from,
-                &starts,
-                &sizes.0,
-                &sizes.1,
-                &sizes.2,
-                &sizes.3,
-                &sizes.4
-            );
-        } else {
-            launch!(
-                device,
-                "pad_heads",
-                blocks,
-                &from,
-                &to,
-                &starts,
-                &sizes.0,
-                &sizes.1,
-                &sizes.2,
-                &sizes.3,
-                &sizes.4
-            );
-        }
+        launch!(
+            device,
+            "pad_heads",
+            blocks,
+            tokens,
+            padded,
+            &starts,
+            &sizes.0,
+            &sizes.1,
+            &sizes.2,
+            &sizes.3,
+            &sizes.4
+        );
         let shape: Shape = if back {
             (self.tokens, self.heads * self.size).into()
         } else {
