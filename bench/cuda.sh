@@ -15,26 +15,25 @@ package=$target/gro-cuda
 device=${DEVICE:-cuda:0}
 
 build() {
-  make --no-print-directory cuda
+  local features=train/cuda,defend/cuda,attack/cuda,evaluate/cuda,kernels/cuda,acceptance/cuda,benchmarks/cuda
+  # Always the same packages with the same features, of which cargo takes the union: what differs is compiled anew.
+  cargo() {
+    make --no-print-directory -s cuda-cargo \
+      ARGUMENTS="$1 --features $features $(printf -- '-p %s ' preprocess train defend attack evaluate kernels acceptance benchmarks) $2"
+  }
   rm -rf "$package"
   mkdir -p "$package/release/deps" "$package/bench"
+  cargo "build --release" --bins
+  cp "$target"/release/gro-{preprocess,train,defend,attack,evaluate} "$package/release/"
   # Executables of the tests and benchmarks, which cargo names with a hash.
-  executables() {
-    make --no-print-directory -s cuda-cargo ARGUMENTS="$* --message-format=json" | python3 -c '
+  cargo "test --no-run" "--lib --test parity --test pipeline --bench suite --message-format=json" | python3 -c '
 import json, sys
 for line in sys.stdin:
     line = json.loads(line) if line.startswith("{") else {}
-    if line.get("executable") and line["target"]["name"] in sys.argv[1:]:
-        print(line["target"]["name"], line["executable"])' kernels parity pipeline suite
-  }
-  {
-    executables test --no-run --lib -p kernels --features kernels/cuda
-    executables test --no-run --test parity --test pipeline -p acceptance --features acceptance/cuda
-    executables bench --no-run --bench suite -p benchmarks --features benchmarks/cuda
-  } | while read -r name executable; do
+    if line.get("executable") and line["profile"]["test"] and line["target"]["name"] in ("kernels", "parity", "pipeline", "suite"):
+        print(line["target"]["name"], line["executable"])' | while read -r name executable; do
     cp "$executable" "$package/release/deps/$name"
   done
-  cp "$target"/release/gro-{preprocess,train,defend,attack,evaluate} "$package/release/"
   cp -r tests/golden "$package/golden"
   cp bench/cuda.sh "$package/bench/"
   # Much of each binary is the same text; a window wide enough sees it.

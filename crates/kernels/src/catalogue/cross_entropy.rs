@@ -7,7 +7,10 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Catalogue, score_blocks::BUDGET};
+use super::{
+    Catalogue,
+    score_blocks::{BUDGET, rows_at_once},
+};
 use crate::cpu::{
     apply,
     bias::{add_to_rows, column_sums},
@@ -106,7 +109,7 @@ struct Solution {
 
 /// Turns a row of scores into the gradient of `share` times its loss, which is returned unscaled.
 #[apply(vectorized!)]
-fn softmax_loss(scores: &mut [f32], target: usize, share: f32) -> f32 {
+pub(crate) fn softmax_loss(scores: &mut [f32], target: usize, share: f32) -> f32 {
     let most = lanes::max(scores);
     let at_target = scores[target];
     for score in scores.iter_mut() {
@@ -377,41 +380,66 @@ fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Ten
     // Cast to the states' type once, and not in every block.
     let (of_states, detached) = (states.dtype(), catalogue.detached());
     let narrow = Catalogue { weight: detached.weight.to_dtype(of_states)?, ..detached };
-    let block = (BUDGET / columns).clamp(1, rows);
-    let mut total = Tensor::zeros((), DType::F32, device)?;
-    let mut weight_gradient = catalogue.weight.detach().zeros_like()?;
-    let mut bias_gradient = Tensor::zeros((1, columns), DType::F32, device)?;
+    let block = rows_at_once(device, columns);
+    let mut losses = Vec::new();
     let mut state_gradients = Vec::new();
+    let (mut weight_gradient, mut bias_gradient) = (None, None);
     for start in (0..rows).step_by(block) {
         let count = block.min(rows - start);
         let state = states.detach().narrow(0, start, count)?.contiguous()?;
-        let target = targets.narrow(0, start, count)?.unsqueeze(1)?.contiguous()?;
+        let target = targets.narrow(0, start, count)?.contiguous()?;
         let scores = narrow.scores(&state)?.to_dtype(DType::F32)?;
-        let log = candle_nn::ops::log_softmax(&scores, D::Minus1)?;
-        total = (total - log.gather(&target, 1)?.sum_all()?)?;
-        let one = (target.to_dtype(DType::F32)?.ones_like()? * (-1.0 / rows as f64))?;
-        let gradient = (log.exp()? / rows as f64)?.scatter_add(&target, &one, 1)?;
+        let (loss, gradient) = softmax_losses(scores, &target, 1.0 / rows as f64)?;
+        losses.push(loss);
         let of_scores = gradient.to_dtype(of_states)?;
         state_gradients.push(of_scores.matmul(&narrow.weight)?.to_dtype(DType::F32)?);
-        weight_gradient =
-            (weight_gradient + of_scores.t()?.contiguous()?.matmul(&state)?.to_dtype(DType::F32)?)?;
-        bias_gradient = (bias_gradient + Tensor::ones((1, count), DType::F32, device)?.matmul(&gradient)?)?;
+        add(&mut weight_gradient, of_scores.t()?.matmul(&state)?.to_dtype(DType::F32)?)?;
+        add(&mut bias_gradient, Tensor::ones((1, count), DType::F32, device)?.matmul(&gradient)?)?;
     }
-    let value = (total / rows as f64)?;
+    let value = Tensor::cat(&losses, 0)?.mean_all()?;
     let state_gradient = Tensor::cat(&state_gradients, 0)?;
+    let (Some(weight_gradient), Some(bias_gradient)) = (weight_gradient, bias_gradient) else {
+        bail!("cross entropy: no rows")
+    };
     let bias_gradient = bias_gradient.squeeze(0)?;
-    let mut gradients = vec![(states, &state_gradient), (&catalogue.weight, &weight_gradient)];
-    if let Some(bias) = &catalogue.bias {
-        gradients.push((bias, &bias_gradient));
+    let bias = catalogue.bias.as_ref().map(|bias| (bias, bias_gradient));
+    let (states, weight) = ((states, state_gradient), (&catalogue.weight, weight_gradient));
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(states.0) {
+        return crate::cuda::cross_entropy::attach(&value, states, weight, bias);
     }
-    attach(&value, &gradients)
+    attach(&value, [states, weight].into_iter().chain(bias))
+}
+
+/// Adds to a sum, which begins with what is first added to it.
+fn add(sum: &mut Option<Tensor>, more: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        Some(sum) => (sum + more)?,
+        None => more,
+    });
+    Ok(())
+}
+
+/// The cross entropy of each row of `scores` `(rows, columns)` under its target `(rows)`, and the gradient of `share` times their sum,
+/// `(rows, columns)`.
+fn softmax_losses(scores: Tensor, targets: &Tensor, share: f64) -> Result<(Tensor, Tensor)> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(&scores) {
+        let losses = crate::cuda::cross_entropy::softmax_loss(&scores, targets, share as f32)?;
+        return Ok((losses, scores));
+    }
+    let targets = targets.unsqueeze(1)?;
+    let log = candle_nn::ops::log_softmax(&scores, D::Minus1)?;
+    let losses = log.gather(&targets, 1)?.squeeze(1)?.neg()?;
+    let one = (targets.to_dtype(DType::F32)?.ones_like()? * -share)?;
+    Ok((losses, (log.exp()? * share)?.scatter_add(&targets, &one, 1)?))
 }
 
 /// A scalar that equals `value` and whose gradient with respect to each tensor is the one given beside it, in f32.
 ///
 /// [`plain`] computes the gradients with the value and keeps no graph of its blocks, so they are attached here: for each pair the
 /// inner product minus its own detached copy is added, which is exactly zero and has the wanted gradient.
-fn attach(value: &Tensor, gradients: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
+fn attach<'a>(value: &Tensor, gradients: impl Iterator<Item = (&'a Tensor, Tensor)>) -> Result<Tensor> {
     let mut loss = value.detach();
     for (tensor, gradient) in gradients {
         if tensor.track_op() {

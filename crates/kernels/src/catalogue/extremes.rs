@@ -1,12 +1,15 @@
 //! The best and the worst item of each state: what GRO takes as replacements.
 
-use candle_core::{D, DType, Result, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
 use super::{
     Catalogue,
     score_blocks::{by_blocks, for_each_block},
+    top_k::order_key,
 };
-use crate::cpu::{apply, lanes, vectorized};
+use crate::cpu::{apply, chunks, lanes, vectorized};
 
 impl Catalogue {
     /// The ids of the best and of the worst item of each state, two `(rows)` of u32; of equal scores the lowest id. No gradient.
@@ -48,24 +51,46 @@ pub(super) fn fused(catalogue: &Catalogue, states: &Tensor) -> Result<(Tensor, T
     Ok((Tensor::from_vec(best, rows, states.device())?, Tensor::from_vec(worst, rows, states.device())?))
 }
 
-/// Plain twin: the lowest id among those that reach the extreme.
+/// Plain twin: row by row, by a kernel of our own on CUDA.
 pub(super) fn plain(catalogue: &Catalogue, states: &Tensor) -> Result<(Tensor, Tensor)> {
     let device = states.device();
     if states.dim(0)? == 0 {
         let none = Tensor::zeros(0, DType::U32, device)?;
         return Ok((none.clone(), none));
     }
-    let ids = Tensor::arange(1u32, catalogue.items as u32 + 1, device)?;
-    let (mut best, mut worst) = (Vec::new(), Vec::new());
+    let mut pairs = Vec::new();
     for_each_block(catalogue, states, |_, scores| {
-        let none = Tensor::full(u32::MAX, scores.dims(), device)?;
-        let all = ids.broadcast_as(scores.dims())?.contiguous()?;
-        let lowest = |extreme: Tensor| -> Result<Tensor> {
-            scores.broadcast_eq(&extreme)?.where_cond(&all, &none)?.min(D::Minus1)
-        };
-        best.push(lowest(scores.max_keepdim(D::Minus1)?)?);
-        worst.push(lowest(scores.min_keepdim(D::Minus1)?)?);
+        pairs.push(scores.apply_op1_no_bwd(&Extremes)?);
         Ok(())
     })?;
-    Ok((Tensor::cat(&best, 0)?, Tensor::cat(&worst, 0)?))
+    let pairs = Tensor::cat(&pairs, 0)?.t()?.contiguous()?;
+    Ok((pairs.get(0)?, pairs.get(1)?))
+}
+
+/// The ids, from 1, of the best and of the worst of each row of scores `(rows, columns)`: `(rows, 2)` of u32.
+struct Extremes;
+
+/// The ids, from 1, of the best and of the worst of `scores`.
+pub(crate) fn of_row(scores: &[f32]) -> [u32; 2] {
+    let key = |(place, score): (usize, f32)| order_key(score, place as u32 + 1);
+    let each = || scores.iter().copied().enumerate();
+    let worst = each().map(|(place, score)| key((place, -score))).min();
+    [each().map(key).min(), worst].map(|key| key.map_or(1, |key| key as u32))
+}
+
+impl CustomOp1 for Extremes {
+    fn name(&self) -> &'static str {
+        "extremes"
+    }
+
+    fn cpu_fwd(&self, scores: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, columns) = layout.shape().dims2()?;
+        let pairs = chunks::slice(scores, layout)?.chunks_exact(columns).flat_map(of_row).collect();
+        Ok((CpuStorage::U32(pairs), (rows, 2).into()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, scores: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((crate::cuda::extremes(scores, layout)?, (layout.dims()[0], 2).into()))
+    }
 }

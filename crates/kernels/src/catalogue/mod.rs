@@ -7,8 +7,8 @@
 //! Order is total: a higher score comes first, of equal scores the lower id; a score that is not a number comes last.
 
 mod binary_cross_entropy;
-mod cross_entropy;
-mod extremes;
+pub(crate) mod cross_entropy;
+pub(crate) mod extremes;
 mod list_loss;
 mod list_mle;
 mod list_set;

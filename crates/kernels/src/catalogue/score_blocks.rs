@@ -4,7 +4,7 @@
 //! result needs. A state has the same scores in any batch, so that the rank of one state alone agrees with a list made among
 //! others. Plain, one block of rows after another is scored over all items.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 
 use super::Catalogue;
@@ -12,6 +12,16 @@ use crate::cpu::{bias::add_to_rows, chunks, panels::Panels};
 
 /// Most scores held at once, in elements.
 pub(super) const BUDGET: usize = 4 << 20;
+
+/// The same on a GPU, half a gigabyte: a block of rows has to keep all of it at work, and of a million items the other budget
+/// would be four.
+const GPU_BUDGET: usize = 128 << 20;
+
+/// Rows of a block of scores with so many columns, on this device.
+pub(super) fn rows_at_once(device: &Device, columns: usize) -> usize {
+    let budget = if device.is_cuda() { GPU_BUDGET } else { BUDGET };
+    (budget / columns).max(1)
+}
 
 /// Most rows of one task.
 const ROWS: usize = 32;
@@ -101,7 +111,7 @@ pub(super) fn for_each_block(
     mut visit: impl FnMut(usize, Tensor) -> Result<()>,
 ) -> Result<()> {
     let rows = states.dim(0)?;
-    let block = (BUDGET / catalogue.columns()?).clamp(1, rows.max(1));
+    let block = rows_at_once(states.device(), catalogue.columns()?);
     for start in (0..rows).step_by(block) {
         let count = block.min(rows - start);
         let states = states.detach().narrow(0, start, count)?.to_dtype(DType::F32)?;

@@ -43,6 +43,8 @@ static void call(const char *name) {
   else if (!strcmp(name, "move_keys")) move_keys(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].u, a[6].u, a[7].u);
   else if (!strcmp(name, "segment_sum")) segment_sum(a[0].p, a[1].p, a[2].p, a[3].p, a[4].u, a[5].u);
   else if (!strcmp(name, "top_k")) top_k(a[0].p, a[1].p, a[2].u, a[3].u);
+  else if (!strcmp(name, "extremes")) extremes(a[0].p, a[1].p, a[2].u);
+  else if (!strcmp(name, "softmax_loss")) softmax_loss(a[0].p, a[1].p, a[2].p, a[3].f, a[4].u);
   else if (!strcmp(name, "square_sums")) square_sums(a[0].p, a[1].p, a[2].u);
   else if (!strcmp(name, "adamw"))
     adamw(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].u, a[6].u, a[7].f, a[8].f, a[9].f, a[10].f, a[11].f, a[12].f,

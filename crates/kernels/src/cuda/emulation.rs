@@ -8,7 +8,10 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Tensor, Var};
 
-use crate::catalogue::top_k::{self, LONGEST, order_key};
+use crate::catalogue::{
+    cross_entropy, extremes,
+    top_k::{self, LONGEST, order_key},
+};
 use crate::ops::{
     activation::Activation,
     adamw::{self, AdamWStep, Update},
@@ -207,6 +210,53 @@ fn lists_are_those_of_the_cpu() {
         let (words, wide, long) = (bits(&scores), Argument::U32(columns as u32), Argument::U32(k as u32));
         launch("top_k", rows, 256, vec![Argument::In(&words), Argument::Out(&mut found), wide, long]);
         assert_eq!(found, expected, "{k} of {columns}");
+    }
+}
+
+#[test]
+fn extremes_are_those_of_the_cpu() {
+    for columns in [1, 40, 2048, 9001] {
+        let mut scores = numbers(3, 4 * columns);
+        scores[columns..2 * columns].fill(f32::NAN);
+        scores[2 * columns..3 * columns].fill(-0.0);
+        for (place, special) in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0].into_iter().enumerate() {
+            if columns > 40 {
+                scores[7 * place + 1] = special;
+                scores[2 * columns + 9 * place] = special.min(0.0);
+            }
+        }
+        let expected: Vec<u32> = scores.chunks_exact(columns).flat_map(extremes::of_row).collect();
+        let mut found = vec![0; 8];
+        let words = bits(&scores);
+        let arguments = vec![Argument::In(&words), Argument::Out(&mut found), Argument::U32(columns as u32)];
+        launch("extremes", 4, 256, arguments);
+        assert_eq!(found, expected, "{columns} columns");
+    }
+}
+
+#[test]
+fn softmax_losses_are_those_of_the_cpu() {
+    for columns in [1, 300, 5000] {
+        let (rows, share) = (3, 0.25);
+        let scores: Vec<f32> = numbers(5, rows * columns).iter().map(|x| 30.0 * x).collect();
+        let targets = ids(6, rows, columns as u32);
+        let mut expected = scores.clone();
+        let losses: Vec<f32> = expected
+            .chunks_exact_mut(columns)
+            .zip(&targets)
+            .map(|(scores, &target)| cross_entropy::softmax_loss(scores, target as usize, share))
+            .collect();
+        let (mut gradient, mut found) = (bits(&scores), vec![0; rows]);
+        let arguments = vec![
+            Argument::Out(&mut gradient),
+            Argument::In(&targets),
+            Argument::Out(&mut found),
+            Argument::F32(share),
+            Argument::U32(columns as u32),
+        ];
+        launch("softmax_loss", rows, 256, arguments);
+        assert_close("losses", &floats(&found), &losses, 1e-5);
+        assert_close("gradient", &floats(&gradient), &expected, 1e-5);
     }
 }
 

@@ -158,6 +158,23 @@ FUNCTION u64 order_key(float score, u32 id) {
   return ((u64)~ascending << 32) | id;
 }
 
+// Runs the statement with every `score` of a row and its `column`, shared among the threads of a block. So many at once are
+// asked of the memory, which takes long to answer the first.
+#define AT_ONCE 8u
+#define EACH_SCORE(row, columns, statement)                                                      \
+  for (u32 start = threadIdx.x; start < columns; start += AT_ONCE * THREADS) {                   \
+    float scores_here[AT_ONCE];                                                                  \
+    for (u32 i = 0; i < AT_ONCE; i++) {                                                          \
+      u32 column = start + i * THREADS;                                                          \
+      scores_here[i] = column < columns ? row[column] : 0.0f;                                    \
+    }                                                                                            \
+    for (u32 i = 0; i < AT_ONCE; i++) {                                                          \
+      u32 column = start + i * THREADS;                                                          \
+      float score = scores_here[i];                                                              \
+      if (column < columns) statement                                                            \
+    }                                                                                            \
+  }
+
 // The ids, from 1, of the `k` best of each row's `columns` scores, best first: ids `(rows, k)`. A block for each row. Eight
 // bits at a time it narrows down the key of the k-th best, then collects the keys up to it and sorts them.
 // Twin: `top_k::best`.
@@ -180,10 +197,10 @@ KERNEL top_k(const float *scores, u32 *ids, u32 columns, u32 k) {
     __syncthreads();
     u32 known = shift;
     u64 begins = prefix;
-    for (u32 column = threadIdx.x; column < columns; column += THREADS) {
-      u64 key = order_key(row[column], column + 1);
+    EACH_SCORE(row, columns, {
+      u64 key = order_key(score, column + 1);
       if (known == 64 || key >> known == begins >> known) atomicAdd(&histogram[(key >> (known - 8)) & 255u], 1u);
-    }
+    })
     __syncthreads();
     if (threadIdx.x == 0) {
       u32 digit = 0;
@@ -199,10 +216,10 @@ KERNEL top_k(const float *scores, u32 *ids, u32 columns, u32 k) {
   u64 last = prefix;
   u32 length = 1;
   while (length < k) length *= 2;
-  for (u32 column = threadIdx.x; column < columns; column += THREADS) {
-    u64 key = order_key(row[column], column + 1);
+  EACH_SCORE(row, columns, {
+    u64 key = order_key(score, column + 1);
     if (key <= last) best[atomicAdd(&filled, 1u)] = key;
-  }
+  })
   for (u32 i = k + threadIdx.x; i < length; i += THREADS) best[i] = ~(u64)0;
   __syncthreads();
   // Bitonic: runs of `run` keys, alternately up and down, become runs twice as long.
@@ -224,6 +241,37 @@ KERNEL top_k(const float *scores, u32 *ids, u32 columns, u32 k) {
   for (u32 i = threadIdx.x; i < k; i += THREADS) ids[(u64)blockIdx.x * k + i] = (u32)best[i];
 }
 
+// The ids, from 1, of the best and of the worst of each row's `columns` scores: ids `(rows, 2)`. A block for each row. What is
+// no number is neither. Twin: `extremes::plain`.
+KERNEL extremes(const float *scores, u32 *ids, u32 columns) {
+  __shared__ u64 firsts[THREADS];
+  __shared__ u64 lasts[THREADS];
+  const float *row = scores + (u64)blockIdx.x * columns;
+  u64 first = ~(u64)0;
+  u64 last = first;
+  EACH_SCORE(row, columns, {
+    u64 key = order_key(score, column + 1);
+    u64 turned = order_key(-score, column + 1);
+    first = key < first ? key : first;
+    last = turned < last ? turned : last;
+  })
+  firsts[threadIdx.x] = first;
+  lasts[threadIdx.x] = last;
+  for (u32 apart = THREADS / 2; apart > 0; apart /= 2) {
+    __syncthreads();
+    if (threadIdx.x < apart) {
+      u64 other = firsts[threadIdx.x + apart];
+      if (other < firsts[threadIdx.x]) firsts[threadIdx.x] = other;
+      other = lasts[threadIdx.x + apart];
+      if (other < lasts[threadIdx.x]) lasts[threadIdx.x] = other;
+    }
+  }
+  if (threadIdx.x == 0) {
+    ids[2 * blockIdx.x] = (u32)firsts[0];
+    ids[2 * blockIdx.x + 1] = (u32)lasts[0];
+  }
+}
+
 // Sums `values`, one of each thread of a block, pair by pair, into the first.
 #define BLOCK_SUM(values)                                                                        \
   for (u32 apart = THREADS / 2; apart > 0; apart /= 2) {                                         \
@@ -231,6 +279,35 @@ KERNEL top_k(const float *scores, u32 *ids, u32 columns, u32 k) {
     if (threadIdx.x < apart) values[threadIdx.x] += values[threadIdx.x + apart];                 \
   }                                                                                              \
   __syncthreads()
+
+// The cross entropy of each row of `scores` (rows, columns) under its target, into `losses`, and the gradient of `share` times
+// that in the scores' place. A block for each row. Twin: `cross_entropy::softmax_loss`, but for rounding.
+KERNEL softmax_loss(float *scores, const u32 *targets, float *losses, float share, u32 columns) {
+  __shared__ float values[THREADS];
+  float *row = scores + (u64)blockIdx.x * columns;
+  u32 target = targets[blockIdx.x];
+  float at_target = row[target];
+  float most = -INFINITY;
+  EACH_SCORE(row, columns, { most = score > most ? score : most; })
+  values[threadIdx.x] = most;
+  for (u32 apart = THREADS / 2; apart > 0; apart /= 2) {
+    __syncthreads();
+    if (threadIdx.x < apart && values[threadIdx.x + apart] > values[threadIdx.x]) {
+      values[threadIdx.x] = values[threadIdx.x + apart];
+    }
+  }
+  __syncthreads();
+  most = values[0];
+  __syncthreads();
+  float sum = 0.0f;
+  EACH_SCORE(row, columns, { sum += expf(score - most); })
+  values[threadIdx.x] = sum;
+  BLOCK_SUM(values);
+  float total = values[0];
+  float scale = share / total;
+  EACH_SCORE(row, columns, { row[column] = expf(score - most) * scale - (column == target ? share : 0.0f); })
+  if (threadIdx.x == 0) losses[blockIdx.x] = logf(total) - (at_target - most);
+}
 
 // The squares of a gradient's `count` elements, summed in so many parts as there are blocks, THREADS at most.
 KERNEL square_sums(const float *grad, float *parts, u32 count) {

@@ -7,8 +7,10 @@ pub(crate) mod activation;
 mod adamw;
 pub(crate) mod additive_attention;
 pub(crate) mod attention;
+pub(crate) mod cross_entropy;
 mod device;
 mod dropout;
+mod extremes;
 mod function;
 pub(crate) mod gru;
 pub(crate) mod linear;
@@ -26,6 +28,7 @@ use candle_core::{DType, Layout, Result, Shape, Storage, Tensor, bail};
 pub(crate) use self::adamw::adamw;
 pub use self::device::cuda_device;
 pub(crate) use self::dropout::dropout_factors;
+pub(crate) use self::extremes::extremes;
 use self::function::Of;
 pub(crate) use self::lookup::segment_sum;
 pub(crate) use self::top_k::top_k;
@@ -206,7 +209,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs a GPU"]
-    fn lists_are_those_of_the_cpu() {
+    fn lists_and_extremes_are_those_of_the_cpu() {
         for (rows, items, k) in [(1, 40, 40), (70, 9001, 100), (16, 1_000_000, 100), (3, 5000, 2048)] {
             // Scores that both devices compute alike: each is one product.
             let states = numbers(3, rows);
@@ -215,7 +218,9 @@ mod tests {
                 let weight = Tensor::from_slice(&weight, (items + 1, 1), device).unwrap();
                 let catalogue = Catalogue { weight, bias: None, items };
                 let states = Tensor::from_slice(&states, (rows, 1), device).unwrap();
-                top_k::plain(&catalogue, &states, k).unwrap().to_vec2::<u32>().unwrap()
+                let lists = top_k::plain(&catalogue, &states, k).unwrap().to_vec2::<u32>().unwrap();
+                let (best, worst) = catalogue.extremes(&states).unwrap();
+                (lists, [best, worst].map(|ids| ids.to_vec1::<u32>().unwrap()))
             };
             assert!(on(&gpu()) == on(&Device::Cpu), "{k} of {items}");
         }
