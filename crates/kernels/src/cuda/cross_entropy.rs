@@ -1,5 +1,6 @@
 //! Cross entropy over the whole catalogue: softmax, loss and gradient of a block of scores in one launch.
 
+use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
 use candle_core::{Result, Storage, Tensor, bail};

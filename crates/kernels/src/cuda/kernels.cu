@@ -14,6 +14,7 @@ typedef unsigned long long u64;
 #define TILE 512u    // keys that a block sorts
 #define LONGEST 2048u // list of top_k: what fits into shared memory
 #define WIDEST 1024u  // state of a recurrent unit, likewise
+#define AT_ONCE 8u    // elements that a thread asks of the memory before it waits for the first
 
 // The key of a part's dropout mask. Twin: `Dropout::mask`.
 FUNCTION u64 mask_of(u64 key, u64 part) {
@@ -88,8 +89,10 @@ KERNEL scan_counts(u32 *counts, u32 count) {
   __shared__ u32 sums[THREADS];
   u32 each = (count + THREADS - 1) / THREADS;
   u32 start = threadIdx.x * each;
+  u32 end = start + each < count ? start + each : count;
   u32 sum = 0;
-  for (u32 i = start; i < start + each && i < count; i++) sum += counts[i];
+#pragma unroll 8
+  for (u32 i = start; i < end; i++) sum += counts[i];
   sums[threadIdx.x] = sum;
   __syncthreads();
   for (u32 reach = 1; reach < THREADS; reach *= 2) {
@@ -99,10 +102,13 @@ KERNEL scan_counts(u32 *counts, u32 count) {
     __syncthreads();
   }
   u32 next = sums[threadIdx.x] - sum;
-  for (u32 i = start; i < start + each && i < count; i++) {
-    u32 here = counts[i];
-    counts[i] = next;
-    next += here;
+  for (u32 i = start; i < end; i += AT_ONCE) {
+    u32 here[AT_ONCE];
+    for (u32 j = 0; j < AT_ONCE; j++) here[j] = i + j < end ? counts[i + j] : 0;
+    for (u32 j = 0; j < AT_ONCE; j++) {
+      if (i + j < end) counts[i + j] = next;
+      next += here[j];
+    }
   }
 }
 
@@ -158,9 +164,7 @@ FUNCTION u64 order_key(float score, u32 id) {
   return ((u64)~ascending << 32) | id;
 }
 
-// Runs the statement with every `score` of a row and its `column`, shared among the threads of a block. So many at once are
-// asked of the memory, which takes long to answer the first.
-#define AT_ONCE 8u
+// Runs the statement with every `score` of a row and its `column`, shared among the threads of a block.
 #define EACH_SCORE(row, columns, statement)                                                      \
   for (u32 start = threadIdx.x; start < columns; start += AT_ONCE * THREADS) {                   \
     float scores_here[AT_ONCE];                                                                  \
