@@ -6,7 +6,7 @@
 #                                our kernels against the CPU, parity with the authors' numbers, a small pipeline on CPU and
 #                                GPU, then the time of training, GRO, generation and distillation beside the floor of each
 #
-# DEVICE=cpu checks the script itself: everything but our kernels runs there too.
+# DEVICE=cpu checks the script itself: everything but our kernels runs there too. QUICK=1 takes fewer measurements, two minutes' worth.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -72,7 +72,7 @@ run() {
   check "a pipeline on the CPU and here" \
     env "${other[@]}" release/deps/pipeline plain_kernels_end_where_fused_ones_do_but_for_rounding
   check "time beside the floor" \
-    env GRO_BENCH_DIR="$results" GRO_DEVICE="$device" release/deps/suite --bench '^(machine|training|gro|generation|distillation)/'
+    env GRO_BENCH_DIR="$results" GRO_DEVICE="$device" release/deps/suite --bench ${QUICK:+--quick} '^(machine|training|gro|generation|distillation)/'
   if [ ${#failed[@]} -gt 0 ]; then
     printf '\nfailed: %s\n' "${failed[*]}"
     exit 1

@@ -110,13 +110,18 @@ pub(super) fn for_each_block(
     states: &Tensor,
     mut visit: impl FnMut(usize, Tensor) -> Result<()>,
 ) -> Result<()> {
-    let rows = states.dim(0)?;
+    let (rows, items) = (states.dim(0)?, catalogue.items);
     let block = rows_at_once(states.device(), catalogue.columns()?);
+    // The items' columns alone, so that no score has to be moved.
+    let of_items = Catalogue {
+        weight: catalogue.weight.detach().narrow(0, 1, items)?,
+        bias: catalogue.bias.as_ref().map(|bias| bias.detach().narrow(0, 1, items)).transpose()?,
+        items,
+    };
     for start in (0..rows).step_by(block) {
         let count = block.min(rows - start);
         let states = states.detach().narrow(0, start, count)?.to_dtype(DType::F32)?;
-        let scores = catalogue.detached().scores(&states)?;
-        visit(start, scores.narrow(1, 1, catalogue.items)?.contiguous()?)?;
+        visit(start, of_items.scores(&states)?)?;
     }
     Ok(())
 }

@@ -134,7 +134,7 @@ fn dropout_factors_are_those_of_the_cpu() {
 
 /// As `cuda::segment_sum` launches it.
 fn segment_sum(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Vec<u32> {
-    let (count, tiles) = (ids.len(), ids.len().div_ceil(512));
+    let (count, tiles) = (ids.len(), ids.len().div_ceil(256));
     let passes = (usize::BITS - (rows - 1).leading_zeros()).div_ceil(8).max(1);
     let (mut keys, mut places) = (ids.to_vec(), vec![0; count]);
     for pass in 0..passes {
@@ -143,13 +143,19 @@ fn segment_sum(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Vec<u32> {
         let sizes = [Argument::U32(count as u32), Argument::U32(shift)];
         let [all, by] = sizes;
         launch("count_digits", tiles, 256, vec![Argument::In(&keys), Argument::Out(&mut counts), all, by]);
-        let all = Argument::U32(256 * tiles as u32);
-        launch("scan_counts", 1, 256, vec![Argument::Out(&mut counts), all]);
+        let (mut totals, of_each) = (vec![0; 256], Argument::U32(tiles as u32));
+        launch(
+            "scan_counts",
+            256,
+            256,
+            vec![Argument::Out(&mut counts), Argument::Out(&mut totals), of_each],
+        );
         let (mut moved_keys, mut moved_places) = (vec![0; count], vec![0; count]);
         let arguments = vec![
             Argument::In(&keys),
             Argument::In(&places),
             Argument::In(&counts),
+            Argument::In(&totals),
             Argument::Out(&mut moved_keys),
             Argument::Out(&mut moved_places),
             Argument::U32(count as u32),
@@ -165,6 +171,7 @@ fn segment_sum(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Vec<u32> {
         "equal keys keep their order"
     );
     let (mut sums, g) = (vec![0; rows * hidden], bits(g));
+    let lanes = hidden.next_multiple_of(32).min(256);
     let arguments = vec![
         Argument::In(&g),
         Argument::In(&keys),
@@ -172,16 +179,23 @@ fn segment_sum(g: &[f32], ids: &[u32], rows: usize, hidden: usize) -> Vec<u32> {
         Argument::Out(&mut sums),
         Argument::U32(count as u32),
         Argument::U32(hidden as u32),
+        Argument::U32(lanes as u32),
     ];
-    launch("segment_sum", count, hidden.next_multiple_of(32).min(256), arguments);
+    launch("segment_sum", count.div_ceil(256 / lanes), 256, arguments);
     sums
 }
 
 #[test]
 fn segment_sums_are_those_of_the_cpu() {
-    for (rows, hidden, count) in
-        [(1, 1, 1), (1, 3, 777), (9, 5, 400), (300, 64, 2048), (70_000, 3, 5000), (2, 300, 40)]
-    {
+    for (rows, hidden, count) in [
+        (1, 1, 1),
+        (1, 3, 777),
+        (9, 5, 400),
+        (300, 64, 2048),
+        (70_000, 3, 5000),
+        (2, 300, 40),
+        (3, 70, 70_000),
+    ] {
         let (g, ids) = (numbers(1, count * hidden), ids(2, count, rows as u32));
         let expected = bits(&embedding::gradient(&g, &ids, rows, hidden));
         assert_eq!(segment_sum(&g, &ids, rows, hidden), expected, "{rows} rows, {count} ids");
@@ -257,6 +271,23 @@ fn softmax_losses_are_those_of_the_cpu() {
         launch("softmax_loss", rows, 256, arguments);
         assert_close("losses", &floats(&found), &losses, 1e-5);
         assert_close("gradient", &floats(&gradient), &expected, 1e-5);
+    }
+}
+
+/// One thread sees more scores above all others' than a list can hold, and what they have in common narrows nothing down.
+#[test]
+fn a_row_whose_best_are_one_threads_is_listed_all_the_same() {
+    let columns = 256 * (LONGEST + 50);
+    let mut scores = numbers(7, columns);
+    for place in (0..columns).step_by(256) {
+        scores[place] += 4.0;
+    }
+    for k in [1, 3, 256] {
+        let (mut expected, mut found) = (vec![0; k], vec![0; k]);
+        top_k::best(&scores, &mut expected);
+        let (words, wide, long) = (bits(&scores), Argument::U32(columns as u32), Argument::U32(k as u32));
+        launch("top_k", 1, 256, vec![Argument::In(&words), Argument::Out(&mut found), wide, long]);
+        assert_eq!(found, expected, "the best {k}");
     }
 }
 

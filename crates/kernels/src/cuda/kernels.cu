@@ -10,8 +10,8 @@
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-#define THREADS 256u // of every block below, but for segment_sum's
-#define TILE 512u    // keys that a block sorts
+#define THREADS 256u // of every block below
+#define TILE 256u    // keys that a block sorts
 #define LONGEST 2048u // list of top_k: what fits into shared memory
 #define WIDEST 1024u  // state of a recurrent unit, likewise
 #define AT_ONCE 8u    // elements that a thread asks of the memory before it waits for the first
@@ -84,44 +84,45 @@ KERNEL count_digits(const u32 *keys, u32 *counts, u32 count, u32 shift) {
   counts[threadIdx.x * gridDim.x + blockIdx.x] = histogram[threadIdx.x];
 }
 
-// Second, by one block: where the keys of each value and tile begin, the sums of all counts before.
-KERNEL scan_counts(u32 *counts, u32 count) {
+// Turns `values`, one of each thread of a block, into the sums of all up to that thread's.
+#define BLOCK_SCAN(values)                                                                       \
+  for (u32 reach = 1; reach < THREADS; reach *= 2) {                                             \
+    __syncthreads();                                                                             \
+    u32 earlier = threadIdx.x >= reach ? values[threadIdx.x - reach] : 0;                        \
+    __syncthreads();                                                                             \
+    values[threadIdx.x] += earlier;                                                              \
+  }                                                                                              \
+  __syncthreads()
+
+// Second, a block for each value: how often it stands in the tiles before each, and in all: `totals` (256).
+KERNEL scan_counts(u32 *counts, u32 *totals, u32 tiles) {
   __shared__ u32 sums[THREADS];
-  u32 each = (count + THREADS - 1) / THREADS;
-  u32 start = threadIdx.x * each;
-  u32 end = start + each < count ? start + each : count;
-  u32 sum = 0;
-#pragma unroll 8
-  for (u32 i = start; i < end; i++) sum += counts[i];
-  sums[threadIdx.x] = sum;
-  __syncthreads();
-  for (u32 reach = 1; reach < THREADS; reach *= 2) {
-    u32 before = threadIdx.x >= reach ? sums[threadIdx.x - reach] : 0;
-    __syncthreads();
-    sums[threadIdx.x] += before;
+  u32 *of_value = counts + blockIdx.x * tiles;
+  u32 before = 0;
+  for (u32 start = 0; start < tiles; start += THREADS) {
+    u32 tile = start + threadIdx.x;
+    u32 here = tile < tiles ? of_value[tile] : 0;
+    sums[threadIdx.x] = here;
+    BLOCK_SCAN(sums);
+    if (tile < tiles) of_value[tile] = before + sums[threadIdx.x] - here;
+    before += sums[THREADS - 1];
     __syncthreads();
   }
-  u32 next = sums[threadIdx.x] - sum;
-  for (u32 i = start; i < end; i += AT_ONCE) {
-    u32 here[AT_ONCE];
-    for (u32 j = 0; j < AT_ONCE; j++) here[j] = i + j < end ? counts[i + j] : 0;
-    for (u32 j = 0; j < AT_ONCE; j++) {
-      if (i + j < end) counts[i + j] = next;
-      next += here[j];
-    }
-  }
+  if (threadIdx.x == 0) totals[blockIdx.x] = before;
 }
 
-// Third, every key and its place to where they belong; thread d moves those of value d, in their order. On the `first`
-// pass a key's place is where it stands.
-KERNEL move_keys(const u32 *keys, const u32 *places, const u32 *starts, u32 *moved_keys, u32 *moved_places, u32 count,
-                 u32 shift, u32 first) {
+// Third, every key and its place to where they belong: after all lower values and the tiles before. Thread d moves those of
+// value d, in their order. On the `first` pass a key's place is where it stands.
+KERNEL move_keys(const u32 *keys, const u32 *places, const u32 *counts, const u32 *totals, u32 *moved_keys,
+                 u32 *moved_places, u32 count, u32 shift, u32 first) {
   __shared__ u32 tile[TILE];
+  __shared__ u32 sums[THREADS];
   u32 start = blockIdx.x * TILE;
   u32 here = count - start < TILE ? count - start : TILE;
   for (u32 i = threadIdx.x; i < here; i += THREADS) tile[i] = keys[start + i];
-  __syncthreads();
-  u32 next = starts[threadIdx.x * gridDim.x + blockIdx.x];
+  sums[threadIdx.x] = totals[threadIdx.x];
+  BLOCK_SCAN(sums);
+  u32 next = sums[threadIdx.x] - totals[threadIdx.x] + counts[threadIdx.x * gridDim.x + blockIdx.x];
   for (u32 i = 0; i < here; i++) {
     if (((tile[i] >> shift) & 255u) == threadIdx.x) {
       moved_keys[next] = tile[i];
@@ -132,13 +133,15 @@ KERNEL move_keys(const u32 *keys, const u32 *places, const u32 *starts, u32 *mov
 }
 
 // Row `key` of `sums` `(rows, hidden)`, zero before: the rows of `g` `(count, hidden)` at the places of that key, added in
-// their order. A block for each sorted key; the first of equal ones does the work. Twin: `embedding::gradient`.
-KERNEL segment_sum(const float *g, const u32 *keys, const u32 *places, float *sums, u32 count, u32 hidden) {
-  u32 first = blockIdx.x;
+// their order. `lanes` threads for each sorted key, THREADS at most; those of the first of equal ones do the work.
+// Twin: `embedding::gradient`.
+KERNEL segment_sum(const float *g, const u32 *keys, const u32 *places, float *sums, u32 count, u32 hidden, u32 lanes) {
+  u32 each = THREADS / lanes, group = threadIdx.x / lanes;
+  u32 first = blockIdx.x * each + group;
+  if (group >= each || first >= count) return;
   u32 key = keys[first];
   if (first > 0 && keys[first - 1] == key) return;
-  // The end of its run, by steps twice as long and then by halves: a popular item's is long, and where it is known beforehand
-  // many rows can be on their way at once.
+  // The end of its run, by steps twice as long and then by halves: a popular item's is long.
   u32 end = first + 1, reach = 1;
   while (reach <= count - end && keys[end + reach - 1] == key) {
     end += reach;
@@ -147,10 +150,19 @@ KERNEL segment_sum(const float *g, const u32 *keys, const u32 *places, float *su
   for (; reach > 0; reach /= 2) {
     if (reach <= count - end && keys[end + reach - 1] == key) end += reach;
   }
-  for (u32 column = threadIdx.x; column < hidden; column += blockDim.x) {
+  for (u32 column = threadIdx.x % lanes; column < hidden; column += lanes) {
     float sum = 0.0f;
-#pragma unroll 8
-    for (u32 i = first; i < end; i++) sum += g[(u64)places[i] * hidden + column];
+    for (u32 start = first; start < end; start += 2 * AT_ONCE) {
+      float rows_here[2 * AT_ONCE];
+#pragma unroll
+      for (u32 i = 0; i < 2 * AT_ONCE; i++) {
+        rows_here[i] = start + i < end ? g[(u64)places[start + i] * hidden + column] : 0.0f;
+      }
+#pragma unroll
+      for (u32 i = 0; i < 2 * AT_ONCE; i++) {
+        if (start + i < end) sum += rows_here[i];
+      }
+    }
     sums[(u64)key * hidden + column] = sum;
   }
 }
@@ -179,9 +191,32 @@ FUNCTION u64 order_key(float score, u32 id) {
     }                                                                                            \
   }
 
-// The ids, from 1, of the `k` best of each row's `columns` scores, best first: ids `(rows, k)`. A block for each row. Eight
-// bits at a time it narrows down the key of the k-th best, then collects the keys up to it and sorts them.
+// Sorts `length` keys, a power of two, by one block: runs of `run` keys, alternately up and down, become runs twice as long.
+FUNCTION void sort_keys(u64 *keys, u32 length) {
+  for (u32 run = 2; run <= length; run *= 2) {
+    for (u32 apart = run / 2; apart > 0; apart /= 2) {
+      __syncthreads();
+      for (u32 i = threadIdx.x; i < length; i += THREADS) {
+        u32 other = i ^ apart;
+        if (other > i) {
+          u64 a = keys[i], b = keys[other];
+          if ((a > b) == ((i & run) == 0)) {
+            keys[i] = b;
+            keys[other] = a;
+          }
+        }
+      }
+    }
+  }
+  __syncthreads();
+}
+
+// The ids, from 1, of the `k` best of each row's `columns` scores, best first: ids `(rows, k)`. A block for each row.
 // Twin: `top_k::best`.
+//
+// No key beyond the k-th of the threads' own bests can be of the list, and few are up to it: these are collected and sorted.
+// Where they are too many, or the list is longer than there are threads, the k-th key is first narrowed down eight bits at
+// a time.
 KERNEL top_k(const float *scores, u32 *ids, u32 columns, u32 k) {
   __shared__ u32 histogram[256];
   __shared__ u64 best[LONGEST];
@@ -190,58 +225,68 @@ KERNEL top_k(const float *scores, u32 *ids, u32 columns, u32 k) {
   __shared__ u32 shift;  // of the known bits
   __shared__ u32 filled;
   const float *row = scores + (u64)blockIdx.x * columns;
-  if (threadIdx.x == 0) {
-    prefix = 0;
-    left = k;
-    shift = 64;
-    filled = 0;
-  }
-  for (;;) {
-    histogram[threadIdx.x] = 0;
-    __syncthreads();
-    u32 known = shift;
-    u64 begins = prefix;
+  u32 found = LONGEST + 1;
+  if (k <= THREADS) {
+    u64 first = ~(u64)0;
     EACH_SCORE(row, columns, {
       u64 key = order_key(score, column + 1);
-      if (known == 64 || key >> known == begins >> known) atomicAdd(&histogram[(key >> (known - 8)) & 255u], 1u);
+      first = key < first ? key : first;
+    })
+    best[threadIdx.x] = first;
+    if (threadIdx.x == 0) filled = 0;
+    sort_keys(best, THREADS);
+    u64 bound = best[k - 1];
+    __syncthreads();
+    EACH_SCORE(row, columns, {
+      u64 key = order_key(score, column + 1);
+      if (key <= bound) {
+        u32 place = atomicAdd(&filled, 1u);
+        if (place < LONGEST) best[place] = key;
+      }
     })
     __syncthreads();
-    if (threadIdx.x == 0) {
-      u32 digit = 0;
-      while (histogram[digit] < left) left -= histogram[digit++];
-      prefix |= (u64)digit << (known - 8);
-      // Where all keys of that prefix are wanted, the rest of it does not matter. Keys differ: at 0 bits it is so.
-      shift = histogram[digit] == left ? 0 : known - 8;
-      if (shift == 0) prefix |= ((u64)1 << (known - 8)) - 1;
-    }
+    found = filled;
     __syncthreads();
-    if (shift == 0) break;
   }
-  u64 last = prefix;
-  u32 length = 1;
-  while (length < k) length *= 2;
-  EACH_SCORE(row, columns, {
-    u64 key = order_key(score, column + 1);
-    if (key <= last) best[atomicAdd(&filled, 1u)] = key;
-  })
-  for (u32 i = k + threadIdx.x; i < length; i += THREADS) best[i] = ~(u64)0;
-  __syncthreads();
-  // Bitonic: runs of `run` keys, alternately up and down, become runs twice as long.
-  for (u32 run = 2; run <= length; run *= 2) {
-    for (u32 apart = run / 2; apart > 0; apart /= 2) {
-      for (u32 i = threadIdx.x; i < length; i += THREADS) {
-        u32 other = i ^ apart;
-        if (other > i) {
-          u64 a = best[i], b = best[other];
-          if ((a > b) == ((i & run) == 0)) {
-            best[i] = b;
-            best[other] = a;
-          }
-        }
+  if (found > LONGEST) {
+    if (threadIdx.x == 0) {
+      prefix = 0;
+      left = k;
+      shift = 64;
+      filled = 0;
+    }
+    for (;;) {
+      histogram[threadIdx.x] = 0;
+      __syncthreads();
+      u32 known = shift;
+      u64 begins = prefix;
+      EACH_SCORE(row, columns, {
+        u64 key = order_key(score, column + 1);
+        if (known == 64 || key >> known == begins >> known) atomicAdd(&histogram[(key >> (known - 8)) & 255u], 1u);
+      })
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        u32 digit = 0;
+        while (histogram[digit] < left) left -= histogram[digit++];
+        prefix |= (u64)digit << (known - 8);
+        // Where all keys of that prefix are wanted, the rest of it does not matter. Keys differ: at 0 bits it is so.
+        shift = histogram[digit] == left ? 0 : known - 8;
+        if (shift == 0) prefix |= ((u64)1 << (known - 8)) - 1;
       }
       __syncthreads();
+      if (shift == 0) break;
     }
+    u64 last = prefix;
+    EACH_SCORE(row, columns, {
+      u64 key = order_key(score, column + 1);
+      if (key <= last) best[atomicAdd(&filled, 1u)] = key;
+    })
+    found = k;
   }
+  u32 length = 1;
+  while (length < found) length *= 2;
+  for (u32 i = found + threadIdx.x; i < length; i += THREADS) best[i] = ~(u64)0;
+  sort_keys(best, length);
   for (u32 i = threadIdx.x; i < k; i += THREADS) ids[(u64)blockIdx.x * k + i] = (u32)best[i];
 }
 

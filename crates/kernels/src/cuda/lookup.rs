@@ -5,7 +5,7 @@ use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
 use candle_core::cuda_backend::{CudaStorage, WrapErr};
 use candle_core::{Layout, Result, bail};
 
-use super::{THREADS, TILE, grid, launch, values};
+use super::{LANES, THREADS, TILE, grid, launch, values};
 
 /// Row `id` of the result `(rows, hidden)`: the rows of `g` `(count, hidden)` of which `ids` say `id`, added in their order.
 /// Ids must lie below `rows`.
@@ -25,7 +25,7 @@ pub(crate) fn segment_sum(
     let Ok(count) = u32::try_from(all) else { bail!("cuda: {all} ids in one tensor, at most 2^32 - 1") };
     let tiles = all.div_ceil(TILE);
     // SAFETY: each is written in full before it is read.
-    let counts = unsafe { device.alloc::<u32>(256 * tiles)? };
+    let (counts, totals) = unsafe { (device.alloc::<u32>(256 * tiles)?, device.alloc::<u32>(256)?) };
     // From one pair of keys and places to the other and back, pass by pass.
     // SAFETY: the first pass writes the first pair in full, the second the second.
     let buffers = unsafe {
@@ -41,14 +41,14 @@ pub(crate) fn segment_sum(
     let bits = usize::BITS - rows.saturating_sub(1).leading_zeros();
     let passes = bits.div_ceil(8).max(1);
     for pass in 0..passes {
-        let (shift, first, starts) = (8 * pass, u32::from(pass == 0), 256 * tiles as u32);
+        let (shift, first, of_each) = (8 * pass, u32::from(pass == 0), tiles as u32);
         let (_, from_places) = pairs[(pass as usize + 1) % 2];
         let (to_keys, to_places) = pairs[pass as usize % 2];
         let before = pairs[(pass as usize + 1) % 2].0.slice(..);
         let from_keys = if pass == 0 { &ids } else { &before };
-        let (one_each, one) = (grid(tiles, THREADS), grid(1, THREADS));
+        let one_each = grid(tiles, THREADS);
         launch!(device, "count_digits", one_each, from_keys, &counts, &count, &shift);
-        launch!(device, "scan_counts", one, &counts, &starts);
+        launch!(device, "scan_counts", grid(256, THREADS), &counts, &totals, &of_each);
         launch!(
             device,
             "move_keys",
@@ -56,6 +56,7 @@ pub(crate) fn segment_sum(
             from_keys,
             from_places,
             &counts,
+            &totals,
             to_keys,
             to_places,
             &count,
@@ -64,7 +65,8 @@ pub(crate) fn segment_sum(
         );
     }
     let (keys, places) = pairs[(passes as usize + 1) % 2];
-    let (width, one_each) = (hidden as u32, grid(all, (hidden.next_multiple_of(32) as u32).min(THREADS)));
-    launch!(device, "segment_sum", one_each, &g, keys, places, &sums, &count, &width);
+    let lanes = (hidden.next_multiple_of(LANES) as u32).min(THREADS);
+    let blocks = grid(all.div_ceil((THREADS / lanes) as usize), THREADS);
+    launch!(device, "segment_sum", blocks, &g, keys, places, &sums, &count, &(hidden as u32), &lanes);
     Ok(CudaStorage::wrap_cuda_slice(sums, device))
 }

@@ -46,7 +46,7 @@ const NULL: u64 = 0;
 const THREADS: u32 = 256;
 
 /// Keys that a block sorts, as `kernels.cu` has them.
-const TILE: usize = 512;
+const TILE: usize = 256;
 
 /// Widest state of a recurrent unit, as `kernels.cu` has it.
 pub(crate) const WIDEST: usize = 1024;
