@@ -2,12 +2,16 @@
 // for a test, which names a kernel and its launch, writes its arguments to standard input and reads its buffers from
 // standard output.
 //
-//   emulation KERNEL BLOCKS THREADS ARGUMENT...
+//   emulation ORDER KERNEL BLOCKS THREADS ARGUMENT...
+//
+// ORDER is `forward` or `backward`, in which blocks and threads take their turns: where a barrier is missing, one of the two
+// reads what is not there yet, or is no longer.
 //
 // An argument is `u32:N`, `u64:N`, `f32:BITS`, `in:BYTES` or `out:BYTES`: the last two are buffers, read from standard input
 // in this order; those of `out` are written back.
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +21,17 @@ struct dimension { unsigned int x; };
 static struct dimension blockIdx, threadIdx, blockDim, gridDim;
 
 enum { STACK = 1 << 16, MOST = 1024 };
-static ucontext_t scheduler, threads[MOST];
 static int finished[MOST];
 static unsigned int current;
 
-static void __syncthreads(void) { swapcontext(&threads[current], &scheduler); }
+// A thread begins as a context, which has a stack of its own. From then on turns are jumps: a context's turn is a system call.
+static ucontext_t beginning, contexts[MOST];
+static jmp_buf scheduler, threads[MOST];
+static int begun[MOST];
+
+static void __syncthreads(void) {
+  if (!_setjmp(threads[current])) _longjmp(scheduler, 1);
+}
 static unsigned int atomicAdd(unsigned int *place, unsigned int more) {
   unsigned int before = *place;
   *place += more;
@@ -79,41 +89,54 @@ static const char *kernel;
 static void thread(void) {
   call(kernel);
   finished[current] = 1;
+  _longjmp(scheduler, 1);
+}
+
+// The current thread's next turn.
+static void resume(void) {
+  if (_setjmp(scheduler)) return;
+  if (begun[current]) _longjmp(threads[current], 1);
+  begun[current] = 1;
+  setcontext(&contexts[current]);
 }
 
 int main(int count, char **words) {
   static char stacks[MOST][STACK];
-  kernel = words[1];
-  gridDim.x = (unsigned int)atoi(words[2]);
-  blockDim.x = (unsigned int)atoi(words[3]);
+  int backward = !strcmp(words[1], "backward");
+  kernel = words[2];
+  gridDim.x = (unsigned int)atoi(words[3]);
+  blockDim.x = (unsigned int)atoi(words[4]);
   size_t sizes[16] = {0};
   int back[16] = {0};
-  for (int i = 4; i < count; i++) {
+  for (int i = 5; i < count; i++) {
     char *value = strchr(words[i], ':') + 1;
-    if (!strncmp(words[i], "u32", 3) || !strncmp(words[i], "f32", 3)) a[i - 4].u = (unsigned int)strtoul(value, 0, 10);
-    else if (!strncmp(words[i], "u64", 3)) a[i - 4].l = strtoull(value, 0, 10);
+    int at = i - 5;
+    if (!strncmp(words[i], "u32", 3) || !strncmp(words[i], "f32", 3)) a[at].u = (unsigned int)strtoul(value, 0, 10);
+    else if (!strncmp(words[i], "u64", 3)) a[at].l = strtoull(value, 0, 10);
     else {
-      sizes[i - 4] = strtoul(value, 0, 10);
-      back[i - 4] = words[i][0] == 'o';
-      a[i - 4].p = malloc(sizes[i - 4] + 1);
-      if (fread(a[i - 4].p, 1, sizes[i - 4], stdin) != sizes[i - 4]) return 3;
+      sizes[at] = strtoul(value, 0, 10);
+      back[at] = words[i][0] == 'o';
+      a[at].p = malloc(sizes[at] + 1);
+      if (fread(a[at].p, 1, sizes[at], stdin) != sizes[at]) return 3;
     }
   }
-  for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) {
+  getcontext(&beginning);
+  for (unsigned int block = 0; block < gridDim.x; block++) {
+    blockIdx.x = backward ? gridDim.x - 1 - block : block;
     for (unsigned int i = 0; i < blockDim.x; i++) {
-      finished[i] = 0;
-      getcontext(&threads[i]);
-      threads[i].uc_stack.ss_sp = stacks[i];
-      threads[i].uc_stack.ss_size = STACK;
-      threads[i].uc_link = &scheduler;
-      makecontext(&threads[i], thread, 0);
+      finished[i] = begun[i] = 0;
+      contexts[i] = beginning;
+      contexts[i].uc_stack.ss_sp = stacks[i];
+      contexts[i].uc_stack.ss_size = STACK;
+      makecontext(&contexts[i], thread, 0);
     }
     for (unsigned int running = blockDim.x; running > 0;) {
       running = 0;
-      for (current = 0; current < blockDim.x; current++) {
+      for (unsigned int turn = 0; turn < blockDim.x; turn++) {
+        current = backward ? blockDim.x - 1 - turn : turn;
         if (finished[current]) continue;
         threadIdx.x = current;
-        swapcontext(&scheduler, &threads[current]);
+        resume();
         running += !finished[current];
       }
     }
