@@ -9,9 +9,10 @@
 //! items: lists, ranks, extremes, picked scores, negatives and losses. `cpu` is what fused versions are built from.
 //!
 //! On a GPU the plain twins run, but where time goes into launching many small kernels, on kernels of our own: linear maps, norms,
-//! activations, dropout, both kinds of attention, the recurrent unit, AdamW, the gradient of a lookup and top-k. `cuda` holds their
-//! launches and backward passes, `cuda/kernels.cu` the kernels; a test runs their code on the CPU, thread by thread, and compares
-//! it with the CPU's. Top-k, dropout and the gradient of a lookup give the same bytes on both, the others the same but for rounding.
+//! activations, dropout, both kinds of attention, the recurrent unit, AdamW, the gradient of a lookup, cross entropy, extremes and
+//! top-k. `cuda` holds their launches and backward passes, `cuda/kernels.cu` the kernels; a test runs their code on the CPU,
+//! thread by thread, and compares it with the CPU's. Top-k, extremes, dropout and the gradient of a lookup give the same bytes on
+//! both, the others the same but for rounding.
 //!
 //! Plain twins follow the type of their tokens: activations may be bf16, which only NARM's attention and the recurrent
 //! unit turn to f32 for kernels of our own, while weights, norms, softmax and losses stay f32.

@@ -1,7 +1,7 @@
 //! Mean cross entropy over the whole catalogue, without ever holding the whole score matrix.
 //!
 //! Rows are taken in blocks, and gradients are computed in the forward pass, while a block's scores are at hand: memory is
-//! bounded by [`BUDGET`] whatever the batch. A catalogue so large that a block would be a few rows is taken in chunks of
+//! bounded by [`BUDGET`], or what a GPU has instead, whatever the batch. A catalogue so large that a block would be a few rows is taken in chunks of
 //! columns instead, twice: once for each row's sum of exponentials, once for the gradients.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
@@ -39,7 +39,7 @@ impl Catalogue {
         if crate::fused(states.device()) {
             fused(self, states, targets, BUDGET)
         } else {
-            plain(self, states, targets)
+            plain(self, states, targets, rows_at_once(states.device(), self.columns()?))
         }
     }
 }
@@ -371,16 +371,15 @@ impl CustomOp3 for Solved {
     }
 }
 
-/// Plain twin: blocks of rows, softmax less the one-hot target as the gradient of the scores. Products are of the type of
-/// the states, sums and softmax f32.
-fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) -> Result<Tensor> {
+/// Plain twin: so many rows at a time, softmax less the one-hot target as the gradient of the scores. Products are of the type
+/// of the states, sums and softmax f32.
+fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor, block: usize) -> Result<Tensor> {
     let device = states.device();
     let rows = states.dim(0)?;
-    let columns = catalogue.columns()?;
+    catalogue.columns()?;
     // Cast to the states' type once, and not in every block.
     let (of_states, detached) = (states.dtype(), catalogue.detached());
     let narrow = Catalogue { weight: detached.weight.to_dtype(of_states)?, ..detached };
-    let block = rows_at_once(device, columns);
     let mut losses = Vec::new();
     let mut state_gradients = Vec::new();
     let (mut weight_gradient, mut bias_gradient) = (None, None);
@@ -483,7 +482,7 @@ mod tests {
                     v,
                     3e-5,
                     |v| fused(&of(v), &v[0], &targets, budget)? * 2.0,
-                    |v| plain(&of(v), &v[0], &beside(&targets, v))? * 2.0,
+                    |v| plain(&of(v), &v[0], &beside(&targets, v), 128)? * 2.0,
                 );
                 assert_twins(
                     "cross entropy",

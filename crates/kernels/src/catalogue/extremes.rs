@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
 use super::{
     Catalogue,
-    score_blocks::{by_blocks, for_each_block},
+    score_blocks::{by_blocks, for_each_block, rows_at_once},
     top_k::order_key,
 };
 use crate::cpu::{apply, chunks, lanes, vectorized};
@@ -59,7 +59,8 @@ pub(super) fn plain(catalogue: &Catalogue, states: &Tensor) -> Result<(Tensor, T
         return Ok((none.clone(), none));
     }
     let mut pairs = Vec::new();
-    for_each_block(catalogue, states, |_, scores| {
+    let block = rows_at_once(states.device(), catalogue.columns()?);
+    for_each_block(catalogue, states, block, |_, scores| {
         pairs.push(scores.apply_op1_no_bwd(&Extremes)?);
         Ok(())
     })?;

@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result, Tensor, bail};
 
 use super::{
     Catalogue,
-    score_blocks::{by_blocks, for_each_block},
+    score_blocks::{by_blocks, for_each_block, rows_at_once},
 };
 use crate::cpu::{apply, panels::Panels, vectorized};
 
@@ -78,7 +78,8 @@ pub(super) fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor) ->
         return Tensor::zeros(0, DType::U32, states.device());
     }
     let mut ranks = Vec::new();
-    for_each_block(catalogue, states, |start, scores| {
+    let block = rows_at_once(states.device(), catalogue.columns()?);
+    for_each_block(catalogue, states, block, |start, scores| {
         let (count, _) = scores.dims2()?;
         let places = (targets.narrow(0, start, count)?.to_dtype(DType::I64)? - 1.0)?;
         let target = scores.gather(&places.unsqueeze(1)?.contiguous()?, 1)?;

@@ -104,14 +104,14 @@ pub(super) fn by_blocks(
     Ok(ids)
 }
 
-/// Plain: calls `visit` with the start of each block of rows and its item scores, `(count, items)` contiguous.
+/// Plain: calls `visit` with the start of each block of at most `block` rows and its item scores, `(count, items)` contiguous.
 pub(super) fn for_each_block(
     catalogue: &Catalogue,
     states: &Tensor,
+    block: usize,
     mut visit: impl FnMut(usize, Tensor) -> Result<()>,
 ) -> Result<()> {
     let (rows, items) = (states.dim(0)?, catalogue.items);
-    let block = rows_at_once(states.device(), catalogue.columns()?);
     // The items' columns alone, so that no score has to be moved.
     let of_items = Catalogue {
         weight: catalogue.weight.detach().narrow(0, 1, items)?,

@@ -27,7 +27,9 @@ fn tied(items: usize, hidden: usize, bias: bool) -> Catalogue {
 
 #[test]
 fn twins_agree() {
-    for (rows, items, hidden, k) in [(1, 1, 4, 1), (1, 40, 64, 40), (37, 300, 20, 10), (70, 9001, 64, 100)] {
+    for (rows, items, hidden, k) in
+        [(1, 1, 4, 1), (1, 40, 64, 40), (37, 300, 20, 10), (70, 9001, 64, 100), (500, 9001, 8, 3)]
+    {
         for bias in [false, true] {
             let catalogue = tied(items, hidden, bias);
             let states = tensor(numbers(1, rows * hidden), &[rows, hidden]);

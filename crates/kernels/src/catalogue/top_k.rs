@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     Catalogue,
-    score_blocks::{by_blocks, for_each_block},
+    score_blocks::{by_blocks, for_each_block, rows_at_once},
 };
 use crate::cpu::{apply, chunks, lanes, panels::Panels, vectorized};
 
@@ -189,7 +189,8 @@ pub(crate) fn plain(catalogue: &Catalogue, states: &Tensor, k: usize) -> Result<
         return by_rounds(catalogue, states, k);
     }
     let mut lists = Vec::new();
-    for_each_block(catalogue, states, |_, scores| {
+    let block = rows_at_once(states.device(), catalogue.columns()?);
+    for_each_block(catalogue, states, block, |_, scores| {
         lists.push(scores.apply_op1_no_bwd(&TopK(k))?);
         Ok(())
     })?;
@@ -207,7 +208,9 @@ pub(super) fn by_rounds(catalogue: &Catalogue, states: &Tensor, k: usize) -> Res
     }
     let ids = Tensor::arange(1u32, catalogue.items as u32 + 1, device)?;
     let mut lists = Vec::new();
-    for_each_block(catalogue, states, |_, scores| {
+    // A round holds some eight tensors of the scores' size.
+    let block = rows_at_once(device, 8 * catalogue.columns()?);
+    for_each_block(catalogue, states, block, |_, scores| {
         let none = Tensor::full(u32::MAX, scores.dims(), device)?;
         let lowest = Tensor::full(f32::NEG_INFINITY, scores.dims(), device)?;
         let mut left = ids.broadcast_as(scores.dims())?.contiguous()?;

@@ -335,7 +335,7 @@ KERNEL softmax_loss(float *scores, const u32 *targets, float *losses, float shar
   __shared__ float values[THREADS];
   float *row = scores + (u64)blockIdx.x * columns;
   u32 target = targets[blockIdx.x];
-  float at_target = row[target];
+  float at_target = target < columns ? row[target] : NAN; // a loss that tells of the mistake
   float most = -INFINITY;
   EACH_SCORE(row, columns, { most = score > most ? score : most; })
   values[threadIdx.x] = most;
