@@ -388,7 +388,7 @@ fn plain(catalogue: &Catalogue, states: &Tensor, targets: &Tensor, block: usize)
         let state = states.detach().narrow(0, start, count)?.contiguous()?;
         let target = targets.narrow(0, start, count)?.contiguous()?;
         let scores = narrow.scores(&state)?.to_dtype(DType::F32)?;
-        let (loss, gradient) = softmax_losses(scores, &target, 1.0 / rows as f64)?;
+        let (loss, gradient) = softmax_losses(&scores, &target, 1.0 / rows as f64)?;
         losses.push(loss);
         let of_scores = gradient.to_dtype(of_states)?;
         state_gradients.push(of_scores.matmul(&narrow.weight)?.to_dtype(DType::F32)?);
@@ -420,15 +420,15 @@ fn add(sum: &mut Option<Tensor>, more: Tensor) -> Result<()> {
 }
 
 /// The cross entropy of each row of `scores` `(rows, columns)` under its target `(rows)`, and the gradient of `share` times their sum,
-/// `(rows, columns)`.
-fn softmax_losses(scores: Tensor, targets: &Tensor, share: f64) -> Result<(Tensor, Tensor)> {
+/// `(rows, columns)`, which on a GPU is left where the scores were.
+fn softmax_losses(scores: &Tensor, targets: &Tensor, share: f64) -> Result<(Tensor, Tensor)> {
     #[cfg(feature = "cuda")]
-    if crate::cuda::takes(&scores) {
-        let losses = crate::cuda::cross_entropy::softmax_loss(&scores, targets, share as f32)?;
-        return Ok((losses, scores));
+    if crate::cuda::takes(scores) {
+        let losses = crate::cuda::cross_entropy::softmax_loss(scores, targets, share as f32)?;
+        return Ok((losses, scores.clone()));
     }
     let targets = targets.unsqueeze(1)?;
-    let log = candle_nn::ops::log_softmax(&scores, D::Minus1)?;
+    let log = candle_nn::ops::log_softmax(scores, D::Minus1)?;
     let losses = log.gather(&targets, 1)?.squeeze(1)?.neg()?;
     let one = (targets.to_dtype(DType::F32)?.ones_like()? * -share)?;
     Ok((losses, (log.exp()? * share)?.scatter_add(&targets, &one, 1)?))
