@@ -36,6 +36,20 @@ const VALIDATION_BATCH: usize = 256;
 /// Of so many lists one is held out at most, and one of a sequence.
 const HELD_OUT_OF: u64 = 10;
 
+/// `max_len` of a surrogate that learns of histories of at most `longest` items: no more than these have, where each place has an
+/// embedding of its own. Of a place that no history reached the surrogate learns nothing, and with the noise that its embedding began as it
+/// would answer users whose histories are longer. A cloze model has a place for the mask besides.
+pub fn window(architecture: Architecture, longest: usize, max_len: usize) -> usize {
+    if !architecture.has_positions {
+        return max_len;
+    }
+    let learned = match architecture.reading {
+        Reading::Cloze => longest + 1,
+        Reading::Causal => longest,
+    };
+    max_len.min(learned.max(1))
+}
+
 /// A surrogate in training.
 pub struct Surrogate {
     lessons: Lessons,

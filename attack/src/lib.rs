@@ -619,8 +619,16 @@ fn distill(settings: &Checked, device: &Device, path: &Path, run: &Run<'_>) -> R
     if k >= items {
         return Err(above_catalogue("the length of the answered lists", k, items, path).into());
     }
-    let (sizes, asked) = (Sizes { items, network: settings.model.network }, &settings.distill);
     let architecture = *ARCHITECTURES.find(&settings.model.architecture)?;
+    let (mut sizes, asked) = (Sizes { items, network: settings.model.network }, &settings.distill);
+    let window = distill::window(architecture, log.longest_sequence()?, sizes.max_len);
+    if window < sizes.max_len {
+        tracing::info!(
+            "no history that was asked about is longer: model.max_len of the surrogate is {window}, not {}",
+            sizes.max_len
+        );
+        sizes.network.max_len = window;
+    }
     let streams = Streams::new(settings.seed);
     if device.is_cpu() {
         need_of_distillation(architecture, &sizes, &header, asked, kernels::fused(device)).check()?;

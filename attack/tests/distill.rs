@@ -9,7 +9,7 @@ use std::path::Path;
 use artifact::checkpoint::Array;
 use artifact::queries::{NOTHING, QueryHeader, QueryLog, QueryWriter};
 use artifact::settings::{Distill, KeepBy, Network, Optimizer};
-use attack::distill::Surrogate;
+use attack::distill::{Surrogate, window};
 use attack::losses::LIST_LOSSES;
 use candle_core::Device;
 use models::{ARCHITECTURES, Architecture, Sizes};
@@ -93,6 +93,22 @@ fn learned(
     }
     let measured = surrogate.validate().unwrap();
     (surrogate.parameters().to_arrays().unwrap(), measured)
+}
+
+#[test]
+fn a_copy_looks_no_further_back_than_its_thief_has_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("q");
+    write_log(&path, 3, |_, _, _| {});
+    assert_eq!(QueryLog::open(&path).unwrap().longest_sequence().unwrap(), LENGTH);
+    let windows = |longest| {
+        ["sas", "bert", "narm", "gru"].map(|name| window(*ARCHITECTURES.find(name).unwrap(), longest, 50))
+    };
+    // Places have embeddings, and BERT4Rec one for the mask too; a recurrent network has nothing that could be left untaught.
+    assert_eq!(windows(10), [10, 11, 50, 50]);
+    assert_eq!(windows(1), [1, 2, 50, 50]);
+    assert_eq!(windows(49), [49, 50, 50, 50]);
+    assert_eq!(windows(200), [50; 4]);
 }
 
 #[test]

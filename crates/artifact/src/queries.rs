@@ -344,6 +344,21 @@ impl QueryLog {
         self.table.groups()
     }
 
+    /// Items of the longest sequence, 0 where there is none: as many as the longest history that was asked about holds.
+    ///
+    /// # Errors
+    /// An input error.
+    pub fn longest_sequence(&self) -> Result<usize, Error> {
+        let mut longest = 0;
+        for batch in self.table.batches(None)? {
+            let batch = batch?;
+            let sequences: &ListArray = column(&self.path, &batch, "sequence")?;
+            let lengths = sequences.value_offsets().windows(2).map(|ends| (ends[1] - ends[0]) as usize);
+            longest = lengths.fold(longest, usize::max);
+        }
+        Ok(longest)
+    }
+
     /// The sequences of row group `group`, in the order of the file.
     ///
     /// # Errors

@@ -141,6 +141,7 @@ fn a_damaged_query_log_is_read_or_refused() {
     Target::new("queries", [whole]).tokens(&["PAR1", "\"k\":0", "\"items\":"]).holds_in(&path, |path| {
         let log = QueryLog::open(path);
         if let Ok(log) = &log {
+            input_fault(log.longest_sequence())?;
             for group in 0..log.groups() {
                 input_fault(log.read_group(group))?;
             }

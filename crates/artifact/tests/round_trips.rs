@@ -469,6 +469,10 @@ fn a_query_log_comes_back_in_bounded_groups() {
     let log = QueryLog::open(&path).unwrap();
     assert_eq!(*log.header(), header);
     assert_eq!((log.k(), log.sequences(), log.groups()), (k, sequences, 4));
+    assert_eq!(
+        log.longest_sequence().unwrap(),
+        (0..sequences).map(|number| asked(number, items, k).0.len()).max().unwrap()
+    );
     // From the last group to the first: groups do not depend on each other.
     for group in (0..log.groups()).rev() {
         for (place, query) in log.read_group(group).unwrap().into_iter().enumerate() {

@@ -29,6 +29,8 @@ pub struct Architecture {
     pub sizes: fn(&Shapes<'_>, &Sizes) -> Sizes,
     /// Whether `heads` means anything to it: then it divides `hidden`.
     pub has_heads: bool,
+    /// Whether it has an embedding for each place of a history, which means nothing where no history in training reached that far.
+    pub has_positions: bool,
     /// What it sees around a place.
     pub reading: Reading,
     /// Floating-point operations of the matrix products of one pass forward over a row of so many tokens, of which so many

@@ -34,6 +34,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     build: |sizes, weights| Ok(Box::new(Bert4Rec::new(sizes, weights)?)),
     sizes: |shapes, base| layers::transformer_sizes(shapes, 2, base),
     has_heads: true,
+    has_positions: true,
     reading: Reading::Cloze,
     operations: |sizes, tokens, states| {
         let hidden = sizes.hidden as f64;

@@ -29,6 +29,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     build: |sizes, weights| Ok(Box::new(Gru4Rec::new(sizes, weights)?)),
     sizes,
     has_heads: false,
+    has_positions: false,
     reading: Reading::Causal,
     operations: |sizes, tokens, states| {
         let (hidden, layers) = (sizes.hidden as f64, sizes.blocks as f64);

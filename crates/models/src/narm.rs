@@ -27,6 +27,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     build: |sizes, weights| Ok(Box::new(Narm::new(sizes, weights)?)),
     sizes: |shapes, base| layers::embedding_sizes(shapes, 1, base),
     has_heads: false,
+    has_positions: false,
     reading: Reading::Causal,
     operations,
     kept: |sizes| 60.0 * sizes.hidden as f64,

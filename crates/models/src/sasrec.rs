@@ -32,6 +32,7 @@ pub const ARCHITECTURE: Architecture = Architecture {
     build: |sizes, weights| Ok(Box::new(SasRec::new(sizes, weights)?)),
     sizes: |shapes, base| layers::transformer_sizes(shapes, 1, base),
     has_heads: true,
+    has_positions: true,
     reading: Reading::Causal,
     operations: |sizes, tokens, states| layers::transformer_operations(sizes, tokens, states, false),
     kept: |sizes| (7.0 + 5.5 * sizes.blocks as f64) * sizes.hidden as f64,

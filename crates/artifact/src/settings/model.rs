@@ -25,7 +25,7 @@ pub struct Network {
     pub blocks: usize,
     /// Attention heads per block.
     pub heads: usize,
-    /// Longest input, L.
+    /// Longest input, L. A surrogate that has an embedding for each place looks back no further than its thief has asked.
     pub max_len: usize,
     /// Dropout probability in training.
     pub dropout: f64,
