@@ -80,10 +80,13 @@ class Experiment(unittest.TestCase):
         kept, runs = home / "offline", home / "mlruns"
         kept.mkdir()
         gro.run("evaluate report", runs=[self.evaluated], histories=[self.copy], mlflow=runs, out=home / "shown", progress=False)
-        # Its helper would learn of the end from unittest's exit code, which it does not take for a number.
-        self.addCleanup(wandb.teardown)
-        with unittest.mock.patch.dict(os.environ, WANDB_ERROR_REPORTING="false", WANDB_SILENT="true"):
-            names = gro.to_wandb(runs, "gro", mode="offline", folder=kept)
+        # The helper that writes its logs has written all of them when it ends; and it would learn of the end from unittest's exit code,
+        # which it does not take for a number.
+        try:
+            with unittest.mock.patch.dict(os.environ, WANDB_ERROR_REPORTING="false", WANDB_SILENT="true"):
+                names = gro.to_wandb(runs, "gro", mode="offline", folder=kept)
+        finally:
+            wandb.teardown()
         self.assertEqual(sorted(names), ["copy", "eval", "report"])
         # A log of wandb's own that it uploads later.
         logs = [path.read_bytes() for path in kept.rglob("run-*.wandb")]
