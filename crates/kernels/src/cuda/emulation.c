@@ -50,7 +50,7 @@ static void call(const char *name) {
     dropout_factors(a[0].p, a[1].p, a[2].l, a[3].u, a[4].f, a[5].u, a[6].u, a[7].u, a[8].u);
   else if (!strcmp(name, "count_digits")) count_digits(a[0].p, a[1].p, a[2].u, a[3].u);
   else if (!strcmp(name, "scan_counts")) scan_counts(a[0].p, a[1].p, a[2].u);
-  else if (!strcmp(name, "move_keys")) 
+  else if (!strcmp(name, "move_keys"))
     move_keys(a[0].p, a[1].p, a[2].p, a[3].p, a[4].p, a[5].p, a[6].u, a[7].u, a[8].u);
   else if (!strcmp(name, "segment_sum")) segment_sum(a[0].p, a[1].p, a[2].p, a[3].p, a[4].u, a[5].u, a[6].u);
   else if (!strcmp(name, "top_k")) top_k(a[0].p, a[1].p, a[2].u, a[3].u);
