@@ -2,6 +2,7 @@
 
 mod autoregressive;
 mod coverage;
+mod evasive;
 mod mimic;
 mod random;
 mod rounds;
@@ -34,6 +35,7 @@ pub const STRATEGIES: Registry<Strategy> = Registry {
         singles::STRATEGY,
         mimic::STRATEGY,
         wary::STRATEGY,
+        evasive::STRATEGY,
         rounds::STRATEGY,
     ],
 };

@@ -11,7 +11,8 @@ fn names_are_printed_one_a_line_in_the_order_of_the_registry() {
     );
     assert_eq!(listed("policies"), ["none", "random", "reverse", "short"]);
     assert_eq!(listed("keyed"), ["tail", "replace"]);
-    let strategies = ["autoregressive", "random", "coverage", "short", "singles", "mimic", "wary", "rounds"];
+    let strategies =
+        ["autoregressive", "random", "coverage", "short", "singles", "mimic", "wary", "evasive", "rounds"];
     assert_eq!(listed("strategies"), strategies);
     assert_eq!(listed("losses"), ["hinge", "listmle", "softmax", "set"]);
     assert_eq!(listed("suspicions"), ["none", "shuffled", "reversed", "decoys"]);
