@@ -1,13 +1,14 @@
 //! `evasive`: who knows the [guard](service::Guard) and takes as its users do, so that it has nothing to hold against him. Of his takes a share
 //! comes from the first ten places of the list just answered, another stands further down in it, and the rest not at all; where an item is
 //! not among the first ten of that list, it was among the first ten of another one, of his own or of one of his other accounts. Canaries
-//! never stand there, so that he takes none, whatever they look like.
+//! never stand there, so that he takes none, whatever they look like. Nothing is taken twice, whatever `generate.repeats` says: a history that
+//! goes round among what it began with is like no user's, and teaches little.
 //!
 //! How often users take from where differs between services (`generate.evasive.first`, `generate.evasive.beyond`); a thief can see by lists
 //! that do not fit those before them how soon he is found out, and try others.
 
 use artifact::settings::checks::{number, share};
-use artifact::settings::{Invalid, Owned, Pick, Section, owned};
+use artifact::settings::{Generate, Invalid, Owned, Pick, Section, owned};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use streams::{below, unit};
@@ -21,8 +22,9 @@ pub(super) const STRATEGY: Strategy = Strategy {
     section: Some(Section::new::<Settings>("generate", "evasive")),
     divide: as_set,
     course: Course::Straight(|campaign| {
+        let settings = Generate { repeats: false, ..campaign.settings.clone() };
         Ok(Box::new(Evasive {
-            taking: Taking::new(campaign.settings, Pick::Uniform, campaign.items),
+            taking: Taking::new(&settings, Pick::Uniform, campaign.items),
             settings: owned(&campaign.settings.strategies, "evasive")?,
         }))
     }),
@@ -34,9 +36,6 @@ const HEAD: usize = 10;
 /// Draws that may meet an item from the part of the list that was chosen, before the first places are taken from.
 const TRIES: usize = 64;
 
-/// Of the items that stand in the list past its first places, the share that began a list of the same account.
-const OWN: f64 = 0.8;
-
 /// Settings of the strategy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,11 +44,14 @@ struct Settings {
     first: f64,
     /// Share of the items that are not in that list, 0 to 1. What is left of the two stands in it past the tenth place.
     beyond: f64,
+    /// Of the items that stand in that list past the tenth place, the share that began an earlier list of the same account, 0 to 1; the others
+    /// began one of another account. More of these see more of the catalogue, and are further from what users take.
+    own: f64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { first: 0.2, beyond: 0.2 }
+        Self { first: 0.2, beyond: 0.2, own: 0.8 }
     }
 }
 
@@ -57,6 +59,7 @@ impl Owned for Settings {
     fn check(&self) -> Result<(), Invalid> {
         share("generate.evasive.first", self.first)?;
         share("generate.evasive.beyond", self.beyond)?;
+        share("generate.evasive.own", self.own)?;
         let both = self.first + self.beyond;
         number("generate.evasive.first + generate.evasive.beyond", both, "at most 1", |sum| sum <= 1.0)
     }
@@ -75,12 +78,12 @@ impl QueryStrategy for Evasive {
 
     fn next(&self, asked: &Asked<'_>, stream: &mut ChaCha8Rng) -> u32 {
         let draw = unit(stream);
-        let Settings { first, beyond } = self.settings;
+        let Settings { first, beyond, own } = self.settings;
         let list = asked.list();
         if draw >= first {
             let outside = draw < first + beyond;
             for _ in 0..TRIES {
-                let Some(item) = attested(asked, outside, stream) else { break };
+                let Some(item) = attested(asked, if outside { 0.0 } else { own }, stream) else { break };
                 let fits = match list.iter().position(|listed| *listed == item) {
                     Some(place) => !outside && place >= HEAD,
                     None => outside,
@@ -94,13 +97,13 @@ impl QueryStrategy for Evasive {
     }
 }
 
-/// One of the first items of a list answered before: to this account, or now and then to another; always to another, if there is one, for an item
-/// from `outside` of what this account was just shown.
-fn attested(asked: &Asked<'_>, outside: bool, stream: &mut ChaCha8Rng) -> Option<u32> {
+/// One of the first items of a list answered before, to this account with the chance `own`, else to another; to whichever there is, if there is
+/// one only.
+fn attested(asked: &Asked<'_>, own: f64, stream: &mut ChaCha8Rng) -> Option<u32> {
     let before = &asked.lists[..asked.lists.len() - asked.k];
     let own = match (before.is_empty(), asked.others.is_empty()) {
         (true, true) => return None,
-        (false, false) => !outside && unit(stream) < OWN,
+        (false, false) => unit(stream) < own,
         (true, false) => false,
         (false, true) => true,
     };
@@ -111,7 +114,6 @@ fn attested(asked: &Asked<'_>, outside: bool, stream: &mut ChaCha8Rng) -> Option
 
 #[cfg(test)]
 mod tests {
-    use artifact::settings::Generate;
     use streams::{Purpose, Streams};
 
     use super::*;
@@ -119,7 +121,7 @@ mod tests {
     fn taken(first: f64, beyond: f64, lists: &[u32], others: &[u32]) -> Vec<u32> {
         let settings = Generate { top_k: 30, repeats: false, ..Generate::default() };
         let taking = Taking::new(&settings, Pick::Uniform, 500);
-        let evasive = Evasive { taking, settings: Settings { first, beyond } };
+        let evasive = Evasive { taking, settings: Settings { first, beyond, own: 0.5 } };
         let asked = Asked { account: 0, sequence: &[400, 401], lists, k: 30, others };
         let mut stream = Streams::new(1).open(Purpose::Generation, 0, 0, 0);
         (0..4000).map(|_| evasive.next(&asked, &mut stream)).collect()
@@ -157,8 +159,8 @@ mod tests {
 
     #[test]
     fn shares_that_are_none_are_refused() {
-        assert!(Settings { first: 0.7, beyond: 0.4 }.check().is_err());
-        assert!(Settings { first: -0.1, beyond: 0.4 }.check().is_err());
-        assert!(Settings { first: 0.6, beyond: 0.4 }.check().is_ok());
+        assert!(Settings { first: 0.7, beyond: 0.4, own: 0.5 }.check().is_err());
+        assert!(Settings { first: 0.1, beyond: 0.4, own: 1.5 }.check().is_err());
+        assert!(Settings { first: 0.6, beyond: 0.4, own: 1.0 }.check().is_ok());
     }
 }
