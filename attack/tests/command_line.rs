@@ -219,6 +219,8 @@ fn a_share_or_a_budget_that_cannot_be_is_refused() {
         ("generate.clients=11", "expected at most the 10 accounts"),
         ("generate.coverage.share=1.5", "above 0 and at most 1"),
         ("generate.mimic.earlier=0.9", "at most 1"),
+        ("generate.evasive.first=0.9", "at most 1"),
+        ("generate.evasive.own=-1", "a share from 0 to 1"),
         ("generate.rounds.rounds=1", "at least 2"),
         ("generate.short.questions=0", "at least 1"),
         ("generate.top_k=20", "less than the 20 items"),

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed test should say where")]
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use artifact::checkpoint::{Defence, Description, Kind};
@@ -421,6 +422,24 @@ fn a_mimic_takes_from_the_lists_of_others_once_there_are_any() {
     assert!(of_others[..BLOCK].iter().all(from_earlier), "there is nobody yet");
     // Seven steps that fall into the five successors by chance: one in 280,000.
     assert!(!of_others[BLOCK..].iter().any(follows));
+}
+
+#[test]
+fn an_evasive_thief_takes_nothing_twice_while_there_is_anything_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let asked = |questions| {
+        let settings = Generate {
+            sequences: 2 * BLOCK,
+            questions: Some(questions),
+            strategy: "evasive".to_owned(),
+            repeats: true,
+            ..budget()
+        };
+        ask_with(&settings, &[], 1, &directory.path().join("q")).1
+    };
+    let distinct = |Query { sequence, .. }: &Query| sequence.iter().collect::<HashSet<_>>().len();
+    assert!(asked(ITEMS).iter().all(|query| distinct(query) == ITEMS));
+    assert!(asked(ITEMS + 5).iter().all(|query| query.sequence.len() == ITEMS + 5));
 }
 
 #[test]

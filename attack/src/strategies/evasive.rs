@@ -1,11 +1,13 @@
-//! `evasive`: who knows the [guard](service::Guard) and takes as its users do, so that it has nothing to hold against him. Of his takes a share
+//! `evasive`: who knows the [guard](service::Guard) and takes as its users do, so that it has little to hold against him. Of his takes a share
 //! comes from the first ten places of the list just answered, another stands further down in it, and the rest not at all; where an item is
 //! not among the first ten of that list, it was among the first ten of another one, of his own or of one of his other accounts. Canaries
-//! never stand there, so that he takes none, whatever they look like. Nothing is taken twice, whatever `generate.repeats` says: a history that
-//! goes round among what it began with is like no user's, and teaches little.
+//! do not stand there, and of an account they are items that nobody wants after what it began with, so that he hardly ever takes one. Nothing is
+//! taken twice while there is anything else, whatever `generate.repeats` says: a history that goes round among what it began with is like no
+//! user's, and teaches little.
 //!
 //! How often users take from where differs between services (`generate.evasive.first`, `generate.evasive.beyond`); a thief can see by lists
-//! that do not fit those before them how soon he is found out, and try others.
+//! that do not fit those before them how soon he is found out, and try others. The first block of accounts has no others, and takes from its
+//! own earlier lists instead. Of lists of ten or fewer nothing stands further down, and what should comes from the first places too.
 
 use artifact::settings::checks::{number, share};
 use artifact::settings::{Generate, Invalid, Owned, Pick, Section, owned};
@@ -22,7 +24,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     section: Some(Section::new::<Settings>("generate", "evasive")),
     divide: as_set,
     course: Course::Straight(|campaign| {
-        let settings = Generate { repeats: false, ..campaign.settings.clone() };
+        let settings = Generate { repeats: campaign.questions > campaign.items, ..campaign.settings.clone() };
         Ok(Box::new(Evasive {
             taking: Taking::new(&settings, Pick::Uniform, campaign.items),
             settings: owned(&campaign.settings.strategies, "evasive")?,
