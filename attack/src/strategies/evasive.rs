@@ -1,4 +1,4 @@
-//! `evasive`: who knows the [guard](service::Guard) and takes as its users do, so that it has little to hold against him. Of his takes a share
+//! `evasive`: who knows the [guard](service::guard) and takes as its users do, so that it has little to hold against him. Of his takes a share
 //! comes from the first ten places of the list just answered, another stands further down in it, and the rest not at all; where an item is
 //! not among the first ten of that list, it was among the first ten of another one, of his own or of one of his other accounts. Canaries
 //! do not stand there, and of an account they are items that nobody wants after what it began with, so that he hardly ever takes one. Nothing is
