@@ -218,7 +218,11 @@ impl<'a> Asking<'a> {
     fn plan(&self, out: &Path) -> Result<Plan> {
         let strategy = STRATEGIES.find(&self.settings.generate.strategy)?;
         let sections = [&["generate"], strategy.reads()].concat();
-        let plan = Plan::new("gro-attack generate", out, self.flags, self.settings, &sections);
+        // A log depends on no other strategy's settings: one that comes to be makes no log stale.
+        let mut settings = (**self.settings).clone();
+        let own = strategy.section.map(|section| section.name);
+        settings.generate.strategies.retain(|name, _| Some(name.as_str()) == own);
+        let plan = Plan::new("gro-attack generate", out, self.flags, &Checked::new(settings)?, &sections);
         Ok(plan.inputs(self.owned.map(dataset::files).into_iter().flatten()).other_split(self.other_split))
     }
 

@@ -209,6 +209,21 @@ fn a_thief_in_rounds_spends_the_budget_where_his_copy_disagrees() {
 }
 
 #[test]
+fn settings_of_another_strategy_make_no_log_stale() {
+    let directory = workplace();
+    let said = |arguments: &[&str]| {
+        let strategy = ["--set", "generate.strategy=mimic"];
+        let output = run(directory.path(), "target", "out", &[&strategy, arguments].concat());
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{log}");
+        log
+    };
+    assert!(!said(&[]).contains("is up to date"));
+    assert!(said(&["--set", "generate.evasive.first=0.3"]).contains("is up to date"));
+    assert!(!said(&["--set", "generate.mimic.earlier=0.2"]).contains("is up to date"));
+}
+
+#[test]
 fn a_share_or_a_budget_that_cannot_be_is_refused() {
     let directory = workplace();
     for (setting, expected) in [
