@@ -47,7 +47,7 @@ struct Settings {
     /// Share of the items that are not in that list, 0 to 1. What is left of the two stands in it past the tenth place.
     beyond: f64,
     /// Of the items that stand in that list past the tenth place, the share that began an earlier list of the same account, 0 to 1; the others
-    /// began one of another account. More of these see more of the catalogue, and are further from what users take.
+    /// began one of another account, and are further from what users take.
     own: f64,
 }
 
